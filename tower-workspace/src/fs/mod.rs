@@ -1,0 +1,50 @@
+//! Workspaces as directory trees, made by a [`Provisioner`].
+//!
+//! ```text
+//! <root>/<directory>/               0700
+//!     .openclaw/                    0700
+//!         owner                     0600  the user id; ties the directory to one user
+//!         profiles/                 0700
+//!             user-<directory>.yml  0600  rewritten when its content should change
+//!     sandbox-workspace/            0700
+//!     sessions/                     0700
+//!     workspace/                    0700
+//!         AGENTS.md                 0600  written once, then the person's
+//!         IDENTITY.md               0600  written once, then the person's
+//! ```
+//!
+//! # What may stand in the way
+//!
+//! Everybody who works in a tree may plant something in it, while the provisioner often runs as
+//! root. So every step goes from an open directory to one name in it, never through a path, and
+//! never through a link (`openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`; where the
+//! kernel has none or forbids it, `openat` with `O_NOFOLLOW`, one component at a time). Whatever
+//! is not the directory or file it should be, has a second name (a hard link), or belongs to
+//! somebody else is refused with a [`ProvisionError`] that names it, and left as it is. Mount
+//! points are followed: only an administrator can make one.
+//!
+//! The root directory itself is trusted by its path. It must belong to this process's user, to
+//! root, or to the configured [`Owner`], and must not be writable by everybody unless it is
+//! sticky. A root that does not exist is created with mode 0711.
+//!
+//! # Several at once
+//!
+//! Within one process visits of one user are one after the other, and those that ask for the same
+//! share one run. Between processes no lock is needed, nor one that a tenant could hold: each step
+//! is idempotent, and a file appears whole or not at all. What a crash or a full disk
+//! interrupted is completed by the next visit; the profile is written last.
+
+mod dir;
+mod error;
+mod escape;
+mod flight;
+mod owner;
+mod person;
+mod provisioner;
+mod template;
+
+pub use self::error::ProvisionError;
+pub use self::owner::{Owner, OwnerError};
+pub use self::person::Person;
+pub use self::provisioner::Provisioner;
+pub use self::template::{Template, TemplateError};
