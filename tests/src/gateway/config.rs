@@ -1,0 +1,120 @@
+//! A configuration that works with the shared servers.
+
+use std::{fmt::Write, fs, net::SocketAddr, path::Path};
+
+use crate::{
+    error::{Error, Result},
+    issuer::{AUDIENCE, CLIENT_ID, CLIENT_SECRET},
+    kit::Kit,
+    openclaw::USER_HEADER,
+    port::free_address,
+    provider::MODELS,
+    secret,
+};
+
+/// A configuration file's text, and the addresses that are in it.
+///
+/// A test that wants another one edits the text, or writes its own.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// `[server] public`.
+    pub public: SocketAddr,
+    /// `[server] egress`.
+    pub egress: SocketAddr,
+    /// `[server] admin`.
+    pub admin: SocketAddr,
+    /// The file.
+    pub text: String,
+}
+
+impl Config {
+    /// One gateway before the shared pool instance, with everything it keeps and its secrets below
+    /// `dir`, on free ports, with limits that no test meets by accident.
+    ///
+    /// Test models cost 3 USD per million input tokens, 0.30 from the cache, and 15 of output.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when a secret cannot be written, [`Error::Connection`] without a free port.
+    pub fn new(kit: &Kit, dir: &Path) -> Result<Self> {
+        let (public, egress, admin) = (free_address()?, free_address()?, free_address()?);
+        let master_key = format!("{}\n", secret::random()?);
+        let client_secret = file(dir, "client-secret", CLIENT_SECRET)?;
+        let master_key = file(dir, "master-key", &master_key)?;
+        let provider_key = file(dir, "provider-key", &kit.provider_key)?;
+        let mut text = format!(
+            r#"[server]
+public = "{public}"
+public_url = "http://{public}"
+egress = "{egress}"
+admin = "{admin}"
+
+[[issuer]]
+alias = "corp"
+url = "{issuer}"
+audience = "{AUDIENCE}"
+client_id = "{CLIENT_ID}"
+client_secret_file = "{client_secret}"
+roles_claim = "groups"
+
+[roles]
+admin = ["openclaw-admins"]
+
+[store]
+path = "{store}"
+
+[workspace]
+root = "{root}"
+master_key_file = "{master_key}"
+
+[[instance]]
+name = "pool-1"
+url = "{openclaw}"
+mode = "pool"
+auth = {{ kind = "trusted-proxy", user_header = "{USER_HEADER}", password = "{password}" }}
+
+[[provider]]
+name = "openai"
+kind = "openai"
+base_url = "{provider}/v1"
+api_key_file = "{provider_key}"
+
+[plan.default]
+tokens_per_day = 2_000_000
+cost_per_month = "100.00"
+calls_per_day = 2_000
+time_zone = "UTC"
+"#,
+            issuer = kit.issuer,
+            store = dir.join("gateway.db").display(),
+            root = dir.join("users").display(),
+            openclaw = kit.openclaw,
+            password = kit.openclaw_password,
+            provider = kit.provider,
+        );
+        for model in MODELS {
+            // Writing to a String does not fail.
+            let _ = write!(
+                text,
+                "\n[[price]]\nmodel = \"{model}\"\ninput = \"3.00\"\noutput = \"15.00\"\n\
+                 cache_read = \"0.30\"\nfrom = \"2025-01-01\"\n",
+            );
+        }
+        Ok(Self {
+            public,
+            egress,
+            admin,
+            text,
+        })
+    }
+}
+
+fn file(dir: &Path, name: &str, content: &str) -> Result<String> {
+    let path = dir.join(name);
+    fs::write(&path, content).map_err(|source| Error::File {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(path.display().to_string())
+}

@@ -1,0 +1,200 @@
+//! One running gateway.
+
+use std::{
+    env, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use tokio::process::Command;
+
+use super::Config;
+use crate::{
+    error::{Error, Result},
+    process::Process,
+};
+
+/// The variable that names the binary.
+const VARIABLE: &str = "GATEWAY_BIN";
+
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Time enough for `serve` to close its connections in order.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running `gateway serve`. Dropping it kills it.
+#[derive(Debug)]
+pub struct Gateway {
+    dir: PathBuf,
+    config: Config,
+    process: Process,
+}
+
+impl Gateway {
+    /// Starts the gateway with this configuration, in `dir`, which also gets its log; answers when
+    /// it says that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoKit`] without a binary, [`Error::File`], [`Error::Run`], [`Error::NotReady`] with
+    /// the end of its log.
+    pub async fn start(config: Config, dir: &Path) -> Result<Self> {
+        let mut gateway = Self::spawn(config, dir)?;
+        gateway.ready().await?;
+        Ok(gateway)
+    }
+
+    /// As [`start`](Self::start), without waiting until it is ready: for one that should not be.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn spawn(config: Config, dir: &Path) -> Result<Self> {
+        let process = spawn(&config, dir)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            config,
+            process,
+        })
+    }
+
+    /// Waits until `/readyz` answers 200.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotReady`] with the end of its log.
+    pub async fn ready(&mut self) -> Result<()> {
+        self.process.ready(&self.url("/readyz"), READY_LIMIT).await
+    }
+
+    /// Stops it in order: SIGTERM, and SIGKILL to its group after 30 s.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`] when it cannot be waited for.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.stop(STOP_LIMIT).await.map(|_| ())
+    }
+
+    /// Ends it at once, as a crash does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`] when it cannot be waited for.
+    pub async fn kill9(&mut self) -> Result<()> {
+        self.process.kill().await.map(|_| ())
+    }
+
+    /// Starts it again after [`kill`](Self::kill) or [`kill9`](Self::kill9), with the same
+    /// configuration, and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.process = spawn(&self.config, &self.dir)?;
+        self.ready().await
+    }
+
+    /// Stops it in order if it runs, and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill().await?;
+        self.start_again().await
+    }
+
+    /// Makes it read another configuration, by SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
+    pub fn reload(&mut self, config: Config) -> Result<()> {
+        write(&config, &self.dir)?;
+        self.config = config;
+        self.process.signal(Signal::HUP);
+        Ok(())
+    }
+
+    /// `http://` URL of a path on the public listener.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        url("http", self.config.public, path)
+    }
+
+    /// `ws://` URL of a path on the public listener.
+    #[must_use]
+    pub fn ws_url(&self, path: &str) -> String {
+        url("ws", self.config.public, path)
+    }
+
+    /// `http://` URL of a path on the egress listener.
+    #[must_use]
+    pub fn egress_url(&self, path: &str) -> String {
+        url("http", self.config.egress, path)
+    }
+
+    /// `http://` URL of a path on the listener for metrics and health.
+    #[must_use]
+    pub fn admin_url(&self, path: &str) -> String {
+        url("http", self.config.admin, path)
+    }
+
+    /// The configuration it was started with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its process, for signals and its id.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Everything it has printed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
+    pub fn log(&self) -> Result<String> {
+        let path = self.process.log();
+        fs::read_to_string(path).map_err(|source| Error::File {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+fn spawn(config: &Config, dir: &Path) -> Result<Process> {
+    let binary =
+        env::var_os(VARIABLE).ok_or_else(|| Error::NoKit(format!("{VARIABLE} is not set")))?;
+    let path = write(config, dir)?;
+    let mut command = Command::new(binary);
+    // The gateway takes settings and secrets from its environment: only what a test sets counts.
+    command
+        .env_clear()
+        .arg("serve")
+        .arg("--config")
+        .arg(path)
+        .current_dir(dir);
+    command.envs(env::vars_os().filter(|(name, _)| name == "PATH" || name == "RUST_LOG"));
+    Process::spawn("the gateway", command, dir.join("gateway.log"))
+}
+
+fn write(config: &Config, dir: &Path) -> Result<PathBuf> {
+    let path = dir.join("gateway.toml");
+    fs::write(&path, &config.text).map_err(|source| Error::File {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(path)
+}
+
+fn url(scheme: &str, address: SocketAddr, path: &str) -> String {
+    format!("{scheme}://{address}{path}")
+}

@@ -1,0 +1,143 @@
+//! What a message asks the provider to do.
+
+use serde_json::{Value, de::Deserializer};
+
+use super::message;
+
+/// One call, planned.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    pub(super) input: u64,
+    pub(super) output: u64,
+    pub(super) cache_read: u64,
+    /// Milliseconds before the first byte.
+    pub(super) sleep: u64,
+    /// Milliseconds between two chunks.
+    pub(super) chunk_delay: u64,
+    pub(super) status: Option<u16>,
+    pub(super) reply: Reply,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Reply {
+    Text(String),
+    Tool { name: String, arguments: String },
+}
+
+impl Plan {
+    pub(super) fn of(messages: &[Value]) -> Self {
+        let text = message::last_user(messages);
+        let tool = tool(&text).filter(|_| !message::has_tool_result(messages));
+        Self {
+            input: number(&text, "in").unwrap_or(100),
+            output: number(&text, "out").unwrap_or(20),
+            cache_read: number(&text, "cache_read").unwrap_or(0),
+            sleep: number(&text, "sleep").unwrap_or(0),
+            chunk_delay: number(&text, "chunk_delay").unwrap_or(0),
+            status: number(&text, "status").and_then(|status| u16::try_from(status).ok()),
+            reply: tool.unwrap_or_else(|| Reply::Text(reply(&text))),
+        }
+    }
+
+    /// OpenAI counts cached tokens as part of the prompt.
+    pub(super) fn prompt_tokens(&self) -> u64 {
+        self.input.saturating_add(self.cache_read)
+    }
+}
+
+fn reply(text: &str) -> String {
+    match number(text, "words") {
+        Some(words) => (1..=words)
+            .map(|n| format!("word{n}"))
+            .collect::<Vec<_>>()
+            .join(" "),
+        None => format!("echo: {}", message::bare(text)),
+    }
+}
+
+fn number(text: &str, name: &str) -> Option<u64> {
+    let (_, rest) = text.split_once(&format!("[[{name}="))?;
+    rest.split_once("]]")?.0.parse().ok()
+}
+
+/// `[[tool=NAME]]` or `[[tool=NAME {…}]]`; the arguments may hold brackets of their own.
+fn tool(text: &str) -> Option<Reply> {
+    let (_, rest) = text.split_once("[[tool=")?;
+    let end = rest.find(|c: char| c.is_whitespace() || c == ']')?;
+    let (name, rest) = rest.split_at(end);
+    let rest = rest.trim_start();
+    let arguments = if rest.starts_with('{') {
+        let mut values = Deserializer::from_str(rest).into_iter::<Value>();
+        values.next()?.ok()?;
+        rest.get(..values.byte_offset())?
+    } else {
+        "{}"
+    };
+    Some(Reply::Tool {
+        name: name.to_owned(),
+        arguments: arguments.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plan(text: &str) -> Plan {
+        Plan::of(&[json!({"role": "user", "content": text})])
+    }
+
+    #[test]
+    fn echoes_and_counts_a_hundred_and_twenty_without_directives() {
+        let plan = plan("hello");
+        assert_eq!((plan.input, plan.output, plan.cache_read), (100, 20, 0));
+        assert_eq!(plan.reply, Reply::Text("echo: hello".to_owned()));
+    }
+
+    #[test]
+    fn reads_every_number() {
+        let plan = plan(
+            "x [[in=1]][[out=2]] [[cache_read=3]] [[sleep=4]] [[chunk_delay=5]] [[status=429]] [[words=2]]",
+        );
+        assert_eq!(
+            (
+                plan.input,
+                plan.output,
+                plan.cache_read,
+                plan.prompt_tokens()
+            ),
+            (1, 2, 3, 4)
+        );
+        assert_eq!(
+            (plan.sleep, plan.chunk_delay, plan.status),
+            (4, 5, Some(429))
+        );
+        assert_eq!(plan.reply, Reply::Text("word1 word2".to_owned()));
+    }
+
+    #[test]
+    fn takes_tool_arguments_with_brackets_in_them() {
+        let Reply::Tool { name, arguments } = plan(r#"[[tool=edit {"lines":[[1,2]]}]]"#).reply
+        else {
+            panic!("no tool call");
+        };
+        assert_eq!(
+            (name.as_str(), arguments.as_str()),
+            ("edit", r#"{"lines":[[1,2]]}"#)
+        );
+    }
+
+    #[test]
+    fn calls_a_tool_once_in_a_turn() {
+        let messages = [
+            json!({"role": "user", "content": "[[tool=ls]] go"}),
+            json!({"role": "tool", "content": "x"}),
+        ];
+        assert_eq!(
+            Plan::of(&messages).reply,
+            Reply::Text("echo: go".to_owned())
+        );
+    }
+}
