@@ -1,0 +1,165 @@
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use http::{Extensions, Request, Response, header::CONTENT_LENGTH};
+use http_body::Body;
+
+use super::{Attribution, ChatTap, Leave, Metering, OnLeave, tap::Books};
+use crate::{
+    Clock, Full, Opened, Place, PriceList, ResponseBody, Sink, SystemClock, UsageMeter,
+    openai::{ModelCall, refusal::Refusal},
+};
+
+/// Meters the answers to OpenAI chat completions, whole and streamed.
+///
+/// A call is metered if `attribute` finds out from the request's extensions to whom it belongs. A metered call gives
+/// exactly one record: at the end of the answer, at an error, or when somebody leaves, before the head or within the
+/// body. The place in the sink is taken before `attribute` is asked, so that it may hand over what must not be lost.
+///
+/// - An answer that is not 2xx, and an error of the service inside, is [`Outcome::Failed`](crate::Outcome::Failed) and
+///   costs nothing.
+/// - Where the provider tells no usage, tells it unbelievably, or does not get to tell it, what is missing is estimated
+///   from the bytes that went by, four to a token, and the record is marked [`Source::Estimated`](crate::Source::Estimated).
+/// - The usage chunk that a [`ModelCallLayer`](super::super::ModelCallLayer) asked for in place of the client is taken
+///   out again. Every other byte of the answer goes on as it came, except for the beginning of an event that an error cuts
+///   off.
+///
+/// The model that answered is billed; an answer that does not name one is billed as the model asked for.
+///
+/// # Examples
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use http::Extensions;
+/// # use tower_usage::{PriceList, Sink, UsageLayer, openai::{Attribution, ChatMeter}};
+/// /// Put into the extensions by whatever authenticates.
+/// #[derive(Clone)]
+/// struct User(Arc<str>);
+///
+/// # fn layer(ledger: Arc<dyn Sink>, prices: Arc<PriceList>) {
+/// let meter = ChatMeter::new(ledger, prices, |extensions: &Extensions| {
+///     let User(id) = extensions.get()?;
+///     Some(Attribution::new(Arc::clone(id)))
+/// });
+/// let layer = UsageLayer::new(meter);
+/// # }
+/// ```
+pub struct ChatMeter<F, D = Leave> {
+    books: Arc<Books>,
+    attribute: Arc<F>,
+    on_leave: D,
+}
+
+// === impl ChatMeter ===
+
+impl<F> ChatMeter<F> {
+    /// A meter that records into `sink` at `prices`.
+    pub fn new(sink: Arc<dyn Sink>, prices: Arc<PriceList>, attribute: F) -> Self
+    where
+        F: Fn(&Extensions) -> Option<Attribution>,
+    {
+        Self {
+            books: Arc::new(Books {
+                sink,
+                prices,
+                clock: Arc::new(SystemClock),
+            }),
+            attribute: Arc::new(attribute),
+            on_leave: Leave,
+        }
+    }
+
+    /// Reads an answer on when its client leaves, for this long and this many bytes at most.
+    ///
+    /// Such a call is [`Outcome::Aborted`](crate::Outcome::Aborted), and exact if its usage arrived within the bound. The
+    /// rest is read in a task of the tokio runtime that the body is dropped on; without one the call is recorded as it
+    /// stands.
+    #[cfg(feature = "tokio")]
+    #[must_use]
+    pub fn drain(self, time: std::time::Duration, bytes: usize) -> ChatMeter<F, super::Drain> {
+        ChatMeter {
+            books: self.books,
+            attribute: self.attribute,
+            on_leave: super::Drain::new(time, bytes),
+        }
+    }
+}
+
+impl<F, D> ChatMeter<F, D> {
+    /// Sets where times come from. Default: [`SystemClock`].
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        Arc::make_mut(&mut self.books).clock = clock;
+        self
+    }
+}
+
+impl<F, D, Q, B> UsageMeter<Request<Q>, Response<B>> for ChatMeter<F, D>
+where
+    F: Fn(&Extensions) -> Option<Attribution>,
+    D: OnLeave<B>,
+    B: Body<Data = Bytes>,
+{
+    type Tap = ChatTap;
+    type Response = Response<ResponseBody<B>>;
+
+    fn open(&self, req: &Request<Q>) -> Opened<ChatTap> {
+        let place = match Place::take(Arc::clone(&self.books.sink)) {
+            Ok(place) => place,
+            Err(full) => return Opened::Full(full),
+        };
+        let Some(attribution) = (self.attribute)(req.extensions()) else {
+            return Opened::Unmetered;
+        };
+        let call = req.extensions().get::<ModelCall>();
+        Opened::Metered(ChatTap::open(
+            place,
+            Arc::clone(&self.books),
+            attribution,
+            call,
+        ))
+    }
+
+    fn observe(&self, tap: Option<ChatTap>, res: Response<B>) -> Self::Response {
+        let Some(tap) = tap else {
+            return res.map(ResponseBody::plain);
+        };
+        if !res.status().is_success() {
+            tap.fail();
+            return res.map(ResponseBody::plain);
+        }
+        let (mut head, body) = res.into_parts();
+        let metering = Metering::new(tap, &head.headers);
+        if metering.edits() {
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        Response::from_parts(
+            head,
+            ResponseBody::metered(body, metering, self.on_leave.rescue()),
+        )
+    }
+
+    fn fail(&self, tap: ChatTap) {
+        tap.fail();
+    }
+
+    fn refuse(&self, _: Request<Q>, _: Full) -> Self::Response {
+        Refusal::Full.into_response()
+    }
+}
+
+impl<F, D: Clone> Clone for ChatMeter<F, D> {
+    fn clone(&self) -> Self {
+        Self {
+            books: Arc::clone(&self.books),
+            attribute: Arc::clone(&self.attribute),
+            on_leave: self.on_leave.clone(),
+        }
+    }
+}
+
+impl<F, D> fmt::Debug for ChatMeter<F, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatMeter").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,23 @@
+//! Metering the answer to a chat completion.
+
+mod answer;
+mod attribution;
+#[cfg(feature = "tokio")]
+mod drain;
+mod estimate;
+mod events;
+mod leave;
+mod meter;
+mod metering;
+mod reading;
+mod tap;
+
+#[cfg(feature = "tokio")]
+pub use self::drain::Drain;
+pub use self::{
+    attribution::Attribution,
+    leave::{Leave, OnLeave},
+    meter::ChatMeter,
+    tap::ChatTap,
+};
+pub(crate) use self::{leave::Rescue, metering::Metering};

@@ -1,0 +1,140 @@
+use std::{fmt, sync::Arc};
+
+use super::{Attribution, estimate, reading::Reading};
+use crate::{
+    Clock, NanoUsd, Operation, Outcome, Place, PriceList, Sink, Source, UsageRecord,
+    openai::ModelCall,
+};
+
+/// What a meter's calls are recorded with.
+#[derive(Clone)]
+pub(super) struct Books {
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) prices: Arc<PriceList>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Follows one call of a [`ChatMeter`](super::ChatMeter) and records it once.
+///
+/// Dropped before there is an answer, it records an aborted call that took its estimated prompt.
+pub struct ChatTap {
+    entry: Option<Entry>,
+}
+
+struct Entry {
+    place: Place,
+    record: UsageRecord,
+    books: Arc<Books>,
+    estimated_input: u64,
+    hides_usage: bool,
+}
+
+// === impl ChatTap ===
+
+impl ChatTap {
+    pub(super) fn open(
+        place: Place,
+        books: Arc<Books>,
+        attribution: Attribution,
+        call: Option<&ModelCall>,
+    ) -> Self {
+        let now = books.clock.now();
+        let mut record = UsageRecord::at(now, attribution.subject, Operation::ModelCall);
+        record.admitted_at = attribution.admitted_at.unwrap_or(now);
+        record.provider = attribution.provider;
+        record.session_key = attribution.session_key;
+        record.run_id = attribution.run_id;
+        record.settle_ref = attribution.settle_ref;
+        record.requested_model = call.map(|call| Arc::clone(&call.requested_model));
+        Self {
+            entry: Some(Entry {
+                place,
+                record,
+                books,
+                estimated_input: call.map_or(0, |call| call.estimated_input),
+                hides_usage: call.is_some_and(|call| call.usage_injected),
+            }),
+        }
+    }
+
+    pub(super) fn hides_usage(&self) -> bool {
+        self.entry.as_ref().is_some_and(|entry| entry.hides_usage)
+    }
+
+    /// Records a call that got no answer from a model, and costs nothing.
+    pub(super) fn fail(mut self) {
+        let Some(mut entry) = self.entry.take() else {
+            return;
+        };
+        entry.record.outcome = Outcome::Failed;
+        entry.record.cost = Some(NanoUsd::ZERO);
+        entry.write();
+    }
+
+    /// Records a call whose answer told this much.
+    pub(super) fn close(mut self, outcome: Outcome, reading: Reading) {
+        let Some(mut entry) = self.entry.take() else {
+            return;
+        };
+        if outcome == Outcome::Failed && reading.usage.is_none() && reading.text == 0 {
+            self.entry = Some(entry);
+            return self.fail();
+        }
+        entry.fill(outcome, reading);
+        entry.write();
+    }
+}
+
+impl Drop for ChatTap {
+    fn drop(&mut self) {
+        if let Some(mut entry) = self.entry.take() {
+            entry.fill(Outcome::Aborted, Reading::default());
+            entry.write();
+        }
+    }
+}
+
+impl fmt::Debug for ChatTap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatTap").finish_non_exhaustive()
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn fill(&mut self, outcome: Outcome, reading: Reading) {
+        let Self {
+            record,
+            books,
+            estimated_input,
+            ..
+        } = self;
+        let reported = reading.usage.unwrap_or_default();
+        let told = reported.tokens;
+        let exact = told.input.is_some() && told.output.is_some() && !reported.doubtful;
+        record.tokens = told;
+        record.tokens.input = told.input.or(Some(*estimated_input));
+        record.tokens.output = told.output.or_else(|| Some(estimate::tokens(reading.text)));
+        record.source = if exact {
+            Source::Exact
+        } else {
+            Source::Estimated
+        };
+        record.outcome = outcome;
+        record.model = reading.model;
+        record.response_id = reading.id;
+        let model = record
+            .model
+            .as_deref()
+            .or(record.requested_model.as_deref());
+        record.cost = model
+            .and_then(|model| books.prices.rate(model, record.admitted_at))
+            .and_then(|rate| rate.cost(&record.tokens));
+    }
+
+    fn write(mut self) {
+        self.record.ended_at = self.books.clock.now();
+        self.place.record(self.record);
+    }
+}

@@ -1,0 +1,170 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderValue, Request, Response,
+    header::{ACCEPT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING},
+    request::Parts,
+};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{CallBody, ModelCall};
+use crate::{ResponseBody, openai::refusal::Refusal};
+
+pin_project! {
+    /// Response future of [`ModelCallService`](super::ModelCallService).
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<CallBody>>,
+    {
+        #[pin]
+        state: State<S, S::Future, B>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, F, B> {
+        Read { #[pin] body: B, read: Read, held: Option<(S, Parts)> },
+        Call { #[pin] call: F },
+    }
+}
+
+/// The part of a body that has arrived.
+struct Read {
+    first: Bytes,
+    more: BytesMut,
+    limit: usize,
+}
+
+// === impl ResponseFuture ===
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<CallBody>>,
+{
+    pub(super) fn new(service: S, req: Request<B>, limit: usize) -> Self {
+        let (head, body) = req.into_parts();
+        let read = Read {
+            first: Bytes::new(),
+            more: BytesMut::new(),
+            limit,
+        };
+        Self {
+            state: State::Read {
+                body,
+                read,
+                held: Some((service, head)),
+            },
+        }
+    }
+}
+
+impl<S, B, R> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<CallBody>, Response = Response<R>>,
+    B: Body<Data = Bytes>,
+{
+    type Output = Result<Response<ResponseBody<R>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let call = match state.as_mut().project() {
+                StateProj::Call { call } => {
+                    return call.poll(cx).map_ok(|res| res.map(ResponseBody::plain));
+                }
+                StateProj::Read { body, read, held } => {
+                    let read = ready!(read.poll(body, cx)).and_then(ModelCall::read);
+                    // A future must not be polled again once it was ready.
+                    let Some((mut service, head)) = held.take() else {
+                        return Poll::Pending;
+                    };
+                    match read {
+                        Ok((call, body)) => service.call(request(head, call, body)),
+                        Err(refusal) => return Poll::Ready(Ok(refusal.into_response())),
+                    }
+                }
+            };
+            state.set(State::Call { call });
+        }
+    }
+}
+
+fn request(mut head: Parts, call: ModelCall, body: Bytes) -> Request<CallBody> {
+    head.headers.remove(ACCEPT_ENCODING);
+    head.headers.remove(TRANSFER_ENCODING);
+    head.headers
+        .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    head.extensions.insert(call);
+    Request::from_parts(head, CallBody::from(body))
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<CallBody>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelCallFuture").finish_non_exhaustive()
+    }
+}
+
+// === impl Read ===
+
+impl Read {
+    fn poll<B>(
+        &mut self,
+        mut body: Pin<&mut B>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Bytes, Refusal>>
+    where
+        B: Body<Data = Bytes>,
+    {
+        if body.size_hint().lower() > self.limit as u64 {
+            return Poll::Ready(Err(Refusal::TooLarge));
+        }
+        loop {
+            match ready!(body.as_mut().poll_frame(cx)) {
+                None => return Poll::Ready(Ok(self.take())),
+                Some(Err(_)) => return Poll::Ready(Err(Refusal::Unreadable)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data()
+                        && !self.push(data)
+                    {
+                        return Poll::Ready(Err(Refusal::TooLarge));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether there was room for these bytes. A body of one frame is not copied.
+    fn push(&mut self, data: Bytes) -> bool {
+        if self.first.len() + self.more.len() + data.len() > self.limit {
+            return false;
+        }
+        if self.first.is_empty() && self.more.is_empty() {
+            self.first = data;
+        } else {
+            self.more
+                .extend_from_slice(&std::mem::take(&mut self.first));
+            self.more.extend_from_slice(&data);
+        }
+        true
+    }
+
+    fn take(&mut self) -> Bytes {
+        if self.more.is_empty() {
+            std::mem::take(&mut self.first)
+        } else {
+            self.more.split().freeze()
+        }
+    }
+}

@@ -1,0 +1,395 @@
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use crate::{
+    AmountError, NanoUsd, TokenCounts,
+    money::{parse_nanos, write_nanos},
+};
+
+/// Prices are per this many tokens.
+const PER: u128 = 1_000_000;
+
+/// What a million tokens cost, in nano-USD. Never negative.
+///
+/// Read from decimal dollars: `"3.00"` is three dollars for a million tokens.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Price(u64);
+
+/// The prices of one model.
+///
+/// # Examples
+///
+/// ```
+/// # use tower_usage::{NanoUsd, Rate, TokenCounts};
+/// let rate = Rate::new("0.075".parse()?, "0.30".parse()?);
+/// let mut tokens = TokenCounts::default();
+/// tokens.input = Some(1);
+/// assert_eq!(rate.cost(&tokens), Some(NanoUsd::from_nanos(75)));
+/// # Ok::<(), tower_usage::AmountError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    input: Price,
+    output: Price,
+    cache_read: Price,
+    cache_write: Price,
+}
+
+/// Rates by model, each in force from its date on.
+///
+/// Immutable; a server that reloads its prices makes a new one. A model that is not listed has no price, and is never
+/// priced as another.
+#[derive(Clone, Debug, Default)]
+pub struct PriceList {
+    models: HashMap<Arc<str>, Vec<(SystemTime, Rate)>>,
+}
+
+/// One line of a [`PriceList`].
+#[derive(Clone, Debug)]
+pub struct PriceEntry {
+    model: Arc<str>,
+    from: SystemTime,
+    rate: Rate,
+}
+
+/// A model was given two rates from the same date.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("two prices of {model} begin at the same time")]
+pub struct DuplicatePrice {
+    model: Arc<str>,
+}
+
+// === impl Price ===
+
+impl Price {
+    /// This many nano-USD for a million tokens.
+    #[must_use]
+    pub const fn from_nanos_per_million(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nano-USD for a million tokens.
+    #[must_use]
+    pub const fn as_nanos_per_million(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_nanos(self.0, f)
+    }
+}
+
+impl FromStr for Price {
+    type Err = AmountError;
+
+    fn from_str(text: &str) -> Result<Self, AmountError> {
+        if text.starts_with('-') {
+            return Err(AmountError::Negative);
+        }
+        parse_nanos(text).map(Self)
+    }
+}
+
+// === impl Rate ===
+
+impl Rate {
+    /// A rate that prices cached tokens as input.
+    #[must_use]
+    pub const fn new(input: Price, output: Price) -> Self {
+        Self {
+            input,
+            output,
+            cache_read: input,
+            cache_write: input,
+        }
+    }
+
+    /// Sets the price of tokens read from the provider's cache. Default: that of input.
+    #[must_use]
+    pub const fn cache_read(self, price: Price) -> Self {
+        Self {
+            cache_read: price,
+            ..self
+        }
+    }
+
+    /// Sets the price of tokens written to the provider's cache. Default: that of input.
+    #[must_use]
+    pub const fn cache_write(self, price: Price) -> Self {
+        Self {
+            cache_write: price,
+            ..self
+        }
+    }
+
+    /// What these tokens cost, rounded once, half up, to a whole nano-USD.
+    ///
+    /// A class that was not reported costs nothing. `None` if the amount does not fit a [`NanoUsd`].
+    #[must_use]
+    pub fn cost(&self, tokens: &TokenCounts) -> Option<NanoUsd> {
+        let priced = [
+            (tokens.input, self.input),
+            (tokens.output, self.output),
+            (tokens.cache_read, self.cache_read),
+            (tokens.cache_write, self.cache_write),
+        ];
+        let mut sum = PER / 2;
+        for (count, Price(price)) in priced {
+            let part = u128::from(count.unwrap_or(0)) * u128::from(price);
+            sum = sum.checked_add(part)?;
+        }
+        i64::try_from(sum / PER).ok().map(NanoUsd::from_nanos)
+    }
+}
+
+// === impl PriceList ===
+
+impl PriceList {
+    /// A list of these entries.
+    ///
+    /// # Errors
+    ///
+    /// [`DuplicatePrice`] if two entries of one model begin at the same time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::SystemTime;
+    /// # use tower_usage::{PriceEntry, PriceList, Rate};
+    /// let rate = Rate::new("2.50".parse()?, "10.00".parse()?).cache_read("1.25".parse()?);
+    /// let prices = PriceList::new([PriceEntry::new("gpt-4o", rate)])?;
+    /// assert_eq!(prices.rate("gpt-4o", SystemTime::UNIX_EPOCH), Some(rate));
+    /// assert_eq!(prices.rate("gpt-4o-mini", SystemTime::UNIX_EPOCH), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new(entries: impl IntoIterator<Item = PriceEntry>) -> Result<Self, DuplicatePrice> {
+        let mut models: HashMap<_, Vec<_>> = HashMap::new();
+        for PriceEntry { model, from, rate } in entries {
+            let rates = match models.entry(model) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(Vec::with_capacity(1)),
+            };
+            rates.push((from, rate));
+        }
+        for (model, rates) in &mut models {
+            rates.sort_by_key(|(from, _)| *from);
+            let twice = rates
+                .windows(2)
+                .any(|pair| matches!(pair, [a, b] if a.0 == b.0));
+            if twice {
+                return Err(DuplicatePrice {
+                    model: Arc::clone(model),
+                });
+            }
+        }
+        Ok(Self { models })
+    }
+
+    /// The rate of a model at a time, if it has one.
+    #[must_use]
+    pub fn rate(&self, model: &str, at: SystemTime) -> Option<Rate> {
+        let rates = self.models.get(model)?;
+        rates
+            .iter()
+            .rev()
+            .find(|(from, _)| *from <= at)
+            .map(|(_, rate)| *rate)
+    }
+}
+
+// === impl PriceEntry ===
+
+impl PriceEntry {
+    /// The rate of a model since ever.
+    pub fn new(model: impl Into<Arc<str>>, rate: Rate) -> Self {
+        Self {
+            model: model.into(),
+            from: SystemTime::UNIX_EPOCH,
+            rate,
+        }
+    }
+
+    /// The rate holds from this time on, until a later entry of the model begins.
+    #[must_use]
+    pub fn effective_from(self, from: SystemTime) -> Self {
+        Self { from, ..self }
+    }
+}
+
+// === impl DuplicatePrice ===
+
+impl DuplicatePrice {
+    /// The model that has two.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn price(text: &str) -> Price {
+        text.parse().unwrap()
+    }
+
+    fn tokens(input: u64, output: u64, cache_read: u64, cache_write: u64) -> TokenCounts {
+        TokenCounts {
+            input: Some(input),
+            output: Some(output),
+            cache_read: Some(cache_read),
+            cache_write: Some(cache_write),
+            reasoning: None,
+        }
+    }
+
+    #[test]
+    fn d5_55_one_cheap_token_is_not_free() {
+        let rate = Rate::new(price("0.075"), price("0.30"));
+        assert_eq!(
+            rate.cost(&tokens(1, 0, 0, 0)),
+            Some(NanoUsd::from_nanos(75))
+        );
+        let rate = Rate::new(price("0.0375"), price("0.15"));
+        assert_eq!(
+            rate.cost(&tokens(1, 0, 0, 0)),
+            Some(NanoUsd::from_nanos(38)),
+            "37.5 is rounded up"
+        );
+    }
+
+    #[test]
+    fn prices_each_class_by_itself() {
+        // 200 input, 10 output, 1,000 read, 100 written at 3.00, 15.00, 0.30, 3.75 dollars.
+        let rate = Rate::new(price("3.00"), price("15.00"))
+            .cache_read(price("0.30"))
+            .cache_write(price("3.75"));
+        assert_eq!(
+            rate.cost(&tokens(200, 10, 1_000, 100)),
+            Some("0.001425".parse().unwrap()),
+        );
+    }
+
+    #[test]
+    fn prices_cached_tokens_as_input_where_nothing_else_is_said() {
+        let rate = Rate::new(price("3.00"), price("15.00"));
+        assert_eq!(
+            rate.cost(&tokens(0, 0, 5, 5)),
+            rate.cost(&tokens(10, 0, 0, 0))
+        );
+    }
+
+    #[test]
+    fn counts_reasoning_once() {
+        let rate = Rate::new(price("1"), price("2"));
+        let mut thought = tokens(1, 100, 0, 0);
+        thought.reasoning = Some(90);
+        assert_eq!(rate.cost(&thought), rate.cost(&tokens(1, 100, 0, 0)));
+    }
+
+    #[test]
+    fn refuses_a_price_that_is_negative_infinite_or_too_precise() {
+        assert_eq!("-1".parse::<Price>(), Err(AmountError::Negative));
+        assert_eq!("-0".parse::<Price>(), Err(AmountError::Negative));
+        for text in ["NaN", "inf", "1e6", ""] {
+            assert_eq!(
+                text.parse::<Price>(),
+                Err(AmountError::Malformed),
+                "{text:?}"
+            );
+        }
+        assert_eq!(
+            "0.0000000001".parse::<Price>(),
+            Err(AmountError::TooPrecise)
+        );
+        assert_eq!(
+            "18446744073.709551616".parse::<Price>(),
+            Err(AmountError::OutOfRange)
+        );
+    }
+
+    #[test]
+    fn a_cost_that_does_not_fit_is_none() {
+        let rate = Rate::new(Price(u64::MAX), Price(u64::MAX));
+        assert_eq!(
+            rate.cost(&tokens(u64::MAX, u64::MAX, u64::MAX, u64::MAX)),
+            None
+        );
+    }
+
+    #[test]
+    fn a_rate_begins_at_its_date() {
+        let from = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let (old, new) = (
+            Rate::new(price("1"), price("1")),
+            Rate::new(price("2"), price("2")),
+        );
+        let later = PriceEntry::new("m", new).effective_from(from);
+        let prices = PriceList::new([later.clone(), PriceEntry::new("m", old)]).unwrap();
+        assert_eq!(prices.rate("m", from - Duration::from_millis(1)), Some(old));
+        assert_eq!(prices.rate("m", from), Some(new));
+        let prices = PriceList::new([later]).unwrap();
+        assert_eq!(prices.rate("m", from - Duration::from_millis(1)), None);
+    }
+
+    #[test]
+    fn an_unknown_model_has_no_price() {
+        let prices =
+            PriceList::new([PriceEntry::new("m", Rate::new(price("1"), price("1")))]).unwrap();
+        for model in ["", "M", "m-mini", "m "] {
+            assert_eq!(
+                prices.rate(model, SystemTime::UNIX_EPOCH),
+                None,
+                "{model:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_two_rates_from_one_date() {
+        let entry = PriceEntry::new("m", Rate::new(price("1"), price("1")));
+        assert_eq!(
+            PriceList::new([entry.clone(), entry]).unwrap_err().model(),
+            "m"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_cost_is_within_half_a_nano_of_the_exact_one(
+            counts in prop::array::uniform4(0_u64..1_000_000_000),
+            prices in prop::array::uniform4(0_u64..1_000_000_000_000),
+        ) {
+            let [input, output, read, write] = counts;
+            let [a, b, c, d] = prices.map(Price);
+            let rate = Rate::new(a, b).cache_read(c).cache_write(d);
+            let exact: u128 = counts.iter().zip(prices).map(|(n, p)| u128::from(*n) * u128::from(p)).sum();
+            match rate.cost(&tokens(input, output, read, write)) {
+                Some(cost) => {
+                    let scaled = u128::try_from(cost.as_nanos()).unwrap() * PER;
+                    prop_assert!(scaled.abs_diff(exact) * 2 <= PER);
+                }
+                None => prop_assert!(exact / PER >= i64::MAX as u128),
+            }
+        }
+
+        #[test]
+        fn more_tokens_never_cost_less(input in 0_u64..1 << 40, more in 0_u64..1 << 20, nanos in 0_u64..1 << 40) {
+            let rate = Rate::new(Price(nanos), Price(0));
+            prop_assert!(rate.cost(&tokens(input + more, 0, 0, 0)) >= rate.cost(&tokens(input, 0, 0, 0))
+                || rate.cost(&tokens(input + more, 0, 0, 0)).is_none());
+        }
+    }
+}
