@@ -1,0 +1,65 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// The answer of a [`Verify`] or of a fetch: there already, or to be waited for.
+///
+/// One concrete type for both, so that the traits stay object-safe and an answer from memory
+/// allocates nothing. Like any future it must not be polled again after it has answered; if it is,
+/// it stays pending.
+///
+/// [`Verify`]: crate::Verify
+#[must_use = "futures do nothing unless polled"]
+pub struct AnswerFuture<T>(State<T>);
+
+enum State<T> {
+    Ready(Option<T>),
+    Boxed(Pin<Box<dyn Future<Output = T> + Send>>),
+}
+
+// === impl AnswerFuture ===
+
+impl<T> AnswerFuture<T> {
+    /// An answer that is there already.
+    pub const fn ready(value: T) -> Self {
+        Self(State::Ready(Some(value)))
+    }
+
+    /// An answer that takes work or waiting.
+    pub fn boxed(future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(State::Boxed(Box::pin(future)))
+    }
+
+    /// The answer if it is there already, else the future back.
+    pub(crate) fn try_ready(self) -> Result<T, Self> {
+        match self.0 {
+            State::Ready(Some(value)) => Ok(value),
+            waiting => Err(Self(waiting)),
+        }
+    }
+}
+
+// The value is never pinned: it is moved out whole, and the box is `Unpin` by itself.
+impl<T> Unpin for AnswerFuture<T> {}
+
+impl<T> Future for AnswerFuture<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match &mut self.0 {
+            State::Ready(value) => value.take().map_or(Poll::Pending, Poll::Ready),
+            State::Boxed(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<T> fmt::Debug for AnswerFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.0 {
+            State::Ready(_) => "ready",
+            State::Boxed(_) => "boxed",
+        };
+        f.debug_tuple("AnswerFuture").field(&state).finish()
+    }
+}

@@ -1,0 +1,75 @@
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::claims::{Claims, strings};
+use super::config::JwtConfig;
+use crate::{Identity, Reason};
+
+/// Makes an identity of claims that hold and whose signature was verified.
+pub(super) fn identify(
+    claims: &Claims,
+    config: &JwtConfig,
+    json: String,
+) -> Result<Identity, Reason> {
+    let subject = claims.text("sub").ok_or(Reason::Subject)?;
+    let mut identity = Identity::builder(Arc::clone(&config.issuer), subject)
+        .provider(Arc::clone(&config.alias))
+        .groups(listed(claims.find("groups"))?)
+        .roles(roles(claims, config)?)
+        .scopes(scopes(claims)?)
+        .expires_at(claims.expires_at());
+    if !config.primary {
+        identity = identity.user_id(format!("{}|{subject}", config.alias));
+    } else if is_reserved(subject, config) {
+        return Err(Reason::Subject);
+    }
+    if let Some(email) = claims.text("email") {
+        identity = identity.email(email, claims.is_true("email_verified"));
+    }
+    if let Some(name) = claims.text("name") {
+        identity = identity.name(name);
+    }
+    if let Some(picture) = claims.text("picture") {
+        identity = identity.picture(picture);
+    }
+    if let Some(session_id) = claims.text("sid") {
+        identity = identity.session_id(session_id);
+    }
+    Ok(identity.claims(json).build())
+}
+
+fn is_reserved(subject: &str, config: &JwtConfig) -> bool {
+    let reserved = &config.reserved_aliases;
+    subject
+        .split_once('|')
+        .is_some_and(|(alias, _)| reserved.iter().any(|one| &**one == alias))
+}
+
+fn roles<'a>(claims: &Claims, config: &'a JwtConfig) -> Result<Vec<&'a str>, Reason> {
+    let held = listed(claims.find(&config.roles_claim))?;
+    let holds_any = |values: &[Box<str>]| values.iter().any(|value| held.contains(&&**value));
+    Ok(config
+        .roles
+        .iter()
+        .filter(|(_, values)| holds_any(values))
+        .map(|(role, _)| &**role)
+        .collect())
+}
+
+/// `scope` (RFC 9068 section 2.2.3), or `scp` where an issuer calls it so.
+fn scopes(claims: &Claims) -> Result<Vec<&str>, Reason> {
+    let listed = listed(claims.find("scope").or_else(|| claims.find("scp")))?;
+    Ok(listed
+        .into_iter()
+        .flat_map(|scopes| scopes.split(' '))
+        .filter(|scope| !scope.is_empty())
+        .collect())
+}
+
+fn listed(claim: Option<&Value>) -> Result<Vec<&str>, Reason> {
+    match claim {
+        None => Ok(Vec::new()),
+        Some(value) => strings(value).ok_or(Reason::Claim),
+    }
+}

@@ -1,0 +1,114 @@
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::algorithm::Algorithm;
+use super::key::{Jwk, VerifyingKey};
+use crate::Reason;
+
+/// The keys tokens of the issuer may be signed with.
+#[derive(Debug)]
+pub(super) struct KeySet {
+    /// Another number than that of any earlier set: what earlier keys verified must be asked anew.
+    generation: u64,
+    keys: Vec<(KeyId, VerifyingKey)>,
+}
+
+#[derive(Debug)]
+enum KeyId {
+    /// The one static key: a token may call it anything.
+    Any,
+    Named(String),
+    Unnamed,
+}
+
+#[derive(Deserialize)]
+struct Document<'a> {
+    #[serde(borrow)]
+    keys: Vec<&'a RawValue>,
+}
+
+// === impl KeySet ===
+
+impl KeySet {
+    /// A set of one key, whatever a token calls it.
+    pub(super) fn single(key: VerifyingKey) -> Self {
+        Self {
+            generation: 0,
+            keys: vec![(KeyId::Any, key)],
+        }
+    }
+
+    /// Reads the usable keys of a published set (RFC 7517 section 5); `None` if there are none.
+    ///
+    /// A key that cannot be used does not spoil the others, as the section says. Of several usable
+    /// keys with one `kid` none is kept: which of them signed would be the sender's choice.
+    pub(super) fn parse(json: &[u8], generation: u64) -> Option<Self> {
+        let document: Document<'_> = serde_json::from_slice(json).ok()?;
+        let mut keys = Vec::with_capacity(document.keys.len());
+        let mut uses: HashMap<String, usize> = HashMap::new();
+        for text in document.keys {
+            let Ok(mut jwk) = serde_json::from_str::<Jwk>(text.get()) else {
+                continue;
+            };
+            let Some(key) = jwk.to_key() else {
+                continue;
+            };
+            let id = match jwk.take_key_id() {
+                Some(id) => {
+                    *uses.entry(id.clone()).or_default() += 1;
+                    KeyId::Named(id)
+                }
+                None => KeyId::Unnamed,
+            };
+            keys.push((id, key));
+        }
+        keys.retain(|(id, _)| match id {
+            KeyId::Named(id) => uses.get(id) == Some(&1),
+            KeyId::Any | KeyId::Unnamed => true,
+        });
+        (!keys.is_empty()).then_some(Self { generation, keys })
+    }
+
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The one key a token with this header must be signed by.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::UnknownKey`] if there is none, or more than one for a token that names none;
+    /// [`Reason::Algorithm`] if the key it names is for another algorithm.
+    pub(super) fn find(
+        &self,
+        key_id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<&VerifyingKey, Reason> {
+        let mut named = false;
+        let mut found = None;
+        for (id, key) in &self.keys {
+            match (id, key_id) {
+                (KeyId::Any, _) => named = true,
+                (KeyId::Named(id), Some(wanted)) if id == wanted => named = true,
+                (_, None) => {}
+                (_, Some(_)) => continue,
+            }
+            if key.serves(algorithm) && found.replace(key).is_some() {
+                return Err(Reason::UnknownKey);
+            }
+        }
+        found.ok_or(if named {
+            Reason::Algorithm
+        } else {
+            Reason::UnknownKey
+        })
+    }
+
+    pub(super) fn serves_any(&self, algorithms: &[Algorithm]) -> bool {
+        self.keys
+            .iter()
+            .any(|(_, key)| algorithms.iter().any(|algorithm| key.serves(*algorithm)))
+    }
+}

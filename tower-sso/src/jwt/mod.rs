@@ -1,0 +1,58 @@
+//! A verifier for JSON Web Tokens of one issuer.
+//!
+//! [`JwtVerifier`] applies the rules of RFC 7519, RFC 8725 and RFC 9068, stricter where they leave a
+//! choice:
+//!
+//! - The token has at most 16 KiB, three parts of canonical base64url, and strict JSON inside: no
+//!   member twice at any depth, at most 16 levels.
+//! - The algorithm is one of the configured ones *and* one the key is for. `none` is not an
+//!   algorithm. HMAC is for a static secret alone and never mixed with others.
+//! - `exp`, `iss`, `aud` and `sub` are required; `nbf` and `iat` count when present. A registered
+//!   claim of the wrong type refuses the token. Times are whole or fractional seconds up to the
+//!   year 9999.
+//! - A `crit` header refuses the token. `jku`, `x5u`, `jwk` and `x5c` are not looked at.
+//! - `typ` must be the required one; without one it may be absent, `JWT` or `at+jwt`. Security event
+//!   and logout tokens (a claim `events`) never pass.
+//! - A subject has 1 to 255 bytes without control, invisible or direction-changing characters and
+//!   without white space around it. Otherwise it is compared byte for byte: the composed and the
+//!   decomposed form of one letter are two users, never merged.
+//!
+//! # Keys
+//!
+//! [`JwtVerifier::discover`] finds the keys by OpenID Connect discovery when the first token needs
+//! them, and renews them in the background when half of their time ([`JwtConfig::key_ttl`]) is over.
+//! A token with an unknown `kid` renews them too, at most once per [`JwtConfig::cool_down`], however
+//! many such tokens come. Any number of requests share one fetch. While the issuer cannot answer, or
+//! answers nonsense, the old keys stay usable for [`JwtConfig::stale_for`].
+//!
+//! A key serves only if it is for signatures, strong enough (RSA 2048 to 8192 bits), and alone under
+//! its `kid`: of two usable keys with one `kid` neither is used.
+//!
+//! # Verdicts
+//!
+//! A verified token is remembered by its SHA-256 until it expires, for 60 seconds at most, or until
+//! the keys change: then it costs a hash and a look-up. Refused tokens are not remembered.
+
+mod algorithm;
+mod cache;
+mod claims;
+mod clock;
+mod compact;
+mod config;
+mod discovery;
+mod fetch;
+mod identity;
+mod json;
+mod key;
+mod key_set;
+mod remote;
+mod stats;
+mod verifier;
+
+pub use self::algorithm::Algorithm;
+pub use self::clock::{Clock, SystemClock};
+pub use self::config::{ConfigError, JwtConfig};
+pub use self::fetch::{Fetch, FetchError, FetchFuture};
+pub use self::key::VerifyingKey;
+pub use self::stats::Stats;
+pub use self::verifier::JwtVerifier;
