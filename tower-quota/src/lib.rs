@@ -1,1 +1,56 @@
-//! Under construction.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod amounts;
+mod body;
+mod carry;
+mod charge;
+mod clock;
+mod denied;
+mod deny;
+mod deny_http;
+mod error;
+mod future;
+mod layer;
+mod limit;
+mod policy;
+mod reservation;
+mod service;
+mod standing;
+mod store;
+mod store_future;
+mod ticket;
+mod unix_ms;
+mod window;
+
+#[cfg(feature = "laws")]
+#[cfg_attr(docsrs, doc(cfg(feature = "laws")))]
+pub mod laws;
+#[cfg(feature = "memory")]
+#[cfg_attr(docsrs, doc(cfg(feature = "memory")))]
+mod memory;
+
+#[cfg(feature = "memory")]
+pub use crate::memory::MemoryStore;
+pub use crate::{
+    amounts::{Amounts, Dimension},
+    body::ResponseBody,
+    carry::Carry,
+    charge::{Charge, Demand},
+    clock::{Clock, SystemClock},
+    denied::Denied,
+    deny::{Deny, Refusal},
+    deny_http::DenyHttp,
+    error::{ReserveError, StoreError},
+    future::ResponseFuture,
+    layer::{OnStoreFailure, QuotaLayer},
+    limit::{Allowance, DuplicateLimit, Limit, Limits},
+    policy::QuotaPolicy,
+    reservation::Reservation,
+    service::Quota,
+    standing::Standing,
+    store::{Granted, QuotaStore, Released, Renewed, Settled},
+    store_future::StoreFuture,
+    ticket::{ParseTicketError, Ticket},
+    window::{Period, Window},
+};

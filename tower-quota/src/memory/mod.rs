@@ -1,0 +1,8 @@
+//! The store in this process's memory.
+
+mod account;
+mod counters;
+mod shard;
+mod store;
+
+pub use self::store::MemoryStore;

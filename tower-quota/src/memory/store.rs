@@ -1,0 +1,216 @@
+use std::{
+    collections::hash_map::RandomState,
+    fmt,
+    hash::BuildHasher,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    Amounts, Charge, Clock, Granted, Limits, QuotaStore, Released, Renewed, ReserveError, Settled,
+    Standing, StoreError, StoreFuture, SystemClock, Ticket,
+    memory::{account::Account, shard::Shard},
+    unix_ms::UnixMs,
+};
+
+/// Enough that the threads of one machine seldom meet; a power of two.
+const SHARDS: u64 = 64;
+
+const DEFAULT_LEASE: Duration = Duration::from_secs(15 * 60);
+
+/// A [`QuotaStore`] in this process's memory.
+///
+/// Subjects are spread over 64 locks, each held for one decision and never across an await; a decision allocates nothing once the subject is
+/// known. Nothing survives the process: a server that keeps a ledger counts it again with [`add_used`](Self::add_used) when it starts, and tickets of
+/// an earlier process are [unknown](Settled::Unknown) to it.
+///
+/// # Memory
+///
+/// A subject takes about a kilobyte from its first use until a day after the last month in which it used anything, or for as long as it
+/// has limits of its own. Of reservations that are over, a subject keeps the last 64 that were settled, so that a second settlement is
+/// [known as one](Settled::AlreadySettled), and the last 1,024 of the last 24 hours that were given back or reclaimed, so that a late settlement
+/// counts. A settlement of one that is forgotten is [`Settled::Unknown`] and counts nothing: nothing ever counts twice.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_quota::{Dimension, Limit, Limits, MemoryStore, Window};
+///
+/// let plan = Limits::new([Limit::at_most(Dimension::Calls, Window::Day, 1_000)])?;
+/// let store = MemoryStore::new(plan).lease(Duration::from_secs(60));
+/// # let _ = store;
+/// # Ok::<(), tower_quota::DuplicateLimit>(())
+/// ```
+pub struct MemoryStore {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    life: u64,
+    plan: Limits,
+    lease: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl MemoryStore {
+    /// An empty store in which every subject has the limits of `plan`, unless it is given its own.
+    #[must_use]
+    pub fn new(plan: Limits) -> Self {
+        let hasher = RandomState::new();
+        Self {
+            shards: (0..SHARDS)
+                .map(|n| Mutex::new(Shard::new(n, SHARDS)))
+                .collect(),
+            // Tells this store's tickets from those of an earlier process; a seeded hasher is std's only source of chance.
+            life: hasher.hash_one("life"),
+            hasher,
+            plan,
+            lease: DEFAULT_LEASE,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// The same store, whose reservations are reclaimed after `lease` unless they are renewed. The default is 15 minutes.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// The same store, which tells the time by `clock`. The default is [`SystemClock`].
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Counts what a ledger says that `subject` used, in the windows of `admitted_at`.
+    ///
+    /// It is for a server that starts, before it serves; windows that are over are not counted.
+    pub fn add_used(&self, subject: &Arc<str>, admitted_at: SystemTime, used: Amounts) {
+        let now = self.now();
+        self.shard(subject).account_or_new(subject, now).add_used(
+            UnixMs::from(admitted_at),
+            used,
+            now,
+        );
+    }
+
+    fn now(&self) -> UnixMs {
+        UnixMs::from(self.clock.now())
+    }
+
+    fn shard(&self, subject: &Arc<str>) -> MutexGuard<'_, Shard> {
+        // Any bits of a hash will do.
+        let index = (self.hasher.hash_one(subject) % SHARDS) as usize;
+        #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
+        let shard = &self.shards[index];
+        // A shard is never left half changed: nothing done under its lock panics.
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `change` on the account and sequence number that the ticket names, if this store issued it.
+    fn with_ticket<T>(
+        &self,
+        ticket: &Ticket,
+        change: impl FnOnce(&mut Account, u64) -> T,
+    ) -> Option<T> {
+        let sequence = self.sequence_of(ticket)?;
+        let mut shard = self.shard(ticket.subject());
+        let account = shard.account(ticket.subject())?;
+        Some(change(account, sequence))
+    }
+
+    fn ticket(&self, sequence: u64, subject: &Arc<str>, now: UnixMs) -> Ticket {
+        let id = u128::from(self.life) << 64 | u128::from(sequence);
+        Ticket::new(id, subject.clone(), now.system_time())
+    }
+
+    fn sequence_of(&self, ticket: &Ticket) -> Option<u64> {
+        let sequence = ticket.id() ^ u128::from(self.life) << 64;
+        u64::try_from(sequence).ok()
+    }
+
+    fn release_now(&self, ticket: &Ticket) -> Released {
+        let now = self.now();
+        self.with_ticket(ticket, |account, sequence| account.release(sequence, now))
+            .unwrap_or(Released::NotHeld)
+    }
+}
+
+impl QuotaStore for MemoryStore {
+    fn reserve(&self, charge: &Charge) -> StoreFuture<Result<Granted, ReserveError>> {
+        let now = self.now();
+        let lease_end = now.saturating_add(self.lease);
+        let subject = charge.subject();
+        let mut shard = self.shard(subject);
+        let sequence = shard.next_sequence();
+        let admitted = shard
+            .account_or_new(subject, now)
+            .reserve(sequence, charge, &self.plan, now, lease_end);
+        drop(shard);
+        StoreFuture::ready(match admitted {
+            Ok(held) => Ok(Granted::new(self.ticket(sequence, subject, now), held)),
+            Err(denied) => Err(denied.into()),
+        })
+    }
+
+    fn settle(&self, ticket: &Ticket, used: Amounts) -> StoreFuture<Result<Settled, StoreError>> {
+        let now = self.now();
+        let settled = self
+            .with_ticket(ticket, |account, sequence| {
+                account.settle(sequence, used, now)
+            })
+            .unwrap_or(Settled::Unknown);
+        StoreFuture::ready(Ok(settled))
+    }
+
+    fn release(&self, ticket: &Ticket) -> StoreFuture<Result<Released, StoreError>> {
+        StoreFuture::ready(Ok(self.release_now(ticket)))
+    }
+
+    fn abandon(&self, ticket: &Ticket) {
+        self.release_now(ticket);
+    }
+
+    fn renew(&self, ticket: &Ticket) -> StoreFuture<Result<Renewed, StoreError>> {
+        let now = self.now();
+        let lease_end = now.saturating_add(self.lease);
+        let renewed = self
+            .with_ticket(ticket, |account, sequence| {
+                account.renew(sequence, now, lease_end)
+            })
+            .unwrap_or(Renewed::NotHeld);
+        StoreFuture::ready(Ok(renewed))
+    }
+
+    fn standings(&self, subject: &Arc<str>) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
+        let now = self.now();
+        let standings = match self.shard(subject).account(subject) {
+            Some(account) => account.standings(&self.plan, now),
+            None => Account::default().standings(&self.plan, now),
+        };
+        StoreFuture::ready(Ok(standings))
+    }
+
+    fn set_limits(
+        &self,
+        subject: &Arc<str>,
+        limits: Option<Limits>,
+    ) -> StoreFuture<Result<(), StoreError>> {
+        let now = self.now();
+        self.shard(subject)
+            .account_or_new(subject, now)
+            .set_limits(limits);
+        StoreFuture::ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("plan", &self.plan)
+            .field("lease", &self.lease)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,118 @@
+use std::sync::Arc;
+
+use crate::{Amounts, Charge, Limits, ReserveError, Standing, StoreError, StoreFuture, Ticket};
+
+/// Where counters and reservations are kept.
+///
+/// Each method is one atomic step: no other caller, of this server or of another before the same store, sees half of
+/// it. The laws that every store keeps are in the `laws` module, as functions to run against it.
+///
+/// A reservation is held under a lease. One that is neither settled nor released when its lease ends, because its holder died, is
+/// reclaimed: what it held is free again. It can still be settled, since a settlement says what *was* used.
+///
+/// # Errors
+///
+/// Every answer is a [`StoreError`] if the store cannot be asked. A store over a network gives it within a bound of its own;
+/// the layer waits as long as the store does.
+pub trait QuotaStore: Send + Sync + 'static {
+    /// Sets aside what `charge` demands, if every limit of its subject leaves enough, and nothing otherwise.
+    ///
+    /// The sum of what is used and what is held is never above a limit at the moment of admission. A subject that was
+    /// never seen has the limits of its plan from this, its first, request on.
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError::Denied`] if a limit does not leave enough, [`ReserveError::Unavailable`] if the store cannot be asked.
+    fn reserve(&self, charge: &Charge) -> StoreFuture<Result<Granted, ReserveError>>;
+
+    /// Replaces what the reservation holds by what was `used`, more or less.
+    ///
+    /// It counts in the windows of admission, also after a release or after the lease has ended, and it counts once.
+    fn settle(&self, ticket: &Ticket, used: Amounts) -> StoreFuture<Result<Settled, StoreError>>;
+
+    /// Gives back what the reservation holds, since nothing was used.
+    fn release(&self, ticket: &Ticket) -> StoreFuture<Result<Released, StoreError>>;
+
+    /// Gives back what the reservation holds, as soon as may be, without an answer.
+    ///
+    /// It is for `Drop` and never waits: a store over a network queues it, and the lease covers what is lost.
+    fn abandon(&self, ticket: &Ticket);
+
+    /// Begins the lease of a reservation anew, for a request that takes long.
+    fn renew(&self, ticket: &Ticket) -> StoreFuture<Result<Renewed, StoreError>>;
+
+    /// How each limit of `subject` stands, in the order of its [`Limits`].
+    fn standings(&self, subject: &Arc<str>) -> StoreFuture<Result<Vec<Standing>, StoreError>>;
+
+    /// Gives `subject` limits of its own, or with `None` those of its plan again, from the next request on.
+    fn set_limits(
+        &self,
+        subject: &Arc<str>,
+        limits: Option<Limits>,
+    ) -> StoreFuture<Result<(), StoreError>>;
+}
+
+/// What a store set aside.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Granted {
+    ticket: Ticket,
+    held: Amounts,
+}
+
+impl Granted {
+    /// The reservation named by `ticket` holds `held`.
+    #[must_use]
+    pub const fn new(ticket: Ticket, held: Amounts) -> Self {
+        Self { ticket, held }
+    }
+
+    /// The name of the reservation.
+    #[must_use]
+    pub const fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub const fn held(&self) -> Amounts {
+        self.held
+    }
+
+    /// The name of the reservation, alone.
+    #[must_use]
+    pub fn into_ticket(self) -> Ticket {
+        self.ticket
+    }
+}
+
+/// What became of a settlement. These three are all there are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Settled {
+    /// It counts now.
+    Applied {
+        /// What was used beyond what was held at that moment. It is all of it if the lease had ended.
+        overshoot: Amounts,
+    },
+    /// It counted before; nothing has changed.
+    AlreadySettled,
+    /// The store does not know the reservation, or no longer; nothing has changed.
+    Unknown,
+}
+
+/// What became of a release. These two are all there are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Released {
+    /// What was held is free again.
+    Applied,
+    /// There was nothing held under this ticket, or no longer; nothing has changed.
+    NotHeld,
+}
+
+/// What became of a renewal. These two are all there are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Renewed {
+    /// The lease began anew.
+    Applied,
+    /// There is nothing held under this ticket, or no longer; nothing has changed.
+    NotHeld,
+}
