@@ -15,7 +15,7 @@ pub(super) struct Claims {
 
 /// Claims that are text: RFC 7519 section 4.1, RFC 9068 section 2.2, and OpenID Connect Core
 /// sections 2, 3.3.2.11 and 5.1 as far as they are read here.
-const TEXT: [&str; 15] = [
+const TEXT: [&str; 14] = [
     "iss",
     "sub",
     "jti",
@@ -30,7 +30,6 @@ const TEXT: [&str; 15] = [
     "name",
     "picture",
     "email",
-    "preferred_username",
 ];
 
 /// Claims that are times.
