@@ -300,10 +300,11 @@ async fn openclaw_lets_the_administration_channel_in_by_password() -> Result<()>
     let config = ws.call("config.get", json!({})).await?;
     let config = &config["config"];
     assert_eq!(config["models"]["mode"], "replace");
+    let model = &config["agents"]["defaults"]["model"];
     assert_eq!(
-        config["models"]["providers"],
-        json!({}),
-        "nobody has a model but from the gateway"
+        model,
+        &Value::Null,
+        "an agent has a model only from the gateway"
     );
     ws.close().await
 }

@@ -9,7 +9,6 @@ use crate::{
     openclaw::USER_HEADER,
     port::free_address,
     provider::MODELS,
-    secret,
 };
 
 /// A configuration file's text, and the addresses that are in it.
@@ -39,9 +38,7 @@ impl Config {
     /// [`Error::File`] when a secret cannot be written, [`Error::Connection`] without a free port.
     pub fn new(kit: &Kit, dir: &Path) -> Result<Self> {
         let (public, egress, admin) = (free_address()?, free_address()?, free_address()?);
-        let master_key = format!("{}\n", secret::random()?);
         let client_secret = file(dir, "client-secret", CLIENT_SECRET)?;
-        let master_key = file(dir, "master-key", &master_key)?;
         let provider_key = file(dir, "provider-key", &kit.provider_key)?;
         let mut text = format!(
             r#"[server]
@@ -66,7 +63,6 @@ path = "{store}"
 
 [workspace]
 root = "{root}"
-master_key_file = "{master_key}"
 
 [[instance]]
 name = "pool-1"
@@ -79,6 +75,7 @@ name = "openai"
 kind = "openai"
 base_url = "{provider}/v1"
 api_key_file = "{provider_key}"
+models = [{models}]
 
 [plan.default]
 tokens_per_day = 2_000_000
@@ -92,6 +89,7 @@ time_zone = "UTC"
             openclaw = kit.openclaw,
             password = kit.openclaw_password,
             provider = kit.provider,
+            models = MODELS.map(|id| format!("{{ id = \"{id}\" }}")).join(", "),
         );
         for model in MODELS {
             // Writing to a String does not fail.

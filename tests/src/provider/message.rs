@@ -37,9 +37,9 @@ pub(super) fn bare(last_user: &str) -> String {
     let text = text.trim_start();
     let text = match text
         .strip_prefix("Conversation info:")
-        .and_then(|rest| rest.split_once("\n\n"))
+        .and_then(|rest| rest.split_once('\n'))
     {
-        Some((_, rest)) => rest,
+        Some((_, rest)) => after_fence(rest),
         None => text,
     };
     without(text, "[[", "]]").trim().to_owned()
@@ -60,6 +60,17 @@ fn text_of(content: &Value) -> String {
             .filter_map(|part| part["text"].as_str())
             .collect(),
         _ => String::new(),
+    }
+}
+
+/// What follows a fenced block that `text` begins with.
+fn after_fence(text: &str) -> &str {
+    match text
+        .strip_prefix("```")
+        .and_then(|rest| rest.split_once("\n```"))
+    {
+        Some((_, rest)) => rest,
+        None => text,
     }
 }
 
@@ -114,6 +125,8 @@ mod tests {
     fn echoes_only_what_was_typed() {
         let sent = "[Sun 2026-11-22 14:09 UTC] hi [[in=3]]there\n\nRuntime: agent=x | repo=/y";
         assert_eq!(bare(sent), "hi there");
+        let sent = "Conversation info: x\n```json\n{\"sender\": 1}\n```\n\nhi";
+        assert_eq!(bare(sent), "hi");
         assert_eq!(bare("[1] is a footnote"), "[1] is a footnote");
     }
 }
