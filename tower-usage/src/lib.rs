@@ -14,6 +14,8 @@ mod price;
 mod record;
 mod service;
 mod sink;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod tokens;
 
 #[cfg(feature = "openai")]

@@ -1,0 +1,69 @@
+use tokio::sync::{mpsc::UnboundedSender, oneshot};
+
+use super::{backlog::Owed, joins::Join, row::Settled};
+use crate::UsageRecord;
+
+/// What the writer is asked to do, in the order it is asked.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every command is a record"
+)]
+pub(super) enum Command {
+    /// Store a record.
+    Record(UsageRecord, Owed),
+    /// Join a run to its answer.
+    Join(Join),
+    /// Mark what was settled.
+    Settled(Vec<Mark>),
+    /// From now on hand what is stored to this settler, and read to it what was left over.
+    Settle(UnboundedSender<ToSettle>),
+    /// Read the next of what was left over.
+    Replay {
+        /// Where the last page ended.
+        after: i64,
+    },
+    /// Answer when all that was recorded before is stored and settled.
+    Flush(oneshot::Sender<()>),
+    /// Answer: the settler has come so far.
+    Flushed(oneshot::Sender<()>),
+    /// End.
+    Close(Option<oneshot::Sender<()>>),
+}
+
+/// A row that was settled.
+#[derive(Debug)]
+pub(super) struct Mark {
+    pub(super) seq: i64,
+    pub(super) settled: Settled,
+    /// Dropped when the mark is stored.
+    pub(super) _owed: Owed,
+}
+
+/// What the settler is given, in the order it was stored.
+#[derive(Debug)]
+pub(super) enum ToSettle {
+    /// Just stored.
+    Stored(Vec<Unsettled>),
+    /// Left over from before. An empty page is the last one.
+    LeftOver(Vec<Unsettled>),
+    /// Answer when all given before is settled.
+    Flush(oneshot::Sender<()>),
+}
+
+/// A stored record that is to be settled.
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    pub(super) seq: i64,
+    pub(super) record: UsageRecord,
+    pub(super) owed: Owed,
+}
+
+// === impl Command ===
+
+impl Command {
+    /// Whether it is part of a transaction with others.
+    pub(super) const fn is_write(&self) -> bool {
+        matches!(self, Self::Record(..) | Self::Join(_) | Self::Settled(_))
+    }
+}

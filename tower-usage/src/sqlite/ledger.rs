@@ -1,0 +1,204 @@
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Sender},
+    },
+    thread,
+};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::{runtime::Handle, sync::oneshot};
+
+use super::{
+    LedgerError, LedgerOptions, Settle,
+    backlog::{Backlog, Owed},
+    command::Command,
+    joins::Join,
+    schema,
+    settler::Settler,
+    writer::Writer,
+};
+use crate::{Full, Sink, UsageRecord};
+
+/// A ledger in an SQLite file.
+///
+/// Keeps its records in the table `token_usage_logs`, beside whatever else is in the file. See the
+/// [module documentation](super).
+///
+/// A record is safe once it is committed, which a power cut cannot undo (`synchronous=FULL`). One that is admitted but
+/// not committed when the process is killed is lost, with whatever was set aside for it left to its lease. When the file
+/// cannot be written (disk full, locked) records wait in memory and are written when it can; admission ends when all
+/// places are taken.
+///
+/// Dropping the ledger lets the writer finish in the background; [`close`](Self::close) waits for it.
+pub struct SqliteLedger {
+    commands: Sender<Command>,
+    backlog: Arc<Backlog>,
+    settling: AtomicBool,
+    pub(super) reader: Mutex<Connection>,
+}
+
+// === impl SqliteLedger ===
+
+impl SqliteLedger {
+    /// Opens a ledger, and creates it if it is not there. Blocks while it does.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](LedgerError::Store) if the file cannot be opened, read or written,
+    /// [`NewerSchema`](LedgerError::NewerSchema) if a later version wrote it, [`Thread`](LedgerError::Thread) if there
+    /// can be no writer thread.
+    pub fn open(path: impl AsRef<Path>, options: LedgerOptions) -> Result<Arc<Self>, LedgerError> {
+        let mut conn =
+            connect(path.as_ref(), OpenFlags::default(), options).map_err(LedgerError::store)?;
+        schema::migrate(&mut conn)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reader = connect(path.as_ref(), flags, options).map_err(LedgerError::store)?;
+        let backlog = Arc::new(Backlog::new(options.capacity));
+        let (commands, queue) = mpsc::channel();
+        let writer = Writer::new(conn, queue, Arc::clone(&backlog));
+        thread::Builder::new()
+            .name("usage-ledger".into())
+            .spawn(move || writer.run())
+            .map_err(LedgerError::Thread)?;
+        Ok(Arc::new(Self {
+            commands,
+            backlog,
+            settling: AtomicBool::new(false),
+            reader: Mutex::new(reader),
+        }))
+    }
+
+    /// Begins to settle: first what an earlier process left over, and what is stored from now on.
+    ///
+    /// Runs as a task of the current tokio runtime. Until it is called, records with a `settle_ref` wait in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadySettling`](LedgerError::AlreadySettling) the second time, [`NoRuntime`](LedgerError::NoRuntime) outside
+    /// of a runtime, [`Closed`](LedgerError::Closed) after [`close`](Self::close).
+    pub fn start_settling(&self, settle: Arc<dyn Settle>) -> Result<(), LedgerError> {
+        let runtime = Handle::try_current().map_err(|_| LedgerError::NoRuntime)?;
+        if self.settling.swap(true, Ordering::Relaxed) {
+            return Err(LedgerError::AlreadySettling);
+        }
+        let (sender, inbox) = tokio::sync::mpsc::unbounded_channel();
+        self.tell(Command::Settle(sender))?;
+        runtime.spawn(Settler::new(settle, inbox, self.commands.clone()).run());
+        Ok(())
+    }
+
+    /// Joins a run, and the conversation it belongs to, to its model call by the provider's id of the answer.
+    ///
+    /// May come before the call is recorded: then it waits for it, among the latest 4096 of its kind and in memory
+    /// only. What a record says already stays. Never blocks; dropped when too many are queued.
+    pub fn join_run(&self, response_id: Arc<str>, run_id: Arc<str>, session_key: Option<Arc<str>>) {
+        if !self.backlog.take_join() {
+            tracing::warn!("usage ledger has no room to join another run");
+            return;
+        }
+        // After `close` there is nothing to be joined.
+        drop(self.tell(Command::Join(Join {
+            response_id,
+            run_id,
+            session_key,
+        })));
+    }
+
+    /// Waits until everything recorded so far is committed, and settled if settling was started.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](LedgerError::Closed) if the ledger or its settler has ended.
+    pub async fn flush(&self) -> Result<(), LedgerError> {
+        let (done, flushed) = oneshot::channel();
+        self.tell(Command::Flush(done))?;
+        flushed.await.map_err(|_| LedgerError::Closed)
+    }
+
+    /// Closes in good order: refuses further calls, waits until every admitted one is recorded, committed and, if
+    /// settling was started, settled, and closes the file.
+    ///
+    /// Takes as long as the calls in flight; put a bound around it.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](LedgerError::Closed) if the ledger or its settler had ended before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it leaves a ledger that refuses calls and records what was admitted.
+    pub async fn close(&self) -> Result<(), LedgerError> {
+        self.backlog.close().await;
+        self.flush().await?;
+        let (done, closed) = oneshot::channel();
+        self.tell(Command::Close(Some(done)))?;
+        closed.await.map_err(|_| LedgerError::Closed)
+    }
+
+    /// Records that are not finished: neither committed nor, if settling was started, settled.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.backlog.owed()
+    }
+
+    /// Whether the file could be written the last time, and a settler that was started still runs.
+    #[must_use]
+    pub fn healthy(&self) -> bool {
+        self.backlog.is_healthy()
+    }
+
+    fn tell(&self, command: Command) -> Result<(), LedgerError> {
+        self.commands.send(command).map_err(|_| LedgerError::Closed)
+    }
+}
+
+impl Sink for SqliteLedger {
+    fn admit(&self) -> Result<(), Full> {
+        self.backlog.take_place()
+    }
+
+    fn record(&self, record: UsageRecord) {
+        let owed = Owed::placed(&self.backlog);
+        if self.tell(Command::Record(record, owed)).is_err() {
+            tracing::error!("usage record came after the ledger was closed");
+        }
+    }
+
+    fn forgo(&self) {
+        self.backlog.vacate();
+    }
+}
+
+impl Drop for SqliteLedger {
+    fn drop(&mut self) {
+        // The settler holds a sender too, so that the queue does not end by itself.
+        drop(self.tell(Command::Close(None)));
+    }
+}
+
+impl fmt::Debug for SqliteLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteLedger")
+            .field("backlog", &self.backlog())
+            .field("healthy", &self.healthy())
+            .finish_non_exhaustive()
+    }
+}
+
+fn connect(
+    path: &Path,
+    flags: OpenFlags,
+    options: LedgerOptions,
+) -> Result<Connection, rusqlite::Error> {
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(options.busy_timeout)?;
+    if !conn.is_readonly("main")? {
+        conn.pragma_update(None, "journal_mode", "WAL")?;
+        conn.pragma_update(None, "synchronous", "FULL")?;
+    }
+    Ok(conn)
+}

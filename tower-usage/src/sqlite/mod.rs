@@ -1,0 +1,51 @@
+//! The ledger in an SQLite file.
+//!
+//! Records go through a bounded queue to one writer thread, which commits all that is queued in one transaction. What
+//! is committed is settled, if a settler was started: at once, again after a failure, and at the next start for what a
+//! crash left over. Any number of readers query the file meanwhile.
+//!
+//! # Examples
+//!
+//! ```
+//! # use std::time::{Duration, SystemTime};
+//! use tower_usage::{Operation, Sink, UsageRecord, sqlite::{LedgerOptions, SqliteLedger}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("usage.db");
+//! let ledger = SqliteLedger::open(path, LedgerOptions::new())?;
+//! ledger.admit()?;
+//! let mut record = UsageRecord::new("alice".into(), Operation::ModelCall);
+//! record.tokens.input = Some(20);
+//! # let now = record.admitted_at;
+//! ledger.record(record);
+//! ledger.flush().await?;
+//!
+//! let hour = Duration::from_secs(3600);
+//! assert_eq!(ledger.sum("alice", now - hour, now + hour)?.total_tokens, 20);
+//! ledger.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod backlog;
+mod command;
+mod error;
+mod joins;
+mod ledger;
+mod options;
+mod query;
+mod row;
+mod schema;
+mod settle;
+mod settler;
+mod writer;
+
+pub use self::{
+    error::LedgerError,
+    ledger::SqliteLedger,
+    options::LedgerOptions,
+    query::{Group, GroupBy, GroupTotal, Sum, UsedInDay},
+    settle::{Settle, SettleError, SettleFuture},
+};

@@ -1,0 +1,247 @@
+use std::{
+    sync::{Arc, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use rusqlite::{Connection, Row, params};
+
+use super::{
+    LedgerError, SqliteLedger,
+    row::{self, count, integer, millis, time},
+};
+use crate::{NanoUsd, RecordId, UsageRecord};
+
+const DAY: i64 = 86_400_000;
+
+/// The aggregates that [`Sum::read`] reads.
+const SUMS: &str = "count(*) AS records, coalesce(sum(calls), 0) AS calls, \
+    coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output, \
+    coalesce(sum(cache_read_tokens), 0) AS cache_read, coalesce(sum(cache_write_tokens), 0) AS cache_write, \
+    coalesce(sum(reasoning_tokens), 0) AS reasoning, coalesce(sum(total_tokens), 0) AS total, \
+    coalesce(sum(cost_nano_usd), 0) AS cost, coalesce(sum(cost_nano_usd IS NULL), 0) AS unpriced, \
+    coalesce(sum(source = 'estimated'), 0) AS estimated";
+
+/// What the records of a user are added up by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum GroupBy {
+    /// The day of admission, in UTC.
+    Day,
+    /// The model that answered.
+    Model,
+    /// The conversation.
+    Session,
+}
+
+/// What a [`GroupTotal`] is the total of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Group {
+    /// The day that begins at this time, in UTC.
+    Day(SystemTime),
+    /// This model; `None` where no answer named one.
+    Model(Option<Arc<str>>),
+    /// This conversation; `None` where none is known.
+    Session(Option<Arc<str>>),
+}
+
+/// The total of one group.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct GroupTotal {
+    /// Of what.
+    pub group: Group,
+    /// How much.
+    pub sum: Sum,
+}
+
+/// Records added up. A count that was not reported adds nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Sum {
+    /// How many records.
+    pub records: u64,
+    /// Runs.
+    pub calls: u64,
+    /// Prompt tokens outside of the cache.
+    pub input_tokens: u64,
+    /// Generated tokens, reasoning included.
+    pub output_tokens: u64,
+    /// Prompt tokens read from the cache.
+    pub cache_read_tokens: u64,
+    /// Prompt tokens written to the cache.
+    pub cache_write_tokens: u64,
+    /// Generated tokens of reasoning; part of `output_tokens`.
+    pub reasoning_tokens: u64,
+    /// What counts as tokens.
+    pub total_tokens: u64,
+    /// Money, of what has a price.
+    pub cost: NanoUsd,
+    /// Records of models without a price.
+    pub unpriced: u64,
+    /// Records whose tokens are estimated.
+    pub estimated: u64,
+}
+
+/// What a user used in a day.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct UsedInDay {
+    /// Who.
+    pub user_id: Arc<str>,
+    /// Where the day of admission begins, in UTC.
+    pub day: SystemTime,
+    /// What counts as tokens.
+    pub tokens: u64,
+    /// Money, of what has a price.
+    pub cost: NanoUsd,
+    /// Runs.
+    pub calls: u64,
+}
+
+/// Queries. All block, for a read of the file: call them where that is allowed (`spawn_blocking`).
+///
+/// Times are those of admission, from `from` until before `to`.
+impl SqliteLedger {
+    /// The sum of a user's records.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Store`] if the file cannot be read.
+    pub fn sum(&self, user: &str, from: SystemTime, to: SystemTime) -> Result<Sum, LedgerError> {
+        let query = format!(
+            "SELECT {SUMS} FROM token_usage_logs WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3"
+        );
+        self.reader()
+            .prepare_cached(&query)
+            .and_then(|mut query| {
+                query.query_row(params![user, millis(from), millis(to)], Sum::read)
+            })
+            .map_err(LedgerError::store)
+    }
+
+    /// The sums of a user's records, by day, model or conversation, in that order.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Store`] if the file cannot be read.
+    pub fn totals(
+        &self,
+        user: &str,
+        from: SystemTime,
+        to: SystemTime,
+        group_by: GroupBy,
+    ) -> Result<Vec<GroupTotal>, LedgerError> {
+        let key = match group_by {
+            GroupBy::Day => "admitted_at / 86400000",
+            GroupBy::Model => "model",
+            GroupBy::Session => "session_key",
+        };
+        let query = format!(
+            "SELECT {key} AS key, {SUMS} FROM token_usage_logs \
+             WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3 GROUP BY 1 ORDER BY 1"
+        );
+        let read = |row: &Row<'_>| {
+            let group = match group_by {
+                GroupBy::Day => Group::Day(time(row.get::<_, i64>("key")?.saturating_mul(DAY))),
+                GroupBy::Model => Group::Model(row.get("key")?),
+                GroupBy::Session => Group::Session(row.get("key")?),
+            };
+            Ok(GroupTotal {
+                group,
+                sum: Sum::read(row)?,
+            })
+        };
+        let reader = self.reader();
+        let mut query = reader.prepare_cached(&query).map_err(LedgerError::store)?;
+        let rows = query.query_map(params![user, millis(from), millis(to)], read);
+        rows.and_then(Iterator::collect).map_err(LedgerError::store)
+    }
+
+    /// A user's records, latest first, at most `limit`, and from `before` on backwards if it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Store`] if the file cannot be read.
+    pub fn records(
+        &self,
+        user: &str,
+        from: SystemTime,
+        to: SystemTime,
+        limit: usize,
+        before: Option<RecordId>,
+    ) -> Result<Vec<UsageRecord>, LedgerError> {
+        let columns = row::COLUMNS;
+        let cursor = match before {
+            Some(_) => {
+                "AND (admitted_at, seq) < (SELECT admitted_at, seq FROM token_usage_logs WHERE id = ?5 AND user_id = ?1)"
+            }
+            None => "AND ?5 IS NULL",
+        };
+        let query = format!(
+            "SELECT {columns} FROM token_usage_logs WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3 \
+             {cursor} ORDER BY admitted_at DESC, seq DESC LIMIT ?4"
+        );
+        let id = before.map(|id| id.as_u128().to_be_bytes());
+        let params = params![user, millis(from), millis(to), integer(limit as u64), id];
+        let reader = self.reader();
+        let mut query = reader.prepare_cached(&query).map_err(LedgerError::store)?;
+        let rows = query.query_map(params, |row| row::read(row).map(|(_, record)| record));
+        rows.and_then(Iterator::collect).map_err(LedgerError::store)
+    }
+
+    /// What every user used in every day since a time, for counters that are kept in memory and begin anew.
+    ///
+    /// Counts every record, also those whose settling is still to come: counters filled from this must not count again
+    /// what is settled for records admitted by an earlier process.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Store`] if the file cannot be read.
+    pub fn used_by_period(&self, since: SystemTime) -> Result<Vec<UsedInDay>, LedgerError> {
+        let read = |row: &Row<'_>| {
+            Ok(UsedInDay {
+                user_id: row.get(0)?,
+                day: time(row.get::<_, i64>(1)?.saturating_mul(DAY)),
+                tokens: count(row.get(2)?),
+                cost: NanoUsd::from_nanos(row.get(3)?),
+                calls: count(row.get(4)?),
+            })
+        };
+        let reader = self.reader();
+        let mut query = reader
+            .prepare_cached(USED_BY_PERIOD)
+            .map_err(LedgerError::store)?;
+        let rows = query.query_map([millis(since)], read);
+        rows.and_then(Iterator::collect).map_err(LedgerError::store)
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const USED_BY_PERIOD: &str = "
+SELECT user_id, admitted_at / 86400000 AS day, sum(total_tokens), coalesce(sum(cost_nano_usd), 0), sum(calls)
+FROM token_usage_logs WHERE admitted_at >= ?1 GROUP BY user_id, day ORDER BY user_id, day";
+
+// === impl Sum ===
+
+impl Sum {
+    fn read(row: &Row<'_>) -> Result<Self, rusqlite::Error> {
+        let get = |name| row.get(name).map(count);
+        Ok(Self {
+            records: get("records")?,
+            calls: get("calls")?,
+            input_tokens: get("input")?,
+            output_tokens: get("output")?,
+            cache_read_tokens: get("cache_read")?,
+            cache_write_tokens: get("cache_write")?,
+            reasoning_tokens: get("reasoning")?,
+            total_tokens: get("total")?,
+            cost: NanoUsd::from_nanos(row.get("cost")?),
+            unpriced: get("unpriced")?,
+            estimated: get("estimated")?,
+        })
+    }
+}

@@ -1,0 +1,191 @@
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Type};
+
+use super::joins::Join;
+use crate::{NanoUsd, Operation, Outcome, RecordId, Source, TokenCounts, UsageRecord};
+
+/// What [`read`] reads.
+pub(super) const COLUMNS: &str = "seq, id, user_id, operation, provider, model, requested_model, session_key, run_id, \
+    response_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, calls, \
+    cost_nano_usd, source, outcome, settle_ref, admitted_at, created_at";
+
+const INSERT: &str = "
+INSERT INTO token_usage_logs (
+    id, user_id, operation, provider, model, requested_model, session_key, run_id, response_id, input_tokens,
+    output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, calls, cost_nano_usd, source,
+    outcome, settle_ref, settled, admitted_at, created_at
+) VALUES (
+    :id, :user_id, :operation, :provider, :model, :requested_model, :session_key, :run_id, :response_id, :input,
+    :output, :cache_read, :cache_write, :reasoning, :total, :calls, :cost, :source,
+    :outcome, :settle_ref, :settled, :admitted_at, :created_at
+) ON CONFLICT (id) DO NOTHING";
+
+/// The state of a row towards its settler.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Settled {
+    /// Still to be settled.
+    No = 0,
+    /// Settled, or nothing to settle.
+    Yes = 1,
+    /// The settler will never take it.
+    Refused = 2,
+}
+
+/// A row as it was stored, or found to be stored before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored {
+    pub(super) seq: i64,
+    pub(super) to_settle: bool,
+}
+
+/// Stores a record, once by its id.
+pub(super) fn insert(
+    conn: &Connection,
+    record: &UsageRecord,
+    join: Option<&Join>,
+) -> Result<Stored, rusqlite::Error> {
+    let to_settle = record.settle_ref.is_some();
+    let run_id = record.run_id.as_deref().or(join.map(|join| &*join.run_id));
+    let session_key = record
+        .session_key
+        .as_deref()
+        .or(join.and_then(|join| join.session_key.as_deref()));
+    let id = record.id.as_u128().to_be_bytes();
+    let inserted = conn.prepare_cached(INSERT)?.execute(named_params! {
+        ":id": id,
+        ":user_id": &*record.subject,
+        ":operation": record.operation.as_str(),
+        ":provider": record.provider.as_deref(),
+        ":model": record.model.as_deref(),
+        ":requested_model": record.requested_model.as_deref(),
+        ":session_key": session_key,
+        ":run_id": run_id,
+        ":response_id": record.response_id.as_deref(),
+        ":input": record.tokens.input.map(integer),
+        ":output": record.tokens.output.map(integer),
+        ":cache_read": record.tokens.cache_read.map(integer),
+        ":cache_write": record.tokens.cache_write.map(integer),
+        ":reasoning": record.tokens.reasoning.map(integer),
+        ":total": integer(record.tokens.total()),
+        ":calls": integer(record.calls),
+        ":cost": record.cost.map(NanoUsd::as_nanos),
+        ":source": record.source.as_str(),
+        ":outcome": record.outcome.as_str(),
+        ":settle_ref": record.settle_ref.as_deref(),
+        ":settled": if to_settle { Settled::No } else { Settled::Yes } as i64,
+        ":admitted_at": millis(record.admitted_at),
+        ":created_at": millis(record.ended_at),
+    })?;
+    if inserted == 1 {
+        return Ok(Stored {
+            seq: conn.last_insert_rowid(),
+            to_settle,
+        });
+    }
+    // It was recorded twice, or a commit failed after it had taken effect: what is stored decides.
+    let stored = conn
+        .prepare_cached("SELECT seq, settled FROM token_usage_logs WHERE id = ?1")?
+        .query_row([id], |row| {
+            Ok(Stored {
+                seq: row.get(0)?,
+                to_settle: row.get::<_, i64>(1)? == 0,
+            })
+        })
+        .optional()?;
+    stored.ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+/// Reads a record and its place in the table.
+pub(super) fn read(row: &Row<'_>) -> Result<(i64, UsageRecord), rusqlite::Error> {
+    let record = UsageRecord {
+        id: RecordId::from_u128(u128::from_be_bytes(row.get("id")?)),
+        subject: row.get("user_id")?,
+        operation: name(row, "operation", Operation::from_name)?,
+        admitted_at: time(row.get("admitted_at")?),
+        ended_at: time(row.get("created_at")?),
+        provider: row.get("provider")?,
+        model: row.get("model")?,
+        requested_model: row.get("requested_model")?,
+        response_id: row.get("response_id")?,
+        run_id: row.get("run_id")?,
+        session_key: row.get("session_key")?,
+        tokens: TokenCounts {
+            input: row.get::<_, Option<i64>>("input_tokens")?.map(count),
+            output: row.get::<_, Option<i64>>("output_tokens")?.map(count),
+            cache_read: row.get::<_, Option<i64>>("cache_read_tokens")?.map(count),
+            cache_write: row.get::<_, Option<i64>>("cache_write_tokens")?.map(count),
+            reasoning: row.get::<_, Option<i64>>("reasoning_tokens")?.map(count),
+        },
+        calls: count(row.get("calls")?),
+        cost: row
+            .get::<_, Option<i64>>("cost_nano_usd")?
+            .map(NanoUsd::from_nanos),
+        source: name(row, "source", Source::from_name)?,
+        outcome: name(row, "outcome", Outcome::from_name)?,
+        settle_ref: row.get("settle_ref")?,
+    };
+    Ok((row.get("seq")?, record))
+}
+
+fn name<T>(
+    row: &Row<'_>,
+    column: &str,
+    parse: fn(&str) -> Option<T>,
+) -> Result<T, rusqlite::Error> {
+    let name: Arc<str> = row.get(column)?;
+    parse(&name).ok_or_else(|| {
+        let error = format!("unknown {column}");
+        rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into())
+    })
+}
+
+/// SQLite's integers are signed; a count beyond them is as good as the largest.
+pub(super) fn integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+pub(super) fn count(integer: i64) -> u64 {
+    u64::try_from(integer).unwrap_or(0)
+}
+
+/// Milliseconds since the epoch, rounded towards the past.
+pub(super) fn millis(time: SystemTime) -> i64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => {
+            let nanos = before.duration().as_nanos();
+            i64::try_from(nanos.div_ceil(1_000_000)).map_or(i64::MIN, |millis| -millis)
+        }
+    }
+}
+
+pub(super) fn time(millis: i64) -> SystemTime {
+    let distance = Duration::from_millis(millis.unsigned_abs());
+    let time = match millis {
+        0.. => SystemTime::UNIX_EPOCH.checked_add(distance),
+        _ => SystemTime::UNIX_EPOCH.checked_sub(distance),
+    };
+    time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_milliseconds_also_before_the_epoch() {
+        for millis_ in [0, 1, -1, 1_790_000_000_123, i64::from(i32::MIN)] {
+            assert_eq!(millis(time(millis_)), millis_);
+        }
+        let fraction = SystemTime::UNIX_EPOCH - Duration::from_micros(1);
+        assert_eq!(millis(fraction), -1);
+        assert_eq!(
+            millis(SystemTime::UNIX_EPOCH + Duration::from_micros(1_999)),
+            1
+        );
+    }
+}

@@ -1,0 +1,251 @@
+use std::{
+    collections::VecDeque,
+    sync::{Arc, mpsc::Receiver},
+    thread,
+    time::Duration,
+};
+
+use rusqlite::{Connection, TransactionBehavior, params};
+use tokio::sync::{mpsc::UnboundedSender, oneshot};
+
+use super::{
+    backlog::{Backlog, Owed},
+    command::{Command, ToSettle, Unsettled},
+    joins::{Join, Joins},
+    row::{self, Stored},
+};
+
+/// The most commands of one transaction, and rows of one page.
+const BATCH: usize = 512;
+/// Waits between attempts to write.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+
+/// Writes everything the ledger stores. Runs on a thread of its own and keeps what it could not write yet.
+#[derive(Debug)]
+pub(super) struct Writer {
+    conn: Connection,
+    commands: Receiver<Command>,
+    pending: VecDeque<Command>,
+    joins: Joins,
+    settler: Option<Settler>,
+    backlog: Arc<Backlog>,
+}
+
+#[derive(Debug)]
+struct Settler {
+    inbox: UnboundedSender<ToSettle>,
+    /// The last row that was there when settling began.
+    left_over: i64,
+}
+
+enum Next {
+    Go,
+    Stop(Option<oneshot::Sender<()>>),
+}
+
+// === impl Writer ===
+
+impl Writer {
+    pub(super) fn new(
+        conn: Connection,
+        commands: Receiver<Command>,
+        backlog: Arc<Backlog>,
+    ) -> Self {
+        Self {
+            conn,
+            commands,
+            pending: VecDeque::new(),
+            joins: Joins::default(),
+            settler: None,
+            backlog,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut wait = RETRY.0;
+        while self.receive() {
+            match self.step() {
+                Ok(Next::Go) => {
+                    wait = RETRY.0;
+                    if self.backlog.set_writable(true) {
+                        tracing::info!("usage ledger can be written again");
+                    }
+                }
+                Ok(Next::Stop(done)) => {
+                    drop(self.conn);
+                    return done.map_or((), answer);
+                }
+                Err(error) => {
+                    if self.backlog.set_writable(false) {
+                        tracing::error!(%error, "usage ledger cannot be written, trying again");
+                    }
+                    thread::park_timeout(wait);
+                    wait = RETRY.1.min(wait * 2);
+                }
+            }
+        }
+    }
+
+    /// Takes what is queued, waiting if there is nothing to do; false if nothing will come any more.
+    fn receive(&mut self) -> bool {
+        if self.pending.is_empty() {
+            match self.commands.recv() {
+                Ok(command) => self.pending.push_back(command),
+                Err(_) => return false,
+            }
+        }
+        let room = BATCH.saturating_sub(self.pending.len());
+        self.pending.extend(self.commands.try_iter().take(room));
+        true
+    }
+
+    /// Does the next thing. After an error it is still the next thing.
+    fn step(&mut self) -> Result<Next, rusqlite::Error> {
+        let writes = self
+            .pending
+            .iter()
+            .take_while(|command| command.is_write())
+            .count();
+        if writes > 0 {
+            let stored = self.write(writes)?;
+            self.hand_on(writes, stored);
+            return Ok(Next::Go);
+        }
+        match self.pending.front() {
+            Some(Command::Settle(inbox)) => {
+                let inbox = inbox.clone();
+                let left_over = self.conn.query_row(
+                    "SELECT coalesce(max(seq), 0) FROM token_usage_logs WHERE settled = 0",
+                    [],
+                    |row| row.get(0),
+                )?;
+                self.settler = Some(Settler { inbox, left_over });
+                self.replay(0)?;
+            }
+            Some(Command::Replay { after }) => self.replay(*after)?,
+            _ => {}
+        }
+        match self.pending.pop_front() {
+            Some(Command::Flush(done)) => match &self.settler {
+                Some(_) => self.send(ToSettle::Flush(done)),
+                None => answer(done),
+            },
+            Some(Command::Flushed(done)) => answer(done),
+            Some(Command::Close(done)) => return Ok(Next::Stop(done)),
+            _ => {}
+        }
+        Ok(Next::Go)
+    }
+
+    /// Writes the first commands in one transaction; gives the rows of the records among them.
+    fn write(&mut self, count: usize) -> Result<Vec<Stored>, rusqlite::Error> {
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut stored = Vec::with_capacity(count);
+        for command in self.pending.iter().take(count) {
+            match command {
+                Command::Record(record, _) => {
+                    let join = record
+                        .response_id
+                        .as_deref()
+                        .and_then(|id| self.joins.find(id));
+                    stored.push(row::insert(&tx, record, join)?);
+                }
+                Command::Join(join) => {
+                    let found = set_run(&tx, join)?;
+                    if !found {
+                        self.joins.put(join);
+                    }
+                }
+                Command::Settled(marks) => {
+                    let mut update = tx.prepare_cached(
+                        "UPDATE token_usage_logs SET settled = ?2 WHERE seq = ?1",
+                    )?;
+                    for mark in marks {
+                        update.execute(params![mark.seq, mark.settled as i64])?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        tx.commit()?;
+        Ok(stored)
+    }
+
+    /// Takes leave of what was written: records go to the settler, the rest is finished.
+    fn hand_on(&mut self, count: usize, stored: Vec<Stored>) {
+        let mut stored = stored.into_iter();
+        let mut unsettled = Vec::new();
+        for command in self.pending.drain(..count) {
+            match command {
+                Command::Record(record, owed) => {
+                    if let Some(id) = record.response_id.as_deref() {
+                        self.joins.remove(id);
+                    }
+                    if let Some(Stored {
+                        seq,
+                        to_settle: true,
+                    }) = stored.next()
+                    {
+                        unsettled.push(Unsettled { seq, record, owed });
+                    }
+                }
+                Command::Join(_) => self.backlog.end_join(),
+                _ => {}
+            }
+        }
+        if !unsettled.is_empty() {
+            self.send(ToSettle::Stored(unsettled));
+        }
+    }
+
+    fn replay(&mut self, after: i64) -> Result<(), rusqlite::Error> {
+        let Some(settler) = &self.settler else {
+            return Ok(());
+        };
+        let page = {
+            let columns = row::COLUMNS;
+            let mut select = self.conn.prepare_cached(&format!(
+                "SELECT {columns} FROM token_usage_logs WHERE settled = 0 AND seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3"
+            ))?;
+            let rows =
+                select.query_map(params![after, settler.left_over, BATCH as i64], row::read)?;
+            rows.map(|row| {
+                let (seq, record) = row?;
+                Ok(Unsettled {
+                    seq,
+                    record,
+                    owed: Owed::left_over(&self.backlog),
+                })
+            })
+            .collect::<Result<_, rusqlite::Error>>()?
+        };
+        self.send(ToSettle::LeftOver(page));
+        Ok(())
+    }
+
+    /// Gives to the settler, if there is one. What it cannot take stays unsettled until the next start.
+    fn send(&mut self, message: ToSettle) {
+        let Some(settler) = &self.settler else { return };
+        if settler.inbox.send(message).is_err() {
+            tracing::error!("usage ledger has lost its settler");
+            self.backlog.lose_settler();
+        }
+    }
+}
+
+fn answer(done: oneshot::Sender<()>) {
+    // Whoever asked may have left.
+    let _ = done.send(());
+}
+
+/// Whether there was a record of this answer.
+fn set_run(conn: &Connection, join: &Join) -> Result<bool, rusqlite::Error> {
+    let mut update = conn.prepare_cached(
+        "UPDATE token_usage_logs SET run_id = coalesce(run_id, ?2), session_key = coalesce(session_key, ?3) \
+         WHERE response_id = ?1",
+    )?;
+    let changed = update.execute(params![join.response_id, join.run_id, join.session_key])?;
+    Ok(changed > 0)
+}
