@@ -31,13 +31,17 @@ pin_project! {
 }
 
 impl<B> ResponseBody<B> {
-    pub(crate) const fn inner(body: B) -> Self {
+    /// The inner body, as it is.
+    #[must_use]
+    pub const fn new(body: B) -> Self {
         Self {
             kind: Kind::Inner { body },
         }
     }
 
-    pub(crate) const fn refusal(bytes: Bytes) -> Self {
+    /// The whole body of a refusal.
+    #[must_use]
+    pub const fn full(bytes: Bytes) -> Self {
         Self {
             kind: Kind::Refusal { bytes },
         }
@@ -46,7 +50,7 @@ impl<B> ResponseBody<B> {
 
 impl<B: Default> Default for ResponseBody<B> {
     fn default() -> Self {
-        Self::inner(B::default())
+        Self::new(B::default())
     }
 }
 

@@ -3,7 +3,8 @@ use crate::Denied;
 /// How a protocol says no.
 ///
 /// A refusal is an answer, not an error: the inner service's error type stays as it is. Both ways of answering end in one
-/// response type, so that a protocol whose responses are generic can wrap what passes.
+/// response type, so that a protocol whose responses are generic can wrap what passes. Over HTTP that is a response of
+/// [`ResponseBody`](crate::ResponseBody).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot refuse a `{Req}` that is answered by a `{Res}`",
     note = "`tower_quota::DenyHttp` refuses HTTP requests; implement `tower_quota::Deny<{Req}, {Res}>` for another protocol, and give it to `QuotaLayer::deny_with`"

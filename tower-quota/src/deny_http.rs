@@ -31,9 +31,10 @@ const STORE_UNAVAILABLE: &str = concat!(
 /// | the store could not answer | 503 | `Retry-After` |
 ///
 /// `Retry-After` is in whole seconds, at least one. The rate-limit fields are those of
-/// [draft-ietf-httpapi-ratelimit-headers-11](https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/); a number
-/// beyond what a structured field can hold is sent as the largest that it can. A refusal by quota has the problem type `quota-exceeded` of
-/// the same draft, and the members `code`, `limit`, `used`, `reserved`, `unit` and `reset` (RFC 3339).
+/// [draft-ietf-httpapi-ratelimit-headers-11](https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/);
+/// a number beyond what a structured field can hold is sent as the largest that it can. A refusal by quota has the
+/// problem type `quota-exceeded` of the same draft, and the members `code`, `limit`, `used`, `reserved`, `unit` and
+/// `reset` (RFC 3339).
 #[derive(Clone, Debug)]
 pub struct DenyHttp {
     clock: Arc<dyn Clock>,
@@ -65,7 +66,7 @@ impl<ReqBody, ResBody> Deny<Request<ReqBody>, Response<ResBody>> for DenyHttp {
     type Response = Response<ResponseBody<ResBody>>;
 
     fn pass(&self, res: Response<ResBody>) -> Self::Response {
-        res.map(ResponseBody::inner)
+        res.map(ResponseBody::new)
     }
 
     fn deny(&self, _req: Request<ReqBody>, refusal: Refusal) -> Self::Response {
@@ -92,7 +93,7 @@ impl<ReqBody, ResBody> Deny<Request<ReqBody>, Response<ResBody>> for DenyHttp {
 }
 
 fn problem<B>(status: StatusCode, body: Bytes) -> Response<ResponseBody<B>> {
-    let mut response = Response::new(ResponseBody::refusal(body));
+    let mut response = Response::new(ResponseBody::full(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(
