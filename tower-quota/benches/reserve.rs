@@ -1,6 +1,7 @@
 //! What a decision of the store in memory costs, in time and in allocations.
 //!
-//! Once a subject is known, reserving and settling allocates nothing; the handle that the layer puts into a request is one allocation.
+//! Once a subject is known, reserving and settling allocates nothing; the handle that the layer puts into a request
+//! is one allocation.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 

@@ -2,7 +2,8 @@ use std::{fmt, time::SystemTime};
 
 /// Where a store reads the time.
 ///
-/// Every decision of a store is made by its own clock, so that several servers before one store agree on when a window ends.
+/// Every decision of a store is made by its own clock, so that several servers before one store agree on when a
+/// window ends.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> SystemTime;

@@ -6,8 +6,8 @@ use crate::{DenyHttp, Quota, QuotaStore};
 
 /// Reserves quota before a request runs, or refuses it.
 ///
-/// The reservation travels inward [in the request](crate::Carry), for whoever settles it. One layer value serves every request
-/// type that its policy and its denier know.
+/// The reservation travels inward [in the request](crate::Carry), for whoever settles it. One layer value serves
+/// every request type that its policy and its denier know.
 ///
 /// # Examples
 ///

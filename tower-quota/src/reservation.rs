@@ -13,8 +13,9 @@ use crate::{
 /// A handle to quota that is set aside for one request.
 ///
 /// [`QuotaLayer`](crate::QuotaLayer) puts it into the request. Whoever learns what the request took
-/// [settles](Self::settle) it, or [hands it over](Self::hand_over) to somebody who does so by its ticket. If the last clone is dropped without that
-/// — the client left, a handler failed, nobody metered — what is held is given back and nothing counts as used.
+/// [settles](Self::settle) it, or [hands it over](Self::hand_over) to somebody who does so by its ticket. If the last
+/// clone is dropped without that — the client left, a handler failed, nobody metered — what is held is given back and
+/// nothing counts as used.
 #[derive(Clone)]
 pub struct Reservation(Arc<Held>);
 

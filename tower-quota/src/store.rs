@@ -7,13 +7,14 @@ use crate::{Amounts, Charge, Limits, ReserveError, Standing, StoreError, StoreFu
 /// Each method is one atomic step: no other caller, of this server or of another before the same store, sees half of
 /// it. The laws that every store keeps are in the `laws` module, as functions to run against it.
 ///
-/// A reservation is held under a lease. One that is neither settled nor released when its lease ends, because its holder died, is
-/// reclaimed: what it held is free again. It can still be settled, since a settlement says what *was* used.
+/// A reservation is held under a lease. One that is neither settled nor released when its lease ends, because its
+/// holder died, is reclaimed: what it held is free again. It can still be settled, since a settlement says what *was*
+/// used.
 ///
 /// # Errors
 ///
-/// Every answer is a [`StoreError`] if the store cannot be asked. A store over a network gives it within a bound of its own;
-/// the layer waits as long as the store does.
+/// Every answer is a [`StoreError`] if the store cannot be asked. A store over a network gives it within a bound of
+/// its own; the layer waits as long as the store does.
 pub trait QuotaStore: Send + Sync + 'static {
     /// Sets aside what `charge` demands, if every limit of its subject leaves enough, and nothing otherwise.
     ///
@@ -22,7 +23,8 @@ pub trait QuotaStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`ReserveError::Denied`] if a limit does not leave enough, [`ReserveError::Unavailable`] if the store cannot be asked.
+    /// [`ReserveError::Denied`] if a limit does not leave enough, [`ReserveError::Unavailable`] if the store cannot
+    /// be asked.
     fn reserve(&self, charge: &Charge) -> StoreFuture<Result<Granted, ReserveError>>;
 
     /// Replaces what the reservation holds by what was `used`, more or less.

@@ -112,20 +112,6 @@ fn counts_again_what_a_ledger_says() {
     assert_eq!(used, [1, 3]);
 }
 
-#[test]
-fn tickets_of_an_earlier_store_are_unknown() {
-    let used = Amounts::new().calls(1);
-    let charge = Charge::new("alice").exactly(Dimension::Calls, 1);
-    let earlier = MemoryStore::new(Limits::default());
-    let ticket = now(earlier.reserve(&charge)).unwrap().into_ticket();
-    let later = MemoryStore::new(Limits::default());
-    now(later.reserve(&charge)).unwrap();
-
-    let settled = now(later.settle(&ticket, used)).unwrap();
-
-    assert_eq!(settled, Settled::Unknown);
-}
-
 // === a naive model ===
 
 /// 2026-03-31T12:00:00Z: half a day before a day and a month end.

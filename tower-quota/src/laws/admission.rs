@@ -25,7 +25,8 @@ pub async fn admits_what_is_left_and_no_more(make: &impl MakeStore) {
 
 /// Of a thousand requests at once for the last unit, one is admitted.
 ///
-/// All are under way before the first is awaited to its end. A store in this process should also be tried from several threads.
+/// All are under way before the first is awaited to its end. A store in this process should also be tried from
+/// several threads.
 pub async fn the_last_unit_goes_to_one_of_a_thousand(make: &impl MakeStore) {
     let plan = [Limit::at_most(Calls, Day, 1)];
     let trial = Trial::new("the_last_unit_goes_to_one_of_a_thousand", make, plan).await;

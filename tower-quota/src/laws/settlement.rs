@@ -107,11 +107,13 @@ pub async fn an_unknown_ticket_changes_nothing(make: &impl MakeStore) {
     let trial = Trial::new("an_unknown_ticket_changes_nothing", make, PLAN).await;
     let granted = hold(&trial, 60).await;
     let id = granted.ticket().id();
-    let strangers = [
+    let mut strangers = vec![
         Ticket::new(id, "b", unix_ms(NOON)),
-        Ticket::new(!id, "a", unix_ms(NOON)),
-        Ticket::new(0, "never seen", unix_ms(NOON)),
+        Ticket::new(id, "never seen", unix_ms(NOON)),
     ];
+    for bit in 0..u128::BITS {
+        strangers.push(Ticket::new(id ^ (1 << bit), "a", unix_ms(NOON)));
+    }
 
     for ticket in &strangers {
         let settled = trial.settle(ticket, tokens(5)).await;

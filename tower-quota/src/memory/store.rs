@@ -20,16 +20,18 @@ const DEFAULT_LEASE: Duration = Duration::from_secs(15 * 60);
 
 /// A [`QuotaStore`] in this process's memory.
 ///
-/// Subjects are spread over 64 locks, each held for one decision and never across an await; a decision allocates nothing once the subject is
-/// known. Nothing survives the process: a server that keeps a ledger counts it again with [`add_used`](Self::add_used) when it starts, and tickets of
-/// an earlier process are [unknown](Settled::Unknown) to it.
+/// Subjects are spread over 64 locks, each held for one decision and never across an await; a decision allocates
+/// nothing once the subject is known. Nothing survives the process: a server that keeps a ledger counts it again with
+/// [`add_used`](Self::add_used) when it starts, and tickets of an earlier process are [unknown](Settled::Unknown) to
+/// it.
 ///
 /// # Memory
 ///
-/// A subject takes about a kilobyte from its first use until a day after the last month in which it used anything, or for as long as it
-/// has limits of its own. Of reservations that are over, a subject keeps the last 64 that were settled, so that a second settlement is
-/// [known as one](Settled::AlreadySettled), and the last 1,024 of the last 24 hours that were given back or reclaimed, so that a late settlement
-/// counts. A settlement of one that is forgotten is [`Settled::Unknown`] and counts nothing: nothing ever counts twice.
+/// A subject takes about a kilobyte from its first use until a day after the last month in which it used anything, or
+/// for as long as it has limits of its own. Of reservations that are over, a subject keeps the last 64 that were
+/// settled, so that a second settlement is [known as one](Settled::AlreadySettled), and the last 1,024 of the last 24
+/// hours that were given back or reclaimed, so that a late settlement counts. A settlement of one that is forgotten
+/// is [`Settled::Unknown`] and counts nothing: nothing ever counts twice.
 ///
 /// # Examples
 ///
@@ -60,7 +62,7 @@ impl MemoryStore {
             shards: (0..SHARDS)
                 .map(|n| Mutex::new(Shard::new(n, SHARDS)))
                 .collect(),
-            // Tells this store's tickets from those of an earlier process; a seeded hasher is std's only source of chance.
+            // Tells this store's tickets from those of an earlier process: a seeded hasher is std's source of chance.
             life: hasher.hash_one("life"),
             hasher,
             plan,
