@@ -1,10 +1,7 @@
 use std::{
     fs::{DirBuilder, File},
     io::{self, Read, Write},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::DirBuilderExt,
-    },
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
 };
 
@@ -18,7 +15,7 @@ use rustix::{
     process::geteuid,
 };
 
-use super::{Owner, ProvisionError};
+use super::{Owner, ProvisionError, open::open_beneath};
 
 /// A directory of a tree, held open.
 ///
@@ -46,8 +43,6 @@ impl Dir {
         let created = match DirBuilder::new().mode(0o711).create(path) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            // On a read-only file system this comes before "already exists".
-            Err(_) if path.is_dir() => false,
             Err(source) => return Err(io_error("create directory", path, source)),
         };
         let file = File::open(path).map_err(|source| io_error("open directory", path, source))?;
@@ -84,8 +79,6 @@ impl Dir {
         let path = self.path.join(name);
         match mkdirat(&self.fd, name, DIR_MODE) {
             Ok(()) | Err(Errno::EXIST) => {}
-            // A read-only file system may answer so before it looks whether the name is there.
-            Err(Errno::ROFS) if self.exists(name) => {}
             Err(errno) => return Err(io_error("create directory", &path, errno.into())),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -155,6 +148,11 @@ impl Dir {
         if stat.st_nlink > 1 {
             return Err(ProvisionError::HardLinked { path });
         }
+        // A file is given away before it gets its name. To give this one away now could be to give
+        // away a file elsewhere, whose link to here was removed while we looked.
+        if stat.st_uid != self.expected_uid() {
+            return Err(self.stranger(&path, &stat));
+        }
         self.settle(&fd, &path, &stat, FILE_MODE)?;
         Ok(Some(fd.into()))
     }
@@ -206,14 +204,9 @@ impl Dir {
         stat: &Stat,
         mode: Mode,
     ) -> Result<(), ProvisionError> {
-        let expected = self.expected_uid();
         // What still belongs to this process's user was left by an interrupted visit.
-        if stat.st_uid != expected && stat.st_uid != geteuid().as_raw() {
-            return Err(ProvisionError::WrongOwner {
-                path: path.to_owned(),
-                uid: stat.st_uid,
-                expected,
-            });
+        if ![self.expected_uid(), geteuid().as_raw()].contains(&stat.st_uid) {
+            return Err(self.stranger(path, stat));
         }
         if let Some(Owner { uid, gid }) = self.owner
             && (stat.st_uid, stat.st_gid) != (uid, gid)
@@ -244,13 +237,17 @@ impl Dir {
         fstat(fd).map_err(|errno| io_error("examine", path, errno.into()))
     }
 
-    fn exists(&self, name: &str) -> bool {
-        statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
-    }
-
     fn expected_uid(&self) -> u32 {
         self.owner
             .map_or_else(|| geteuid().as_raw(), |owner| owner.uid)
+    }
+
+    fn stranger(&self, path: &Path, stat: &Stat) -> ProvisionError {
+        ProvisionError::WrongOwner {
+            path: path.to_owned(),
+            uid: stat.st_uid,
+            expected: self.expected_uid(),
+        }
     }
 
     /// Says what stands in the way if something does, else what the system said.
@@ -267,29 +264,6 @@ impl Dir {
             _ => io_error(action, &path, errno.into()),
         }
     }
-}
-
-/// Opens one name in a directory; never through a link.
-fn open_beneath(dir: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{ResolveFlags, openat2};
-
-        let resolve =
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        match openat2(&dir, name, flags, Mode::empty(), resolve) {
-            // Before Linux 5.6, or forbidden by an older container runtime's seccomp profile.
-            Err(Errno::NOSYS | Errno::PERM) => {}
-            opened => return opened,
-        }
-    }
-    open_nofollow(dir, name, flags)
-}
-
-/// As good as [`open_beneath`] for a name that is one component, as all of ours are.
-fn open_nofollow(dir: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty())
 }
 
 /// A name nobody else chooses: process ids are alike in containers that share a volume.
@@ -328,3 +302,106 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> ProvisionEr
 
 const DIR_MODE: Mode = Mode::RWXU;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn root() -> (TempDir, Dir) {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open_root(&temp.path().join("root"), None).unwrap();
+        (temp, root)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_root_that_is_missing_is_made_for_passing_through() {
+        let (temp, root) = root();
+        assert_eq!(mode(root.path()), 0o711);
+        fs::set_permissions(root.path(), Permissions::from_mode(0o750)).unwrap();
+        Dir::open_root(root.path(), None).unwrap();
+        assert_eq!(mode(root.path()), 0o750, "one that is there is left alone");
+        assert!(
+            Dir::open_root(&temp.path().join("not/there"), None).is_err(),
+            "only the last directory is made, or a lost mount would go unnoticed"
+        );
+    }
+
+    #[test]
+    fn d4_42_a_root_that_everybody_may_write_to_must_be_sticky() {
+        let (_temp, root) = root();
+        let open = || Dir::open_root(root.path(), None);
+        fs::set_permissions(root.path(), Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(open(), Err(ProvisionError::UnsafeRoot { .. })));
+        fs::set_permissions(root.path(), Permissions::from_mode(0o1777)).unwrap();
+        assert!(open().is_ok());
+    }
+
+    #[test]
+    fn d4_42_a_root_that_is_a_file_is_refused() {
+        let (_temp, root) = root();
+        let path = root.path().join("file");
+        fs::write(&path, "").unwrap();
+        let refused = Dir::open_root(&path, None);
+        assert!(matches!(refused, Err(ProvisionError::Obstructed { .. })));
+    }
+
+    #[test]
+    fn d4_42_a_directory_replaced_on_the_way_leads_nowhere_else() {
+        let (temp, root) = root();
+        let outside = temp.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        let tree = root.open_dir("alice").unwrap();
+        let moved = root.path().join("moved");
+        fs::rename(tree.path(), &moved).unwrap();
+        symlink(&outside, tree.path()).unwrap();
+
+        tree.open_dir("workspace").unwrap();
+        tree.write_file("file", "content").unwrap();
+
+        assert!(moved.join("workspace").is_dir());
+        assert_eq!(fs::read_to_string(moved.join("file")).unwrap(), "content");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_appears_first_is_kept_and_no_draft_stays() {
+        let (_temp, root) = root();
+        root.publish("file", "first", Existing::Keep).unwrap();
+        root.publish("file", "second", Existing::Keep).unwrap();
+        assert_eq!(root.has_content("file", "first").unwrap(), Some(true));
+        root.publish("file", "third", Existing::Replace).unwrap();
+        assert_eq!(root.has_content("file", "third").unwrap(), Some(true));
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_publication_leaves_no_draft() {
+        let (_temp, root) = root();
+        fs::create_dir(root.path().join("file")).unwrap();
+        let refused = root.publish("file", "content", Existing::Replace);
+        assert!(matches!(refused, Err(ProvisionError::Obstructed { .. })));
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn content_is_compared_to_the_last_byte() {
+        let (_temp, root) = root();
+        root.write_file("file", "content").unwrap();
+        for other in ["", "conten", "content ", "Content"] {
+            assert_eq!(root.has_content("file", other).unwrap(), Some(false));
+        }
+        assert_eq!(root.has_content("file", "content").unwrap(), Some(true));
+        assert_eq!(root.has_content("none", "content").unwrap(), None);
+    }
+}

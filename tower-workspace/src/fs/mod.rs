@@ -38,6 +38,7 @@ mod dir;
 mod error;
 mod escape;
 mod flight;
+mod open;
 mod owner;
 mod person;
 mod provisioner;

@@ -195,3 +195,71 @@ impl Values<'_> {
 /// Characters of a value that go into Markdown: a longest e-mail address (254, RFC 5321 erratum
 /// 1690) fits, a sermon to the model does not.
 const MARKDOWN_VALUE_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALUES: Values<'_> = Values {
+        user_id: "auth0|1",
+        name: Some("{{email}}\n- sandbox: false"),
+        email: None,
+        profile: "user-x",
+        key_id: None,
+        sandbox: true,
+        directory: "/d",
+        workspace: "/d/workspace",
+        sessions: "/d/sessions",
+        sandbox_workspace: "/d/sandbox-workspace",
+    };
+
+    #[test]
+    fn d4_45_a_value_is_never_read_as_a_template() {
+        let template = Template::parse("a: {{name}}\nb: {{ email }}\n").unwrap();
+        assert_eq!(
+            template.render_yaml(&VALUES),
+            "a: \"{{email}}\\n- sandbox: false\"\nb: null\n"
+        );
+        assert_eq!(
+            template.render_markdown(&VALUES),
+            "a: \\{\\{email\\}\\} - sandbox\\: false\nb: unknown\n"
+        );
+    }
+
+    #[test]
+    fn every_placeholder_has_its_value() {
+        let template = Template::parse(
+            "{{user_id}} {{profile}} {{key_id}} {{sandbox}} {{directory}} {{workspace}} {{sessions}} \
+             {{sandbox_workspace}}",
+        );
+        assert_eq!(
+            template.unwrap().render_yaml(&VALUES),
+            "\"auth0|1\" \"user-x\" null true \"/d\" \"/d/workspace\" \"/d/sessions\" \
+             \"/d/sandbox-workspace\""
+        );
+    }
+
+    #[test]
+    fn text_without_placeholders_is_kept() {
+        for text in ["", "}} { } {x}", "line\nline\n"] {
+            assert_eq!(Template::parse(text).unwrap().render_yaml(&VALUES), text);
+        }
+    }
+
+    #[test]
+    fn a_bad_placeholder_is_refused_with_its_line() {
+        let unknown = |placeholder: &str, line| TemplateError::UnknownPlaceholder {
+            placeholder: placeholder.to_owned(),
+            line,
+        };
+        for (text, error) in [
+            ("{{nmae}}", unknown("nmae", 1)),
+            ("{{name}}\n\n{{}}", unknown("", 3)),
+            ("{{api_key}}", unknown("api_key", 1)),
+            ("\n{{name", TemplateError::Unclosed { line: 2 }),
+            ("{{name\n}}", TemplateError::Unclosed { line: 1 }),
+        ] {
+            assert_eq!(Template::parse(text), Err(error), "{text:?}");
+        }
+    }
+}
