@@ -112,6 +112,22 @@ fn counts_again_what_a_ledger_says() {
     assert_eq!(used, [1, 3]);
 }
 
+#[test]
+fn tickets_of_an_earlier_store_are_unknown_even_with_the_same_number() {
+    let charge = Charge::new("alice").exactly(Dimension::Calls, 1);
+    let issue = |store: &MemoryStore| now(store.reserve(&charge)).unwrap().into_ticket();
+    let earlier = issue(&MemoryStore::new(Limits::default()));
+    let store = MemoryStore::new(Limits::default());
+    let later = issue(&store);
+    let number = later.id() & u128::from(u64::MAX);
+    let same_number = (earlier.id() >> 64 << 64) | number;
+
+    let ticket = Ticket::new(same_number, "alice", earlier.admitted_at());
+
+    let settled = now(store.settle(&ticket, Amounts::new().calls(1)));
+    assert_eq!(settled.unwrap(), Settled::Unknown);
+}
+
 // === a naive model ===
 
 /// 2026-03-31T12:00:00Z: half a day before a day and a month end.
