@@ -1,1 +1,23 @@
-//! Under construction.
+//! The reference gateway: wiring of `tower-sso`, `tower-workspace`, `tower-quota` and `tower-usage`, and the OpenClaw
+//! protocol. It has no policy of its own.
+//!
+//! Start reading at [`stack`]: the same four layers around request frames of a WebSocket, around OpenClaw's model
+//! calls, and around the API.
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod egress;
+pub mod environment;
+pub mod fetch;
+pub mod instance;
+pub mod password;
+pub mod prices;
+pub mod protocol;
+pub mod rpc;
+pub mod server;
+pub mod settle;
+pub mod socket;
+pub mod stack;
+pub mod store;

@@ -1,0 +1,38 @@
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+
+use super::Api;
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/health", get(|| std::future::ready("OK")))
+        .route("/livez", get(|| std::future::ready("OK")))
+        .route("/readyz", get(readyz))
+}
+
+/// Whether new work would succeed, and if not, for want of what.
+async fn readyz(State(api): State<Api>) -> Response {
+    let mut failing = Vec::new();
+    if api.store.ping().await.is_err() {
+        failing.push("store");
+    }
+    if !api.ledger.healthy() {
+        failing.push("ledger");
+    }
+    if !api.admin.is_connected() {
+        failing.push("instance");
+    }
+    let status = if failing.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(serde_json::json!({ "ready": failing.is_empty(), "failing": failing })),
+    )
+        .into_response()
+}

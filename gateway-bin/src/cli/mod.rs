@@ -1,0 +1,102 @@
+//! The commands of the binary.
+
+mod chat;
+mod check_config;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, ConfigError};
+
+/// Exit code for a wrong configuration or wrong arguments.
+const MISUSE: u8 = 2;
+
+/// The reference gateway: many people, one OpenClaw.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", version, about)]
+#[non_exhaustive]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+    /// Write the log as JSON lines.
+    #[arg(long, global = true)]
+    log_json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    #[command(after_help = "Example: gateway serve --config gateway.toml")]
+    Serve(ConfigFile),
+    /// Check a configuration file and say what it would do.
+    #[command(after_help = "Example: gateway check-config --config gateway.toml")]
+    CheckConfig(ConfigFile),
+    /// Send one message through a gateway; print the reply and what it took.
+    #[command(
+        after_help = "Example: GATEWAY_TOKEN=… gateway chat --url http://127.0.0.1:3000 'hello'"
+    )]
+    Chat(chat::Chat),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(long, default_value = "gateway.toml")]
+    config: PathBuf,
+}
+
+impl ConfigFile {
+    fn load(&self) -> Result<Config, ConfigError> {
+        crate::config::load(&self.config, |name| {
+            std::env::var(name).ok().filter(|value| !value.is_empty())
+        })
+    }
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let filter = EnvFilter::try_from_env("GATEWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if cli.log_json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &error.to_string()),
+    };
+    match cli.command {
+        Command::Serve(file) => match file.load() {
+            Ok(config) => match runtime.block_on(serve::serve(config)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(1, &error.to_string()),
+            },
+            Err(error) => fail(MISUSE, &error.to_string()),
+        },
+        Command::CheckConfig(file) => match file.load() {
+            Ok(config) => check_config::check_config(&config),
+            Err(error) => fail(MISUSE, &error.to_string()),
+        },
+        Command::Chat(chat) => match runtime.block_on(chat.run()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(1, &error.to_string()),
+        },
+    }
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    eprintln!("gateway: {message}");
+    ExitCode::from(code)
+}

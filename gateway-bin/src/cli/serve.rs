@@ -1,0 +1,324 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tower_quota::{
+    Dimension, DuplicateLimit, Limit, Limits, MemoryStore, OnStoreFailure, QuotaStore, Window,
+};
+use tower_sso::jwt::{JwtConfig, JwtVerifier};
+use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
+use tower_workspace::fs::{Owner, Provisioner};
+use tracing::{info, warn};
+
+use crate::api::{self, Api};
+use crate::clock;
+use crate::config::{self, Config, Plan};
+use crate::egress::{Egress, ForwardCall, VirtualKeys};
+use crate::environment::Environments;
+use crate::fetch::HttpFetch;
+use crate::instance::{Admin, Agents, Device, Dialer, ModelSpec, Offer, Upstream};
+use crate::password::{ConnectVerifier, Passwords};
+use crate::prices::price_list;
+use crate::server;
+use crate::settle::Counters;
+use crate::socket::Sockets;
+use crate::stack::Parts;
+use crate::store::Store;
+
+/// How long open sockets and calls may take to end after the gateway was told to stop.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// Counters are filled from the ledger as far back as the longest window reaches.
+const LONGEST_WINDOW: Duration = Duration::from_secs(32 * 86_400);
+
+/// How often metrics that have no event of their own are taken.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Why the gateway does not run.
+#[derive(Debug, Error)]
+#[error("{what}: {cause}")]
+pub(super) struct ServeError {
+    what: &'static str,
+    cause: String,
+}
+
+fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> ServeError {
+    move |cause| ServeError {
+        what,
+        cause: cause.to_string(),
+    }
+}
+
+/// Runs the gateway until SIGTERM or SIGINT.
+pub(super) async fn serve(config: Config) -> Result<(), ServeError> {
+    let metrics = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(failed("metrics"))?;
+    let stop = CancellationToken::new();
+
+    let path = config
+        .store
+        .path
+        .clone()
+        .unwrap_or_else(|| "gateway.db".into());
+    let store = Store::open(&path).map_err(failed("store"))?;
+    let ledger = SqliteLedger::open(&path, LedgerOptions::new()).map_err(failed("ledger"))?;
+    let prices = Arc::new(price_list(&config.price).map_err(failed("prices"))?);
+
+    let plan = limits(config.plan.get("default")).map_err(failed("plan.default"))?;
+    let quota = Arc::new(MemoryStore::new(plan.clone()));
+    let now = clock::now();
+    let since = now
+        .checked_sub(LONGEST_WINDOW)
+        .unwrap_or(std::time::UNIX_EPOCH);
+    let counters =
+        Counters::fill(Arc::clone(&quota), &ledger, since, now).map_err(failed("ledger"))?;
+    restore_limits(&store, quota.as_ref()).await?;
+    ledger
+        .start_settling(Arc::new(counters))
+        .map_err(failed("ledger"))?;
+
+    let [instance, ..] = config.instance.as_slice() else {
+        return Err(failed("instance")("is missing"));
+    };
+    let [provider, ..] = config.provider.as_slice() else {
+        return Err(failed("provider")("is missing"));
+    };
+    let [issuer, ..] = config.issuer.as_slice() else {
+        return Err(failed("issuer")("is missing"));
+    };
+    let egress = config
+        .server
+        .egress
+        .ok_or_else(|| failed("server.egress")("is missing"))?;
+
+    let device = device(&store)?;
+    let dialer = Arc::new(Dialer::new(instance, Arc::new(device)).map_err(failed("instance"))?);
+    let joins = Arc::clone(&ledger);
+    let admin = Admin::start(
+        Arc::clone(&dialer),
+        move |message| {
+            joins.join_run(
+                message.response_id,
+                message.run_id,
+                Some(message.session_key),
+            );
+        },
+        stop.clone(),
+    );
+    let keys = VirtualKeys::new(&store.virtual_keys().map_err(failed("store"))?);
+    let egress_url = config
+        .server
+        .egress_url
+        .clone()
+        .unwrap_or_else(|| format!("http://{egress}"));
+    let models = provider
+        .models
+        .iter()
+        .map(|model| {
+            ModelSpec::new(
+                model.id.clone(),
+                model.context_window,
+                model.max_output_tokens,
+            )
+        })
+        .collect();
+    let base_url = format!("{}/v1", egress_url.trim_end_matches('/'));
+    let environments = Environments::new(
+        store.clone(),
+        provisioner(&config, instance.workspace_root.as_ref())?,
+        keys.clone(),
+        Upstream::new(instance.name.as_str(), dialer, Agents::start(admin.clone())),
+        Offer::new(provider.name.as_str(), base_url, models),
+    );
+    let tokens = Arc::new(verifier(&config, issuer)?);
+    let passwords = Passwords::new(&secret(&store, "passwords")?);
+    let parts = Parts {
+        tokens: tokens.clone(),
+        virtual_keys: Arc::new(keys),
+        workspaces: Arc::new(environments.clone()),
+        quota: quota.clone(),
+        on_store_failure: match config.quota.on_store_failure {
+            config::OnStoreFailure::Open => OnStoreFailure::Open,
+            config::OnStoreFailure::Closed => OnStoreFailure::Closed,
+        },
+        ledger: ledger.clone(),
+        prices,
+        provider: provider.name.as_str().into(),
+    };
+    let connect = Arc::new(ConnectVerifier::new(passwords.clone(), tokens));
+    let sockets = Sockets::new(environments.clone(), connect, parts.clone(), stop.clone());
+    let api = Api {
+        store,
+        environments,
+        passwords,
+        quota,
+        plan,
+        ledger: ledger.clone(),
+        admin,
+        instance: instance.name.as_str().into(),
+        public_url: config.server.public_url.as_str().into(),
+        sockets: sockets.clone(),
+    };
+
+    let forward = ForwardCall::new(provider).map_err(failed("provider"))?;
+    let model_calls = Egress::new(parts.model_calls(forward));
+    let public = server::bind(config.server.public)
+        .await
+        .map_err(failed("server.public"))?;
+    let egress = server::bind(egress)
+        .await
+        .map_err(failed("server.egress"))?;
+    let mut listeners = tokio::task::JoinSet::new();
+    if let Some(address) = config.server.admin {
+        let listener = server::bind(address)
+            .await
+            .map_err(failed("server.admin"))?;
+        listeners.spawn(server::serve(
+            listener,
+            api::admin(api.clone(), metrics.clone()),
+            stop.clone(),
+        ));
+    }
+    listeners.spawn(server::serve(
+        public,
+        api::public(api, &parts),
+        stop.clone(),
+    ));
+    listeners.spawn(server::serve(egress, model_calls, stop.clone()));
+    tokio::spawn(upkeep(metrics, Arc::clone(&ledger), stop.clone()));
+    info!(public = %config.server.public, "gateway runs");
+
+    told_to_stop().await.map_err(failed("signals"))?;
+    info!("gateway stops");
+    stop.cancel();
+    sockets.tasks.close();
+    let ended = tokio::time::timeout(SHUTDOWN, async {
+        sockets.tasks.wait().await;
+        while listeners.join_next().await.is_some() {}
+    });
+    if ended.await.is_err() {
+        warn!("some connections did not end in time");
+    }
+    match tokio::time::timeout(SHUTDOWN, ledger.close()).await {
+        Ok(closed) => closed.map_err(failed("ledger")),
+        Err(_) => Err(failed("ledger")(
+            "did not close in time; what is missing is settled at the next start",
+        )),
+    }
+}
+
+/// The limits of a plan.
+fn limits(plan: Option<&Plan>) -> Result<Limits, DuplicateLimit> {
+    let plan = plan.cloned().unwrap_or_default();
+    let nanos = |amount: tower_usage::NanoUsd| u64::try_from(amount.as_nanos()).unwrap_or(0);
+    let rows = [
+        (Dimension::Tokens, Window::Day, plan.tokens_per_day),
+        (Dimension::Tokens, Window::Month, plan.tokens_per_month),
+        (Dimension::Cost, Window::Day, plan.cost_per_day.map(nanos)),
+        (
+            Dimension::Cost,
+            Window::Month,
+            plan.cost_per_month.map(nanos),
+        ),
+        (Dimension::Calls, Window::Day, plan.calls_per_day),
+        (Dimension::Calls, Window::Month, plan.calls_per_month),
+    ];
+    Limits::new(rows.into_iter().filter_map(|(dimension, window, amount)| {
+        amount.map(|amount| Limit::at_most(dimension, window, amount))
+    }))
+}
+
+/// Puts the limits of people's own back into force.
+async fn restore_limits(store: &Store, quota: &MemoryStore) -> Result<(), ServeError> {
+    let rows = store.user_limits().map_err(failed("store"))?;
+    for rows in rows.chunk_by(|(a, _), (b, _)| a == b) {
+        let Some((subject, _)) = rows.first() else {
+            continue;
+        };
+        let limits =
+            Limits::new(rows.iter().map(|(_, limit)| *limit)).map_err(failed("user_quotas"))?;
+        quota
+            .set_limits(subject, Some(limits))
+            .await
+            .map_err(failed("quota"))?;
+    }
+    Ok(())
+}
+
+fn device(store: &Store) -> Result<Device, ServeError> {
+    let (_, fresh) = Device::generate().map_err(failed("device key"))?;
+    let kept = store.key("device", || fresh).map_err(failed("store"))?;
+    Device::from_pkcs8(&kept).map_err(failed("device key"))
+}
+
+/// 32 random bytes, made once.
+fn secret(store: &Store, name: &str) -> Result<Vec<u8>, ServeError> {
+    let mut fresh = vec![0; 32];
+    aws_lc_rs::rand::fill(&mut fresh).map_err(failed("randomness"))?;
+    store.key(name, || fresh).map_err(failed("store"))
+}
+
+fn provisioner(
+    config: &Config,
+    instance_root: Option<&std::path::PathBuf>,
+) -> Result<Provisioner, ServeError> {
+    let mut provisioner = Provisioner::new(&config.workspace.root);
+    if let Some(owner) = &config.workspace.owner {
+        provisioner = provisioner.owner(Owner::of_user(owner).map_err(failed("workspace.owner"))?);
+    }
+    if let Some(root) = instance_root {
+        provisioner = provisioner.instance_root(root);
+    }
+    Ok(provisioner)
+}
+
+fn verifier(config: &Config, issuer: &config::Issuer) -> Result<JwtVerifier, ServeError> {
+    let mut jwt = JwtConfig::new(&issuer.url, &issuer.audience)
+        .alias(&issuer.alias)
+        .primary(true);
+    if let Some(kind) = &issuer.token_type {
+        jwt = jwt.required_type(kind);
+    }
+    if let Some(claim) = &issuer.roles_claim {
+        jwt = jwt.roles_claim(claim);
+        for (role, values) in &config.roles {
+            jwt = jwt.role(role, values.iter().map(String::as_str));
+        }
+    }
+    let fetch = HttpFetch::new().map_err(failed("certificates of this host"))?;
+    JwtVerifier::discover(jwt, Arc::new(fetch)).map_err(failed("issuer"))
+}
+
+async fn told_to_stop() -> std::io::Result<()> {
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+/// What metrics need from time to time: the exporter's own bookkeeping, and gauges.
+async fn upkeep(
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+    ledger: Arc<SqliteLedger>,
+    stop: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        metrics.run_upkeep();
+        let backlog = u32::try_from(ledger.backlog()).unwrap_or(u32::MAX);
+        metrics::gauge!("gateway_ledger_backlog_records").set(f64::from(backlog));
+    }
+}

@@ -1,0 +1,184 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::{Config, Instance, InstanceAuth, InstanceMode, Secret, check};
+
+/// Reads, completes and checks the configuration in `path`. `env` looks up environment variables, which win over
+/// the file.
+///
+/// # Errors
+///
+/// See [`ConfigError`]; each names the file and the key.
+pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut config: Config = toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })?;
+    apply_environment(&mut config, env)?;
+    read_secrets(&mut config)?;
+    check::check(&config)?;
+    Ok(config)
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or holds an unknown key or a value of the wrong type; the message names line and key.
+    #[error("{}: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        message: String,
+    },
+    /// A value cannot be used.
+    #[error("`{key}`: {problem}")]
+    Invalid {
+        /// The key, with the tables it stands in.
+        key: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+}
+
+impl ConfigError {
+    pub(super) fn invalid(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid {
+            key: key.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// The variables of the first version of this gateway.
+fn apply_environment(
+    config: &mut Config,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<(), ConfigError> {
+    if let Some(url) = env("DATABASE_URL") {
+        config.store.database_url = Some(Secret::new(url));
+    }
+    if let Some(url) = env("REDIS_URL") {
+        config.store.redis_url = Some(Secret::new(url));
+    }
+    if let Some(root) = env("USER_WORKSPACES_ROOT") {
+        config.workspace.root = root.into();
+    }
+    if let Some(issuer) = config.issuer.first_mut() {
+        if let Some(domain) = env("OAUTH_DOMAIN") {
+            // As Auth0 names itself: a bare domain stands for https and a slash at the end.
+            issuer.url = if domain.contains("://") {
+                domain
+            } else {
+                format!("https://{domain}/")
+            };
+        }
+        if let Some(audience) = env("OAUTH_AUDIENCE") {
+            issuer.audience = audience;
+        }
+        issuer.client_id = env("OAUTH_CLIENT_ID").or(issuer.client_id.take());
+        if let Some(secret) = env("OAUTH_CLIENT_SECRET") {
+            issuer.client_secret = Some(Secret::new(secret));
+        }
+    }
+    if let Some(list) = env("GATEWAY_INSTANCES") {
+        let password_file = env("GATEWAY_PASSWORD_FILE")
+            .map(PathBuf::from)
+            .ok_or_else(|| {
+                ConfigError::invalid("GATEWAY_INSTANCES", "needs GATEWAY_PASSWORD_FILE beside it")
+            })?;
+        config.instance = list
+            .split(',')
+            .map(str::trim)
+            .filter(|url| !url.is_empty())
+            .enumerate()
+            .map(|(n, url)| Instance {
+                name: format!("gateway-{}", n.saturating_add(1)),
+                url: url.to_owned(),
+                mode: InstanceMode::Pool,
+                user: None,
+                capacity: super::default_capacity(),
+                workspace_root: None,
+                auth: InstanceAuth::TrustedProxy {
+                    user_header: super::default_user_header(),
+                    headers: std::collections::BTreeMap::new(),
+                    password: None,
+                    password_file: Some(password_file.clone()),
+                },
+                origin: super::default_origin(),
+                extended_chat_params: false,
+            })
+            .collect();
+    }
+    Ok(())
+}
+
+/// Puts the contents of every `*_file` beside it.
+fn read_secrets(config: &mut Config) -> Result<(), ConfigError> {
+    for (n, issuer) in config.issuer.iter_mut().enumerate() {
+        read_secret(
+            &mut issuer.client_secret,
+            issuer.client_secret_file.as_deref(),
+            || format!("issuer[{n}].client_secret"),
+        )?;
+    }
+    for provider in &mut config.provider {
+        read_secret(
+            &mut provider.api_key,
+            provider.api_key_file.as_deref(),
+            || format!("provider.{}.api_key", provider.name),
+        )?;
+    }
+    for instance in &mut config.instance {
+        let (InstanceAuth::TrustedProxy {
+            password,
+            password_file,
+            ..
+        }
+        | InstanceAuth::Password {
+            password,
+            password_file,
+        }) = &mut instance.auth;
+        read_secret(password, password_file.as_deref(), || {
+            format!("instance.{}.auth.password", instance.name)
+        })?;
+    }
+    Ok(())
+}
+
+fn read_secret(
+    secret: &mut Option<Secret>,
+    file: Option<&Path>,
+    key: impl Fn() -> String,
+) -> Result<(), ConfigError> {
+    let Some(file) = file else { return Ok(()) };
+    if secret.is_some() {
+        return Err(ConfigError::invalid(
+            key(),
+            "stands beside its file; keep one of the two",
+        ));
+    }
+    let read = Secret::read(file).map_err(|problem| {
+        ConfigError::invalid(
+            format!("{}_file", key()),
+            format!("{}: {problem}", file.display()),
+        )
+    })?;
+    *secret = Some(read);
+    Ok(())
+}

@@ -1,0 +1,346 @@
+//! The configuration file `gateway.toml`, as written by an operator.
+//!
+//! Unknown keys are errors that name the key and the line. Every secret can stand in a file of its own (`*_file`).
+//! [`load`](load::load) reads the file, applies the environment, reads the secrets and checks what one key alone
+//! cannot say.
+
+mod check;
+mod load;
+mod secret;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use tower_usage::NanoUsd;
+
+pub use self::load::{ConfigError, load};
+pub use self::secret::Secret;
+
+/// Everything `gateway.toml` says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// Listeners and what the outside calls us.
+    pub server: Server,
+    /// Who signs tokens; the first one is the primary issuer.
+    #[serde(default)]
+    pub issuer: Vec<Issuer>,
+    /// Roles and the values of the issuer's roles claim that give them.
+    #[serde(default)]
+    pub roles: BTreeMap<String, Vec<String>>,
+    /// Where the gateway keeps its own state.
+    #[serde(default)]
+    pub store: Store,
+    /// Where people's workspaces lie.
+    pub workspace: Workspace,
+    /// OpenClaw gateways behind us.
+    #[serde(default)]
+    pub instance: Vec<Instance>,
+    /// Spawned instances, one for each user.
+    pub cells: Option<toml::Table>,
+    /// Model providers for egress.
+    #[serde(default)]
+    pub provider: Vec<Provider>,
+    /// Quotas by plan; everybody has the plan `default`.
+    #[serde(default)]
+    pub plan: BTreeMap<String, Plan>,
+    /// How quotas are enforced.
+    #[serde(default)]
+    pub quota: Quota,
+    /// Prices of models.
+    #[serde(default)]
+    pub price: Vec<Price>,
+}
+
+/// `[server]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Server {
+    /// Address of the public listener: people's HTTP and WebSocket traffic.
+    pub public: SocketAddr,
+    /// Origin under which browsers know the public listener, for example `https://openclaw.example.com`.
+    pub public_url: String,
+    /// Address of the listener for instances; absent: no egress plane.
+    pub egress: Option<SocketAddr>,
+    /// URL under which instances reach the egress listener; default: `http://` and its address.
+    pub egress_url: Option<String>,
+    /// Address of the listener for metrics and health.
+    pub admin: Option<SocketAddr>,
+    /// Networks whose `X-Forwarded-For` counts.
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+    /// Further origins of browser applications.
+    #[serde(default)]
+    pub allowed_origins: Vec<String>,
+    /// Certificate and key of the public listener.
+    pub tls: Option<toml::Table>,
+}
+
+/// `[[issuer]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Issuer {
+    /// Short name, used in the user ids of issuers that are not the primary one.
+    pub alias: String,
+    /// Issuer identifier; compared byte for byte with the discovery document's and the token's.
+    pub url: String,
+    /// What the token's `aud` must hold.
+    pub audience: String,
+    /// Client for sign-in in a browser.
+    pub client_id: Option<String>,
+    /// Secret of that client.
+    pub client_secret: Option<Secret>,
+    /// File that holds the secret.
+    pub client_secret_file: Option<PathBuf>,
+    /// Claim whose values give roles.
+    pub roles_claim: Option<String>,
+    /// Media type that `typ` must name, for example `at+jwt` (RFC 9068); absent: not checked.
+    pub token_type: Option<String>,
+}
+
+/// `[store]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Store {
+    /// SQLite file; default `gateway.db`.
+    pub path: Option<PathBuf>,
+    /// Postgres instead of SQLite.
+    pub database_url: Option<Secret>,
+    /// Redis for counters.
+    pub redis_url: Option<Secret>,
+}
+
+/// `[workspace]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Workspace {
+    /// Directory that holds a directory for each user.
+    pub root: PathBuf,
+    /// Name of the operating-system user that the instances run as; default: ours.
+    pub owner: Option<String>,
+    /// Keys that seal people's own provider keys.
+    pub master_key_file: Option<PathBuf>,
+}
+
+/// `[[instance]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Instance {
+    /// Name, unique among the instances.
+    pub name: String,
+    /// `http://` URL of the OpenClaw gateway.
+    pub url: String,
+    /// Shared by many, or one user's own.
+    #[serde(default)]
+    pub mode: InstanceMode,
+    /// The user of a cell.
+    pub user: Option<String>,
+    /// How many users a pool instance takes.
+    #[serde(default = "default_capacity")]
+    pub capacity: u32,
+    /// Where the instance sees the workspace root, if elsewhere.
+    pub workspace_root: Option<PathBuf>,
+    /// How the gateway signs in to the instance.
+    pub auth: InstanceAuth,
+    /// `Origin` that our connections name; must stand in the instance's `gateway.controlUi.allowedOrigins`.
+    #[serde(default = "default_origin")]
+    pub origin: String,
+    /// Whether the instance runs the patched OpenClaw that takes `workspaceDir` in `chat.send`.
+    #[serde(default)]
+    pub extended_chat_params: bool,
+}
+
+/// `mode` of an instance.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum InstanceMode {
+    /// Shared by a team.
+    #[default]
+    Pool,
+    /// One user's own.
+    Cell,
+}
+
+/// `auth` of an instance.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum InstanceAuth {
+    /// The instance takes the user from a header of ours (OpenClaw's `gateway.auth.mode: "trusted-proxy"`).
+    TrustedProxy {
+        /// The header, as in the instance's `gateway.auth.trustedProxy.userHeader`.
+        #[serde(default = "default_user_header")]
+        user_header: String,
+        /// Further headers that the instance requires, with their values.
+        #[serde(default)]
+        headers: BTreeMap<String, Secret>,
+        /// Password of the administration channel (`gateway.auth.password`).
+        password: Option<Secret>,
+        /// File that holds the password.
+        password_file: Option<PathBuf>,
+    },
+    /// The instance knows one shared password.
+    Password {
+        /// The password.
+        password: Option<Secret>,
+        /// File that holds the password.
+        password_file: Option<PathBuf>,
+    },
+}
+
+/// `[[provider]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Provider {
+    /// Name, unique among the providers.
+    pub name: String,
+    /// Protocol it speaks.
+    pub kind: ProviderKind,
+    /// URL below which its API lies, for example `https://api.openai.com/v1`.
+    pub base_url: String,
+    /// Key that egress adds.
+    pub api_key: Option<Secret>,
+    /// File that holds the key.
+    pub api_key_file: Option<PathBuf>,
+    /// Models offered to people; the first one is an agent's default.
+    pub models: Vec<Model>,
+}
+
+/// Protocol of a provider.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ProviderKind {
+    /// OpenAI chat completions.
+    Openai,
+    /// Anthropic messages.
+    Anthropic,
+}
+
+/// A model of a provider.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Model {
+    /// The provider's name for it.
+    pub id: String,
+    /// Context window in tokens.
+    #[serde(default = "default_context_window")]
+    pub context_window: u64,
+    /// Most tokens of one answer.
+    #[serde(default = "default_max_output")]
+    pub max_output_tokens: u64,
+}
+
+/// `[plan.<name>]`: what a person may use; a key that is absent sets no limit.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Tokens in a day.
+    pub tokens_per_day: Option<u64>,
+    /// Tokens in a month.
+    pub tokens_per_month: Option<u64>,
+    /// USD in a day, as a decimal.
+    #[serde(default, deserialize_with = "secret::dollars")]
+    pub cost_per_day: Option<NanoUsd>,
+    /// USD in a month, as a decimal.
+    #[serde(default, deserialize_with = "secret::dollars")]
+    pub cost_per_month: Option<NanoUsd>,
+    /// Runs in a day.
+    pub calls_per_day: Option<u64>,
+    /// Runs in a month.
+    pub calls_per_month: Option<u64>,
+    /// Time zone of days and months.
+    pub time_zone: Option<String>,
+    /// Percentages at which an alert is raised.
+    #[serde(default)]
+    pub alert_at: Vec<u8>,
+}
+
+/// `[quota]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Quota {
+    /// What to do when the store does not answer.
+    #[serde(default)]
+    pub on_store_failure: OnStoreFailure,
+    /// Whether refusals are carried out.
+    #[serde(default)]
+    pub mode: QuotaMode,
+}
+
+/// `on_store_failure`
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OnStoreFailure {
+    /// Refuse.
+    #[default]
+    Closed,
+    /// Let pass.
+    Open,
+}
+
+/// `mode` of the quota.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum QuotaMode {
+    /// Refuse what is over.
+    #[default]
+    Enforce,
+    /// Decide and report only.
+    Shadow,
+}
+
+/// `[[price]]`: USD per million tokens, as decimals.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Price {
+    /// The model as the provider's answer names it.
+    pub model: String,
+    /// Input that was not cached.
+    pub input: String,
+    /// Output, reasoning included.
+    pub output: String,
+    /// Input read from a cache; default: as input.
+    pub cache_read: Option<String>,
+    /// Input written to a cache; default: as input.
+    pub cache_write: Option<String>,
+    /// First day (UTC) on which the price holds, `YYYY-MM-DD`; default: always.
+    pub from: Option<String>,
+}
+
+/// As many people as one OpenClaw process is known to serve.
+fn default_capacity() -> u32 {
+    150
+}
+
+fn default_origin() -> String {
+    "https://proxy.internal".to_owned()
+}
+
+fn default_user_header() -> String {
+    "x-forwarded-user".to_owned()
+}
+
+fn default_context_window() -> u64 {
+    128_000
+}
+
+fn default_max_output() -> u64 {
+    8_192
+}

@@ -1,0 +1,59 @@
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Request, Response, StatusCode};
+use tower_quota::{Deny, Refusal, ResponseBody};
+
+use crate::clock;
+use crate::rpc::exceeded;
+
+/// Refuses a model call in the words that OpenClaw understands as they are meant: 429 with `Retry-After`, a code that
+/// is not `insufficient_quota`, and a sentence that the person then reads. Any other answer disables the provider,
+/// reads as a full context or is tried again (observed of OpenClaw 2026.9.6).
+#[derive(Clone, Copy, Debug)]
+pub struct DenyModelCall;
+
+impl<B, R> Deny<Request<B>, Response<R>> for DenyModelCall {
+    type Response = Response<ResponseBody<R>>;
+
+    fn pass(&self, res: Response<R>) -> Self::Response {
+        res.map(ResponseBody::new)
+    }
+
+    fn deny(&self, _: Request<B>, refusal: Refusal) -> Self::Response {
+        let (status, code, message, wait) = match refusal {
+            Refusal::Denied(denied) => {
+                metrics::counter!("gateway_refusals_total", "plane" => "egress", "reason" => "quota").increment(1);
+                let (code, sentence) = exceeded(&denied);
+                let resets = crate::api::rfc3339(denied.resets_at());
+                let wait = denied.retry_after(clock::now()).as_secs().max(1);
+                let message = format!("{sentence} It is available again at {resets}.");
+                (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    code.to_ascii_lowercase(),
+                    message,
+                    wait,
+                )
+            }
+            _ => {
+                metrics::counter!("gateway_refusals_total", "plane" => "egress", "reason" => "quota_store").increment(1);
+                let message = "Quotas cannot be checked right now.".to_owned();
+                (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "quota_unavailable".to_owned(),
+                    message,
+                    2,
+                )
+            }
+        };
+        let body = serde_json::json!({
+            "error": { "message": message, "type": "quota_exceeded", "param": null, "code": code },
+        });
+        let mut response = Response::new(ResponseBody::full(Bytes::from(body.to_string())));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(RETRY_AFTER, HeaderValue::from(wait));
+        response
+    }
+}

@@ -1,0 +1,14 @@
+//! OpenClaw's own calls to model providers: known by a virtual key, held to a quota, metered, and sent on with the
+//! provider's real key.
+
+mod deny;
+mod forward;
+mod key;
+mod listener;
+mod policy;
+
+pub use self::deny::DenyModelCall;
+pub use self::forward::{ForwardCall, ProviderClient};
+pub use self::key::{MintedKey, VirtualKeys};
+pub use self::listener::Egress;
+pub use self::policy::{ModelCallCharge, attribute};

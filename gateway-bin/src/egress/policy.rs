@@ -1,0 +1,79 @@
+use std::sync::Arc;
+
+use http::{Extensions, Request};
+use tower_quota::{Charge, Demand, Dimension, QuotaPolicy, Reservation};
+use tower_sso::Identity;
+use tower_usage::openai::{Attribution, ModelCall};
+use tower_usage::{PriceList, TokenCounts};
+
+use crate::clock;
+
+/// Set aside for the answer of a call that sets no limit of its own.
+const DEFAULT_OUTPUT: u64 = 4_096;
+
+/// Tokens and cost of a model call: something must be left, and what the call may take is held until it is known what
+/// it took.
+#[derive(Clone, Debug)]
+pub struct ModelCallCharge {
+    prices: Arc<PriceList>,
+}
+
+// === impl ModelCallCharge ===
+
+impl ModelCallCharge {
+    /// A policy with these prices.
+    #[must_use]
+    pub fn new(prices: Arc<PriceList>) -> Self {
+        Self { prices }
+    }
+}
+
+impl<B> QuotaPolicy<Request<B>> for ModelCallCharge {
+    fn charge(&self, req: &Request<B>) -> Option<Charge> {
+        let identity: &Arc<Identity> = req.extensions().get()?;
+        let call: &ModelCall = req.extensions().get()?;
+        let output = call.max_output.unwrap_or(DEFAULT_OUTPUT);
+        let tokens = call.estimated_input.saturating_add(output);
+        let cost = self
+            .prices
+            .rate(&call.requested_model, clock::now())
+            .and_then(|rate| {
+                let mut counts = TokenCounts::default();
+                counts.input = Some(call.estimated_input);
+                counts.output = Some(output);
+                rate.cost(&counts)
+            });
+        let cost = cost
+            .and_then(|cost| u64::try_from(cost.as_nanos()).ok())
+            .unwrap_or(0);
+        Some(
+            Charge::new(Arc::clone(identity.user_id()))
+                .demand(
+                    Dimension::Tokens,
+                    Demand {
+                        min: 1,
+                        want: tokens,
+                    },
+                )
+                .demand(Dimension::Cost, Demand { min: 1, want: cost }),
+        )
+    }
+}
+
+/// Whose a model call is, for the meter. From here on the ledger settles what was set aside, whatever becomes of the
+/// call.
+pub fn attribute(
+    provider: Arc<str>,
+) -> impl Fn(&Extensions) -> Option<Attribution> + Send + Sync + 'static {
+    move |extensions| {
+        let identity: &Arc<Identity> = extensions.get()?;
+        let mut attribution = Attribution::new(Arc::clone(identity.user_id()));
+        attribution.provider = Some(Arc::clone(&provider));
+        if let Some(reservation) = extensions.get::<Reservation>() {
+            let ticket = reservation.hand_over();
+            attribution.admitted_at = Some(ticket.admitted_at());
+            attribution.settle_ref = Some(ticket.to_string().into());
+        }
+        Some(attribution)
+    }
+}

@@ -1,0 +1,299 @@
+//! Where people work: a directory here, an agent on the instance, and a virtual key that joins its model calls to its
+//! owner.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tower_sso::Identity;
+use tower_workspace::fs::{Person, Provisioner};
+use tower_workspace::{NameError, ResolveError, ResolveFuture, Workspace, WorkspaceResolver};
+use tracing::{info, warn};
+
+use crate::egress::VirtualKeys;
+use crate::instance::{AgentSpec, Dialer, Offer, Upstream};
+use crate::store::{EnvironmentRow, Store};
+
+/// Everybody's environments; clones share them.
+#[derive(Clone)]
+pub struct Environments {
+    shared: Arc<Shared>,
+}
+
+/// Why somebody has no environment right now.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EnvironmentError {
+    /// The user id cannot name a directory.
+    #[error("user id can have no workspace")]
+    InvalidUser(#[from] NameError),
+    /// Something that it needs does not answer.
+    #[error("{what} failed")]
+    Unavailable {
+        /// What failed.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+struct Shared {
+    store: Store,
+    provisioner: Provisioner,
+    keys: VirtualKeys,
+    upstream: Upstream,
+    offer: Offer,
+    /// Environments that were opened since the start.
+    open: RwLock<HashMap<Arc<str>, Arc<Workspace>>>,
+    /// Environments that are being opened: one at a time for each user.
+    opening: std::sync::Mutex<HashMap<Arc<str>, Arc<Mutex<()>>>>,
+}
+
+// === impl Environments ===
+
+impl Environments {
+    /// The environments on one instance, whose agents may use what `offer` names.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        provisioner: Provisioner,
+        keys: VirtualKeys,
+        upstream: Upstream,
+        offer: Offer,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                provisioner,
+                keys,
+                upstream,
+                offer,
+                open: RwLock::default(),
+                opening: std::sync::Mutex::default(),
+            }),
+        }
+    }
+
+    /// How the instance is reached.
+    #[must_use]
+    pub fn dialer(&self) -> &Dialer {
+        &self.shared.upstream.dialer
+    }
+
+    /// Opens somebody's environment: makes what is missing, repairs what is half made, and returns when the agent can
+    /// be used.
+    ///
+    /// # Errors
+    ///
+    /// See [`EnvironmentError`]. What was made stays and is taken up by the next call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves a half-made environment, which the next call completes.
+    pub async fn open(&self, identity: &Arc<Identity>) -> Result<Arc<Workspace>, EnvironmentError> {
+        if let Some(workspace) = self.shared.find_open(identity.user_id()) {
+            return Ok(workspace);
+        }
+        let user_id = identity.user_id();
+        let gate = {
+            let mut opening = self
+                .shared
+                .opening
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(opening.entry(Arc::clone(user_id)).or_default())
+        };
+        let turn = gate.lock().await;
+        let result = match self.shared.find_open(user_id) {
+            Some(workspace) => Ok(workspace),
+            None => self.shared.open(identity).await,
+        };
+        drop(turn);
+        self.shared
+            .opening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(user_id);
+        result
+    }
+
+    /// The id of the auth profile in somebody's workspace.
+    #[must_use]
+    pub fn auth_profile_id(&self, workspace: &Workspace) -> String {
+        workspace.auth_profile_id(&self.shared.offer.provider)
+    }
+}
+
+impl fmt::Debug for Environments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environments")
+            .field("instance", &self.shared.upstream.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WorkspaceResolver for Environments {
+    fn resolve(&self, user_id: &Arc<str>) -> ResolveFuture {
+        if let Some(workspace) = self.shared.find_open(user_id) {
+            return ResolveFuture::ready(Ok(workspace));
+        }
+        let (shared, user_id) = (Arc::clone(&self.shared), Arc::clone(user_id));
+        ResolveFuture::boxed(async move { shared.resolve_stored(&user_id).await })
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn find_open(&self, user_id: &Arc<str>) -> Option<Arc<Workspace>> {
+        self.open
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(user_id)
+            .cloned()
+    }
+
+    /// The workspace of somebody whose environment was opened before this gateway started.
+    async fn resolve_stored(&self, user_id: &Arc<str>) -> Result<Arc<Workspace>, ResolveError> {
+        let row = self
+            .store
+            .find_environment(user_id)
+            .await
+            .map_err(ResolveError::unavailable)?;
+        match row {
+            Some(row) if row.agent_ready => {
+                let described = self
+                    .provisioner
+                    .describe(&Person::new(Arc::clone(user_id)))?;
+                Ok(Arc::new(described.with_instance(row.instance)))
+            }
+            _ => Err(ResolveError::NotProvisioned),
+        }
+    }
+
+    async fn open(&self, identity: &Arc<Identity>) -> Result<Arc<Workspace>, EnvironmentError> {
+        let user_id = identity.user_id();
+        self.store
+            .put_user(identity)
+            .await
+            .map_err(|error| unavailable("store", error))?;
+        let row = self
+            .store
+            .find_environment(user_id)
+            .await
+            .map_err(|error| unavailable("store", error))?;
+
+        let mut person = Person::new(Arc::clone(user_id));
+        if let Some(name) = identity.name() {
+            person = person.with_name(name);
+        }
+        if let Some(email) = identity.email() {
+            person = person.with_email(email);
+        }
+        let kept_key = row
+            .as_ref()
+            .filter(|row| row.agent_ready)
+            .and_then(|_| self.keys.find_key_id(user_id));
+        // The agent's id is made of the directory's name, which names one user only.
+        let agent: Arc<str> = self.provisioner.describe(&person)?.profile_name().into();
+        let exists = match kept_key {
+            Some(_) => self
+                .upstream
+                .agents
+                .exists(&agent)
+                .await
+                .map_err(|error| unavailable("instance", error))?,
+            None => false,
+        };
+        let key = match kept_key {
+            Some(key_id) if exists => Key::Kept(key_id),
+            _ => Key::New(
+                self.keys
+                    .mint(user_id)
+                    .map_err(|error| unavailable("randomness", error))?,
+            ),
+        };
+        person = person.with_key_id(key.id());
+        let provisioned =
+            self.provisioner
+                .provision(&person)
+                .await
+                .map_err(|error| match ResolveError::from(error) {
+                    ResolveError::InvalidUser(error) => EnvironmentError::InvalidUser(error),
+                    error => unavailable("workspace", error),
+                })?;
+        let workspace =
+            Arc::new(Workspace::clone(&provisioned).with_instance(&*self.upstream.name));
+
+        if let Key::New(minted) = key {
+            let row = EnvironmentRow {
+                user_id: Arc::clone(user_id),
+                instance: self.upstream.name.to_string(),
+                agent_id: agent.to_string(),
+                workspace_dir: workspace.workspace_dir().display().to_string(),
+                profile_name: workspace.profile_name().to_owned(),
+                auth_profile_id: workspace.auth_profile_id(&self.offer.provider),
+                agent_ready: false,
+            };
+            let stored = minted.row.clone();
+            self.store
+                .put_environment(row, stored)
+                .await
+                .map_err(|error| unavailable("store", error))?;
+            self.keys.admit(&minted.row);
+            let spec = AgentSpec::new(
+                Arc::clone(&agent),
+                workspace.instance_workspace_dir().display().to_string(),
+                minted.key,
+                &self.offer,
+            );
+            self.upstream
+                .agents
+                .make(spec)
+                .await
+                .map_err(|error| unavailable("instance", error))?;
+            let key_id = minted.row.key_id.clone();
+            self.store
+                .agent_ready(user_id, key_id)
+                .await
+                .map_err(|error| unavailable("store", error))?;
+            self.keys.keep_only(&minted.row);
+            info!(agent = &*agent, "environment made");
+        }
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.insert(Arc::clone(user_id), Arc::clone(&workspace));
+        Ok(workspace)
+    }
+}
+
+enum Key {
+    Kept(String),
+    New(crate::egress::MintedKey),
+}
+
+impl Key {
+    fn id(&self) -> &str {
+        match self {
+            Self::Kept(id) => id,
+            Self::New(minted) => &minted.row.key_id,
+        }
+    }
+}
+
+fn unavailable(
+    what: &'static str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> EnvironmentError {
+    warn!(
+        what,
+        error = &source as &dyn std::error::Error,
+        "environment cannot be opened"
+    );
+    EnvironmentError::Unavailable {
+        what,
+        source: Box::new(source),
+    }
+}

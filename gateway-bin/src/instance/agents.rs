@@ -1,0 +1,271 @@
+//! People's agents on an instance.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
+use tracing::info;
+
+use super::admin::{Admin, AdminError};
+use crate::config::Secret;
+
+/// Tools an agent may use: a list of what is allowed, since a list of what is denied leaks with every new tool.
+const TOOLS: [&str; 5] = ["apply_patch", "edit", "ls", "read", "write"];
+
+/// How often a patch that lost against another change is tried again.
+const ATTEMPTS: usize = 5;
+
+/// How long a new agent may take to appear after the patch.
+const APPEAR: Duration = Duration::from_secs(15);
+
+/// Agents that may wait to be made.
+const QUEUE: usize = 1024;
+
+/// Most agents of one patch; a bound on its size, not on how many may wait.
+const BATCH: usize = 100;
+
+/// An agent as it must be on the instance.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AgentSpec {
+    /// The agent's id.
+    pub agent: Arc<str>,
+    /// Its workspace as the instance sees it.
+    pub workspace: String,
+    /// What it presents at egress.
+    pub virtual_key: Secret,
+    /// What it may use there.
+    pub offer: Offer,
+}
+
+/// The models that agents may use, all behind our egress.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Offer {
+    /// Name of the provider.
+    pub provider: Arc<str>,
+    /// Where egress lies for the instance.
+    pub base_url: Arc<str>,
+    /// The models; the first one is the default.
+    pub models: Arc<[ModelSpec]>,
+}
+
+/// A model as an instance must know it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ModelSpec {
+    /// The provider's name for it.
+    pub id: String,
+    /// Context window in tokens.
+    pub context_window: u64,
+    /// Most tokens of one answer.
+    pub max_output_tokens: u64,
+}
+
+/// Makes agents on one instance: one at a time writes its configuration, because changes are compare-and-swap there
+/// and limited to 30 a minute; whoever waits meanwhile goes into the next patch together.
+#[derive(Clone, Debug)]
+pub struct Agents {
+    queue: mpsc::Sender<(AgentSpec, oneshot::Sender<Result<(), AdminError>>)>,
+    admin: Admin,
+}
+
+// === impl AgentSpec ===
+
+impl AgentSpec {
+    /// An agent from its parts.
+    #[must_use]
+    pub fn new(agent: Arc<str>, workspace: String, virtual_key: Secret, offer: &Offer) -> Self {
+        Self {
+            agent,
+            workspace,
+            virtual_key,
+            offer: offer.clone(),
+        }
+    }
+
+    /// Id of the provider that only this agent may use: its auth profile's.
+    fn provider(&self) -> String {
+        format!("{}-{}", self.agent, self.offer.provider)
+    }
+
+    /// What this agent adds to `agents.entries` and `models.providers`.
+    fn patch(&self) -> (Value, Value) {
+        let default = self
+            .offer
+            .models
+            .first()
+            .map_or("", |model| model.id.as_str());
+        let agent = json!({
+            "name": &*self.agent,
+            "workspace": self.workspace,
+            "model": { "primary": format!("{}/{default}", self.provider()) },
+            "modelPolicy": { "allow": [format!("{}/*", self.provider())] },
+            "tools": { "allow": TOOLS, "fs": { "workspaceOnly": true } },
+        });
+        let models: Vec<Value> = self
+            .offer
+            .models
+            .iter()
+            .map(|model| {
+                json!({
+                    "id": model.id, "name": model.id, "reasoning": false, "input": ["text"],
+                    "contextWindow": model.context_window, "maxTokens": model.max_output_tokens,
+                })
+            })
+            .collect();
+        let provider = json!({
+            "baseUrl": &*self.offer.base_url, "apiKey": self.virtual_key.expose(), "api": "openai-completions", "models": models,
+        });
+        (agent, provider)
+    }
+}
+
+// === impl Offer ===
+
+impl Offer {
+    /// An offer from its parts.
+    #[must_use]
+    pub fn new(
+        provider: impl Into<Arc<str>>,
+        base_url: impl Into<Arc<str>>,
+        models: Arc<[ModelSpec]>,
+    ) -> Self {
+        Self {
+            provider: provider.into(),
+            base_url: base_url.into(),
+            models,
+        }
+    }
+}
+
+// === impl ModelSpec ===
+
+impl ModelSpec {
+    /// A model from its parts.
+    #[must_use]
+    pub fn new(id: String, context_window: u64, max_output_tokens: u64) -> Self {
+        Self {
+            id,
+            context_window,
+            max_output_tokens,
+        }
+    }
+}
+
+// === impl Agents ===
+
+impl Agents {
+    /// Starts the writer.
+    #[must_use]
+    pub fn start(admin: Admin) -> Self {
+        let (queue, mut waiting) = mpsc::channel::<(AgentSpec, oneshot::Sender<_>)>(QUEUE);
+        let writer = admin.clone();
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while waiting.recv_many(&mut batch, BATCH).await > 0 {
+                let specs: Vec<&AgentSpec> = batch.iter().map(|(spec, _)| spec).collect();
+                let result = write(&writer, &specs).await;
+                for (_, answer) in batch.drain(..) {
+                    let _ = answer.send(result.clone());
+                }
+            }
+        });
+        Self { queue, admin }
+    }
+
+    /// Whether the instance has that agent.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdminError`].
+    pub async fn exists(&self, agent: &str) -> Result<bool, AdminError> {
+        Ok(listed(&self.admin.call("agents.list", json!({})).await?).any(|id| id == agent))
+    }
+
+    /// Makes an agent, or makes it anew, and returns when it can be used.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdminError`]; the agent may have been made all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop the agent from being made.
+    pub async fn make(&self, spec: AgentSpec) -> Result<(), AdminError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .try_send((spec, answer))
+            .map_err(|_| AdminError::Down)?;
+        answered.await.unwrap_or(Err(AdminError::Down))
+    }
+}
+
+/// Writes all of `specs` by one patch and waits until the instance lists them.
+async fn write(admin: &Admin, specs: &[&AgentSpec]) -> Result<(), AdminError> {
+    let mut entries = Map::new();
+    let mut providers = Map::new();
+    for spec in specs {
+        let (agent, provider) = spec.patch();
+        entries.insert(spec.agent.to_string(), agent);
+        providers.insert(spec.provider(), provider);
+    }
+    let mut attempt = 1;
+    loop {
+        let current = admin.call("config.get", json!({})).await?;
+        // The first entry of its own makes the default agent disappear unless it has one too.
+        let mut entries = entries.clone();
+        let has_main = current.pointer("/config/agents/entries/main").is_some();
+        if !has_main {
+            entries.insert("main".to_owned(), json!({}));
+        }
+        let patch = json!({
+            "agents": { "ownership": "explicit", "entries": entries },
+            "models": { "providers": providers },
+            // Tool search offers three more tools beside an allow-list, and can be switched off only for all agents.
+            "tools": { "toolSearch": false },
+        });
+        let params = json!({
+            "raw": patch.to_string(),
+            "baseHash": current.get("hash").and_then(Value::as_str).unwrap_or_default(),
+        });
+        match admin.call("config.patch", params).await {
+            Ok(_) => break,
+            Err(AdminError::Refused { message, .. }) if attempt < ATTEMPTS => {
+                info!(attempt, %message, "configuration of the instance was not changed, trying again");
+                attempt += 1;
+                sleep(Duration::from_millis(500)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let deadline = Instant::now() + APPEAR;
+    loop {
+        let list = admin.call("agents.list", json!({})).await?;
+        if specs
+            .iter()
+            .all(|spec| listed(&list).any(|id| id == &*spec.agent))
+        {
+            info!(agents = specs.len(), "agents made");
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let message = "the agent did not appear".to_owned();
+            return Err(AdminError::Refused {
+                method: "config.patch",
+                message,
+            });
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn listed(list: &Value) -> impl Iterator<Item = &str> {
+    let agents = list
+        .get("agents")
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    agents.iter().filter_map(|agent| agent.get("id")?.as_str())
+}

@@ -1,0 +1,320 @@
+//! Connections to an instance.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use futures_util::{SinkExt, StreamExt};
+use http::Uri;
+use http::header::{HeaderName, HeaderValue, ORIGIN};
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
+
+use super::device::Device;
+use crate::clock;
+use crate::config::{Instance, InstanceAuth, Secret};
+use crate::protocol::{HelloView, PROTOCOL_VERSION};
+
+/// A WebSocket to an instance.
+pub type Socket = WebSocketStream<TcpStream>;
+
+/// Largest message of an instance: its own `policy.maxPayload` is 25 MiB, its answers may be a little larger.
+const MAX_INSTANCE_MESSAGE: usize = 32 << 20;
+
+/// How long TCP, upgrade and handshake may take together; the instance's own limit for `connect` is 15 s.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sent for clients without an address of their own, and for those on our own host: the instance refuses loopback
+/// addresses there. TEST-NET-1 (RFC 5737) is nobody's.
+const NO_ADDRESS: &str = "192.0.2.1";
+
+const READ_WRITE: &str = "operator.read,operator.write";
+
+/// Dials one instance.
+#[derive(Debug)]
+pub struct Dialer {
+    address: String,
+    uri: String,
+    origin: HeaderValue,
+    user_header: HeaderName,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    password: Secret,
+    device: Arc<Device>,
+}
+
+/// For whom a connection is opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Person<'a> {
+    /// The name under which the instance knows the user.
+    pub user: &'a str,
+    /// Where the user's connection comes from.
+    pub address: Option<IpAddr>,
+    /// Capabilities asked for.
+    pub caps: &'a [&'static str],
+    /// The client's own name for its connection.
+    pub instance_id: Option<&'a str>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// Nobody answers, or not in time.
+    #[error("instance is not reachable")]
+    Unreachable(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    /// The instance is starting.
+    #[error("instance is starting")]
+    Starting {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The instance does not want us: its configuration and ours do not fit.
+    #[error("instance refused the connection: {0}")]
+    Refused(String),
+}
+
+#[derive(Deserialize)]
+struct Challenge {
+    payload: ChallengePayload,
+}
+
+#[derive(Deserialize)]
+struct ChallengePayload {
+    nonce: String,
+}
+
+#[derive(Deserialize)]
+struct ConnectResponse {
+    ok: bool,
+    payload: Option<HelloView>,
+    error: Option<ConnectRefusal>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ConnectRefusal {
+    code: String,
+    message: String,
+    retry_after_ms: Option<u64>,
+}
+
+// === impl Person ===
+
+impl<'a> Person<'a> {
+    /// A person without capabilities and of unknown address.
+    #[must_use]
+    pub fn new(user: &'a str) -> Self {
+        Self {
+            user,
+            address: None,
+            caps: &[],
+            instance_id: None,
+        }
+    }
+}
+
+// === impl Dialer ===
+
+impl Dialer {
+    /// A dialer for a configured instance.
+    ///
+    /// # Errors
+    ///
+    /// The key that cannot be used, and why. [`config::load`](crate::config::load) has refused most of that before.
+    pub fn new(instance: &Instance, device: Arc<Device>) -> Result<Self, String> {
+        let uri: Uri = instance
+            .url
+            .parse()
+            .map_err(|_| "url: not a URL".to_owned())?;
+        let authority = uri.authority().ok_or("url: has no host")?;
+        let port = authority.port_u16().unwrap_or(80);
+        let InstanceAuth::TrustedProxy {
+            user_header,
+            headers,
+            password: Some(password),
+            ..
+        } = &instance.auth
+        else {
+            return Err("auth: only trusted-proxy with a password is available".to_owned());
+        };
+        let header = |name: &str| {
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("auth.headers: `{name}`"))
+        };
+        let headers = headers
+            .iter()
+            .map(|(name, value)| {
+                let mut value = HeaderValue::from_str(value.expose())
+                    .map_err(|_| format!("auth.headers.{name}"))?;
+                value.set_sensitive(true);
+                Ok((header(name)?, value))
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(Self {
+            address: format!("{}:{port}", authority.host()),
+            uri: format!("ws://{authority}{}", uri.path()),
+            origin: HeaderValue::from_str(&instance.origin).map_err(|_| "origin")?,
+            user_header: header(user_header)?,
+            headers,
+            password: password.clone(),
+            device,
+        })
+    }
+
+    /// `host:port` of the instance.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Opens a connection on which everything is done in the name of `person`, with read and write scope.
+    ///
+    /// # Errors
+    ///
+    /// See [`DialError`]; at the latest after ten seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what it opened.
+    pub async fn connect(&self, person: &Person<'_>) -> Result<(Socket, HelloView), DialError> {
+        let address = match person.address {
+            Some(address) if !address.to_canonical().is_loopback() => {
+                address.to_canonical().to_string()
+            }
+            _ => NO_ADDRESS.to_owned(),
+        };
+        let mut headers = self.headers.clone();
+        headers.push((self.user_header.clone(), header_value(person.user)?));
+        headers.push((
+            HeaderName::from_static("x-forwarded-for"),
+            header_value(&address)?,
+        ));
+        headers.push((
+            HeaderName::from_static("x-openclaw-scopes"),
+            HeaderValue::from_static(READ_WRITE),
+        ));
+        headers.push((ORIGIN, self.origin.clone()));
+        self.handshake(headers, |nonce| {
+            let mut client = serde_json::json!({
+                "id": "webchat-ui", "version": env!("CARGO_PKG_VERSION"), "platform": "web", "mode": "webchat",
+            });
+            if let (Some(id), Some(client)) = (person.instance_id, client.as_object_mut()) {
+                client.insert("instanceId".to_owned(), id.into());
+            }
+            serde_json::json!({
+                "minProtocol": PROTOCOL_VERSION, "maxProtocol": PROTOCOL_VERSION, "client": client,
+                "role": "operator", "scopes": ["operator.read", "operator.write"], "caps": person.caps,
+                "device": self.device.sign(READ_WRITE, now_ms(), nonce),
+            })
+        })
+        .await
+    }
+
+    /// Opens the administration channel: the shared password, no identity.
+    ///
+    /// # Errors
+    ///
+    /// See [`DialError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what it opened.
+    pub async fn connect_admin(&self) -> Result<Socket, DialError> {
+        let connected = self.handshake(Vec::new(), |_| {
+            serde_json::json!({
+                "minProtocol": PROTOCOL_VERSION, "maxProtocol": PROTOCOL_VERSION,
+                "client": {
+                    "id": "gateway-client", "version": env!("CARGO_PKG_VERSION"), "platform": "linux", "mode": "backend",
+                },
+                "role": "operator", "scopes": ["operator.admin", "operator.read", "operator.write"], "caps": [],
+                "auth": { "password": self.password.expose() },
+            })
+        });
+        connected.await.map(|(socket, _)| socket)
+    }
+
+    async fn handshake(
+        &self,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        params: impl Fn(&str) -> serde_json::Value,
+    ) -> Result<(Socket, HelloView), DialError> {
+        timeout(HANDSHAKE_TIMEOUT, self.try_handshake(headers, params))
+            .await
+            .unwrap_or(Err(DialError::Unreachable(None)))
+    }
+
+    async fn try_handshake(
+        &self,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        params: impl Fn(&str) -> serde_json::Value,
+    ) -> Result<(Socket, HelloView), DialError> {
+        let stream = TcpStream::connect(&self.address)
+            .await
+            .map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let mut builder = ClientBuilder::new()
+            .uri(&self.uri)
+            .map_err(unreachable)?
+            .limits(Limits::default().max_payload_len(Some(MAX_INSTANCE_MESSAGE)));
+        for (name, value) in headers {
+            builder = builder.add_header(name, value).map_err(unreachable)?;
+        }
+        let (mut socket, _) = builder.connect_on(stream).await.map_err(unreachable)?;
+
+        let challenge: Challenge = read_json(&mut socket).await?;
+        let connect = serde_json::json!({
+            "type": "req", "id": "connect", "method": "connect", "params": params(&challenge.payload.nonce),
+        });
+        socket
+            .send(Message::text(connect.to_string()))
+            .await
+            .map_err(unreachable)?;
+        let response: ConnectResponse = read_json(&mut socket).await?;
+        match (response.ok, response.payload, response.error) {
+            (true, Some(hello), _) => Ok((socket, hello)),
+            (_, _, Some(error)) if error.code == "UNAVAILABLE" => Err(DialError::Starting {
+                retry_after: Duration::from_millis(error.retry_after_ms.unwrap_or(500)),
+            }),
+            (_, _, Some(error)) => Err(DialError::Refused(error.message)),
+            _ => Err(DialError::Refused(
+                "its answer to connect has no payload".to_owned(),
+            )),
+        }
+    }
+}
+
+async fn read_json<T: for<'de> Deserialize<'de>>(socket: &mut Socket) -> Result<T, DialError> {
+    loop {
+        let message = socket
+            .next()
+            .await
+            .ok_or(DialError::Unreachable(None))?
+            .map_err(unreachable)?;
+        if let Some(text) = message.as_text() {
+            return serde_json::from_str(text).map_err(|_| {
+                DialError::Refused("it does not speak protocol version 4".to_owned())
+            });
+        }
+        if let Some((_, reason)) = message.as_close() {
+            return Err(DialError::Refused(reason.to_owned()));
+        }
+    }
+}
+
+fn header_value(value: &str) -> Result<HeaderValue, DialError> {
+    HeaderValue::from_str(value)
+        .map_err(|_| DialError::Refused("the user's name does not fit a header".to_owned()))
+}
+
+fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DialError {
+    DialError::Unreachable(Some(error.into()))
+}
+
+fn now_ms() -> u128 {
+    clock::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis())
+}

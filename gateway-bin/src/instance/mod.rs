@@ -1,0 +1,39 @@
+//! OpenClaw gateways behind us: how we reach one, sign in for a person, and administer it.
+
+mod admin;
+mod agents;
+mod device;
+mod dial;
+
+use std::sync::Arc;
+
+pub use self::admin::{Admin, AdminError, RunMessage};
+pub use self::agents::{AgentSpec, Agents, ModelSpec, Offer};
+pub use self::device::Device;
+pub use self::dial::{DialError, Dialer, Person, Socket};
+
+/// One instance and how it is worked with; clones share it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Upstream {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Opens connections to it.
+    pub dialer: Arc<Dialer>,
+    /// Makes people's agents on it.
+    pub agents: Agents,
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// An instance from its parts.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>, dialer: Arc<Dialer>, agents: Agents) -> Self {
+        Self {
+            name: name.into(),
+            dialer,
+            agents,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! OpenClaw's gateway protocol, version 4, as far as a person in a shared instance may use it.
+//!
+//! Everything that a client sends is parsed once, by strict types, and is written anew for the instance from what
+//! was understood; nothing is forwarded unread.
+
+mod connect;
+mod error;
+mod event;
+mod hello;
+mod method;
+mod object;
+mod request;
+
+pub use self::connect::{Challenge, Connect, ConnectAuth, PROTOCOL_VERSION};
+pub use self::error::{ErrorShape, error_response};
+pub use self::event::{InstanceFrame, Kind, Renumber, Scope, event_scope};
+pub use self::hello::{HelloView, hello_ok};
+pub use self::method::{METHODS, Method, SessionField, find_method};
+pub use self::request::{FrameError, Refusal, Request, parse_request};

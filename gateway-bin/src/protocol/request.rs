@@ -1,0 +1,546 @@
+//! A client's request frame.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::method::{Method, SessionField, find_method};
+use super::object::Object;
+
+/// Longest `id` of a frame, in bytes; our own limit, the instance has none.
+const MAX_ID_LEN: usize = 256;
+
+/// Longest session key, in bytes (`ChatSendParams.sessionKey` of the protocol's schema).
+const MAX_SESSION_KEY_LEN: usize = 512;
+
+/// A request frame that was understood, without what decides about foreign things: the session it names is kept apart
+/// and the agent is left out, both are put in again from the user's workspace.
+#[derive(Debug)]
+pub struct Request {
+    /// Names the request in its response.
+    pub id: Box<str>,
+    /// What is called.
+    pub method: &'static Method,
+    /// The session that the client named.
+    pub session: Option<Box<str>>,
+    /// W3C trace context of the frame.
+    pub traceparent: Option<Box<str>>,
+    /// All other parameters, as the members of a JSON object without its braces.
+    members: String,
+}
+
+/// Parses a text frame: once, strictly. Members that stand twice, in whatever spelling, trailing bytes, unknown
+/// members and members that the method does not have are refused.
+///
+/// # Errors
+///
+/// [`FrameError::Malformed`] where not even the `id` could be read; else the `id` travels with the refusal.
+pub fn parse_request(text: &str) -> Result<Request, FrameError> {
+    let Object(frame): Object<Frame<'_>> =
+        serde_json::from_str(text).map_err(|_| refuse_unparsed(text))?;
+    let refuse = |refusal: Refusal| FrameError::Refused {
+        id: frame.id.as_ref().into(),
+        refusal,
+    };
+    if frame.kind != "req" || frame.id.is_empty() || frame.id.len() > MAX_ID_LEN {
+        return Err(FrameError::Malformed);
+    }
+    if frame.method == "connect" {
+        return Err(refuse(Refusal::SecondConnect));
+    }
+    let method = find_method(&frame.method).ok_or_else(|| refuse(Refusal::UnknownMethod))?;
+    let Object(mut params) = frame.params;
+
+    let session = match method.session {
+        SessionField::None => None,
+        SessionField::SessionKey => params.session_key.take(),
+        SessionField::Key => params.key.take(),
+    };
+    if session
+        .as_ref()
+        .is_some_and(|key| key.len() > MAX_SESSION_KEY_LEN)
+    {
+        return Err(FrameError::Refused {
+            id: frame.id.into(),
+            refusal: Refusal::InvalidParams,
+        });
+    }
+    let agent = params.agent_id.take();
+    // An agent that a client names is checked against the session rule by being written as one.
+    let session = match (session, agent) {
+        (session, None) => session.map(|key| key.into_owned().into_boxed_str()),
+        (None, Some(agent)) => Some(format!("agent:{agent}:main").into_boxed_str()),
+        (Some(key), Some(agent)) => {
+            let named = key
+                .strip_prefix("agent:")
+                .and_then(|rest| rest.split_once(':'));
+            match named {
+                Some((of_key, _)) if of_key != agent => {
+                    return Err(FrameError::Refused {
+                        id: frame.id.into(),
+                        refusal: Refusal::InvalidParams,
+                    });
+                }
+                Some(_) => Some(key.into_owned().into_boxed_str()),
+                None => Some(format!("agent:{agent}:{key}").into_boxed_str()),
+            }
+        }
+    };
+    if params.fields().any(|field| !method.fields.contains(&field)) {
+        return Err(FrameError::Refused {
+            id: frame.id.into(),
+            refusal: Refusal::InvalidParams,
+        });
+    }
+
+    let mut members = serde_json::to_string(&params).map_err(|_| FrameError::Malformed)?;
+    members.pop();
+    members.remove(0);
+    Ok(Request {
+        id: frame.id.into(),
+        method,
+        session,
+        traceparent: frame.traceparent.map(Into::into),
+        members,
+    })
+}
+
+/// A frame that is not forwarded.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// It has no `id` that could be answered: the socket is closed.
+    #[error("frame could not be read")]
+    Malformed,
+    /// It is answered with an error.
+    #[error("{refusal}")]
+    Refused {
+        /// `id` of the frame.
+        id: Box<str>,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// Why a frame that has an `id` is refused.
+#[derive(Clone, Copy, Debug, Error, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It is not a request frame of the protocol.
+    #[error("invalid request frame")]
+    InvalidFrame,
+    /// Its parameters are not those of the method.
+    #[error("invalid parameters")]
+    InvalidParams,
+    /// The method is not offered.
+    #[error("this method is not available here")]
+    UnknownMethod,
+    /// `connect` is for the first frame.
+    #[error("connect is only valid as the first request")]
+    SecondConnect,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frame<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(default, borrow)]
+    params: Object<Params<'a>>,
+    #[serde(default, borrow)]
+    traceparent: Option<Cow<'a, str>>,
+    // Known to the protocol; the profile is the instance's own name for the user, whom we have verified ourselves.
+    #[serde(default, borrow, rename = "expectedProfileId")]
+    _expected_profile_id: Option<Cow<'a, str>>,
+}
+
+/// The parameters of all declared methods in one type, so that a frame is parsed once whichever member comes first.
+macro_rules! params {
+    ($($name:ident: $ty:ty = $field:ident,)*) => {
+        #[derive(Default, Deserialize, Serialize)]
+        #[serde(deny_unknown_fields, rename_all = "camelCase")]
+        struct Params<'a> {
+            #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+            session_key: Option<Cow<'a, str>>,
+            #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+            key: Option<Cow<'a, str>>,
+            #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+            agent_id: Option<Cow<'a, str>>,
+            // Put in by the shipped page after a reconnect; the instance takes it from that page only.
+            #[serde(default, rename = "__controlUiReconnectResume", skip_serializing)]
+            _resume: Option<bool>,
+            $(#[serde(default, skip_serializing_if = "Option::is_none")] $name: Option<$ty>,)*
+        }
+
+        /// A parameter that only some methods have.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub(super) enum Field {
+            SessionKey,
+            Key,
+            $($field,)*
+        }
+
+        impl Params<'_> {
+            /// The parameters that are set.
+            fn fields(&self) -> impl Iterator<Item = Field> {
+                [
+                    self.session_key.is_some().then_some(Field::SessionKey),
+                    self.key.is_some().then_some(Field::Key),
+                    $(self.$name.is_some().then_some(Field::$field),)*
+                ]
+                .into_iter()
+                .flatten()
+            }
+        }
+    };
+}
+
+params! {
+    active_minutes: u32 = ActiveMinutes,
+    attachments: Vec<Object<Attachment<'a>>> = Attachments,
+    cursor: Text<'a> = Cursor,
+    idempotency_key: Text<'a> = IdempotencyKey,
+    include_derived_titles: bool = IncludeDerivedTitles,
+    include_last_message: bool = IncludeLastMessage,
+    limit: u32 = Limit,
+    max_bytes: u32 = MaxBytes,
+    max_chars: u32 = MaxChars,
+    message: Text<'a> = Message,
+    offset: u32 = Offset,
+    queue_mode: Text<'a> = QueueMode,
+    run_id: Text<'a> = RunId,
+    search: Text<'a> = Search,
+    thinking: Text<'a> = Thinking,
+    timeout_ms: u32 = TimeoutMs,
+}
+
+/// A string that is borrowed where the frame has no escapes in it; serde borrows a `Cow` only where it is told to.
+#[derive(Deserialize, Serialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// An attached file or picture.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Attachment<'a> {
+    #[serde(
+        default,
+        borrow,
+        rename = "type",
+        skip_serializing_if = "Option::is_none"
+    )]
+    kind: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    mime_type: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    file_name: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    origin: Option<Cow<'a, str>>,
+    /// Base64.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    content: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    duration_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    width: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    height: Option<u32>,
+}
+
+/// The refusal of a frame that the strict parser did not take: told apart only here, off the path of good frames.
+#[cold]
+fn refuse_unparsed(text: &str) -> FrameError {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        id: Cow<'a, str>,
+        #[serde(borrow)]
+        method: Option<Cow<'a, str>>,
+    }
+    match serde_json::from_str::<Object<Named<'_>>>(text) {
+        Ok(Object(Named { id, method })) if !id.is_empty() && id.len() <= MAX_ID_LEN => {
+            let refusal = match method.as_deref() {
+                Some("connect") => Refusal::SecondConnect,
+                Some(name) if find_method(name).is_some() => Refusal::InvalidParams,
+                Some(_) => Refusal::UnknownMethod,
+                None => Refusal::InvalidFrame,
+            };
+            FrameError::Refused {
+                id: id.into(),
+                refusal,
+            }
+        }
+        _ => FrameError::Malformed,
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    /// The session that the client named, as a session of `agent`; `None` when it is not one.
+    ///
+    /// A key is never read to learn whose it is: it is either a session of the agent that the verified user has, or
+    /// nothing.
+    #[must_use]
+    pub fn session_of(&self, agent: &str) -> Option<Cow<'_, str>> {
+        match self.session.as_deref() {
+            None | Some("main") => Some(Cow::Owned(format!("agent:{agent}:main"))),
+            Some(key) => {
+                let name = key
+                    .strip_prefix("agent:")?
+                    .strip_prefix(agent)?
+                    .strip_prefix(':')?;
+                let plain =
+                    |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.');
+                (!name.is_empty() && name.chars().all(plain)).then_some(Cow::Borrowed(key))
+            }
+        }
+    }
+
+    /// The frame as the instance gets it: written from what was understood, with the user's own session and agent.
+    #[must_use]
+    pub fn to_frame(&self, session_key: &str, agent: &str) -> String {
+        let mut frame = String::with_capacity(
+            128 + self.id.len() + session_key.len() + agent.len() + self.members.len(),
+        );
+        frame.push_str(r#"{"type":"req","id":"#);
+        push_json(&mut frame, &self.id);
+        frame.push_str(r#","method":""#);
+        frame.push_str(self.method.name);
+        frame.push_str(r#"","params":{"#);
+        frame.push_str(&self.members);
+        let mut empty = self.members.is_empty();
+        let mut member = |frame: &mut String, name: &str, value: &str| {
+            if !std::mem::take(&mut empty) {
+                frame.push(',');
+            }
+            frame.push('"');
+            frame.push_str(name);
+            frame.push_str("\":");
+            push_json(frame, value);
+        };
+        match self.method.session {
+            SessionField::None => {}
+            SessionField::SessionKey => member(&mut frame, "sessionKey", session_key),
+            SessionField::Key => member(&mut frame, "key", session_key),
+        }
+        if self.method.takes_agent {
+            member(&mut frame, "agentId", agent);
+        }
+        frame.push('}');
+        if let Some(traceparent) = &self.traceparent {
+            frame.push_str(r#","traceparent":"#);
+            push_json(&mut frame, traceparent);
+        }
+        frame.push('}');
+        frame
+    }
+}
+
+/// Appends a JSON string.
+pub(super) fn push_json(text: &mut String, value: &str) {
+    if value.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
+        text.push('"');
+        text.push_str(value);
+        text.push('"');
+    } else if let Ok(quoted) = serde_json::to_string(value) {
+        text.push_str(&quoted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const AGENT: &str = "user-alice";
+
+    fn forward(text: &str) -> Result<String, String> {
+        let request = parse_request(text).map_err(|error| format!("{error:?}"))?;
+        let session = request.session_of(AGENT).ok_or("foreign session")?;
+        Ok(request.to_frame(&session, AGENT))
+    }
+
+    #[test]
+    fn a_request_is_written_anew_with_the_users_session_and_agent() {
+        let frame = forward(
+            r#"{"type":"req","id":"1","method":"chat.send","params":{"sessionKey":"main","message":"a \"b\" \u00e4","idempotencyKey":"k"}}"#,
+        )
+        .unwrap();
+        let value: serde_json::Value = serde_json::from_str(&frame).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({"type":"req","id":"1","method":"chat.send","params":{"sessionKey":"agent:user-alice:main",
+                "agentId":"user-alice","message":"a \"b\" ä","idempotencyKey":"k"}})
+        );
+    }
+
+    #[test]
+    fn the_order_of_members_does_not_matter() {
+        let frame = forward(
+            r#"{"params":{"key":"agent:user-alice:x"},"method":"sessions.messages.subscribe","id":"9","type":"req"}"#,
+        )
+        .unwrap();
+        assert!(frame.contains(r#""key":"agent:user-alice:x""#));
+    }
+
+    #[test]
+    fn d3_38_foreign_sessions_in_every_spelling_are_refused() {
+        let send = |params: &str| {
+            format!(r#"{{"type":"req","id":"1","method":"chat.send","params":{params}}}"#)
+        };
+        for params in [
+            r#"{"sessionKey":"agent:user-bob:main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"agent:x:user:bob","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"agent:user-alice","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"agent:user-alice:","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"agent:user-alice2:main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"agent:User-Alice:main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"agent:user-alice:main\u0000","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"agent:user-alice:a/../b","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"user:bob","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"global","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":" main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"","message":"x","idempotencyKey":"k"}"#,
+            r#"{"\u0073essionKey":"agent:user-bob:main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"main","\u0073essionKey":"agent:user-bob:main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":"main","sessionKey":"agent:user-bob:main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"SessionKey":"agent:user-bob:main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"session_key":"agent:user-bob:main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":["agent:user-bob:main"],"message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionKey":{"key":"agent:user-bob:main"},"message":"x","idempotencyKey":"k"}"#,
+            r#"{"key":"agent:user-bob:main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"agentId":"user-bob","message":"x","idempotencyKey":"k"}"#,
+            r#"{"agentId":"user-bob","sessionKey":"agent:user-alice:main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"agentId":"user-bob","sessionKey":"main","message":"x","idempotencyKey":"k"}"#,
+            r#"{"sessionId":"19aa071e","message":"x","idempotencyKey":"k"}"#,
+            r#"{"workspaceDir":"/","message":"x","idempotencyKey":"k"}"#,
+            r#"{"message":"x","idempotencyKey":"k","attachments":[{"sessionKey":"agent:user-bob:main"}]}"#,
+            r#"{"message":"x","idempotencyKey":"k","workContext":{"sessionKey":"agent:user-bob:main"}}"#,
+            r#"{"message":"x","idempotencyKey":"k","runId":"r"}"#,
+            r#"{"message":{"text":"x"},"idempotencyKey":"k"}"#,
+        ] {
+            assert!(forward(&send(params)).is_err(), "{params}");
+        }
+    }
+
+    #[test]
+    fn d3_38_frames_of_another_form_are_refused() {
+        for (text, answered) in [
+            (
+                r#"{"type":"req","id":"1","method":"connect","params":{}}"#,
+                true,
+            ),
+            (
+                r#"{"type":"req","id":"1","method":"config.get","params":{}}"#,
+                true,
+            ),
+            (
+                r#"{"type":"req","id":"1","method":"health","method":"chat.send","params":{}}"#,
+                false,
+            ),
+            (
+                r#"{"type":"req","id":"1","method":"health","m\u0065thod":"chat.send","params":{}}"#,
+                false,
+            ),
+            (
+                r#"{"type":"req","id":"1","id":"2","method":"models.list"}"#,
+                false,
+            ),
+            (
+                r#"{"type":"req","id":"1","method":"models.list"} trailing"#,
+                false,
+            ),
+            (
+                r#"{"type":"req","id":"1","method":"models.list","extra":1}"#,
+                true,
+            ),
+            (
+                r#"{"type":"req","id":"1","method":"models.list","params":null}"#,
+                true,
+            ),
+            (
+                r#"{"type":"req","id":"1","method":"models.list","params":[]}"#,
+                true,
+            ),
+            (r#"{"type":"req","id":7,"method":"models.list"}"#, false),
+            (r#"{"type":"req","id":"","method":"models.list"}"#, false),
+            (r#"{"type":"res","id":"1","ok":true}"#, true),
+            (r#"{"type":"event","event":"tick"}"#, false),
+            (r#"[{"type":"req","id":"1","method":"models.list"}]"#, false),
+            ("", false),
+            ("null", false),
+            (r#"["req","1","models.list",{}]"#, false),
+            (
+                r#"{"type":"req","id":"1","method":"chat.send","params":["main","k"]}"#,
+                true,
+            ),
+            (
+                r#"{"type":"req","id":"1","method":"chat.send","params":{"attachments":[["x"]]}}"#,
+                true,
+            ),
+            ("\u{feff}{}", false),
+        ] {
+            match parse_request(text) {
+                Err(FrameError::Refused { id, .. }) => assert!(answered && &*id == "1", "{text}"),
+                Err(FrameError::Malformed) => assert!(!answered, "{text}"),
+                Ok(_) => panic!("{text} must be refused"),
+            }
+        }
+        let long = format!(
+            r#"{{"type":"req","id":"{}","method":"models.list"}}"#,
+            "x".repeat(10_000_000)
+        );
+        assert!(matches!(parse_request(&long), Err(FrameError::Malformed)));
+        let deep = format!(
+            r#"{{"type":"req","id":"1","method":"models.list","params":{}"#,
+            "[".repeat(100_000)
+        );
+        assert!(parse_request(&deep).is_err());
+    }
+
+    #[test]
+    fn every_method_takes_its_own_parameters_only() {
+        assert!(forward(r#"{"type":"req","id":"1","method":"chat.history","params":{"sessionKey":"main","limit":5}}"#).is_ok());
+        assert!(forward(r#"{"type":"req","id":"1","method":"chat.history","params":{"sessionKey":"main","message":"x"}}"#).is_err());
+        assert!(forward(r#"{"type":"req","id":"1","method":"sessions.subscribe","params":{"key":"agent:user-bob:main"}}"#).is_err());
+        assert!(forward(r#"{"type":"req","id":"1","method":"sessions.list","params":{"agentId":"user-bob"}}"#).is_err());
+        assert!(
+            forward(r#"{"type":"req","id":"1","method":"sessions.list","params":{}}"#)
+                .unwrap()
+                .contains(AGENT)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,200}") {
+            let _ = parse_request(&text);
+        }
+
+        #[test]
+        fn whatever_is_forwarded_names_only_the_users_own_agent(
+            key in "[\\PC]{0,40}|agent:[a-z-]{1,12}:[a-z:]{0,12}", agent in proptest::option::of("[a-z-]{1,12}"), id in "[\\PC]{1,20}",
+        ) {
+            let mut params = serde_json::json!({"sessionKey": key, "message": "m", "idempotencyKey": "k"});
+            if let Some(agent) = agent {
+                params["agentId"] = agent.into();
+            }
+            let text = serde_json::json!({"type": "req", "id": id, "method": "chat.send", "params": params}).to_string();
+            if let Ok(frame) = forward(&text) {
+                let frame: serde_json::Value = serde_json::from_str(&frame).expect("what we write is JSON");
+                prop_assert_eq!(&frame["params"]["agentId"], AGENT);
+                prop_assert!(frame["params"]["sessionKey"].as_str().unwrap().starts_with("agent:user-alice:"));
+                prop_assert_eq!(&frame["id"], id.as_str());
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tower_quota::{Carry, Reservation};
+use tower_sso::Identity;
+use tower_workspace::Workspace;
+
+use crate::protocol::{ErrorShape, Request, error_response};
+
+/// A request frame on its way inward, with what the layers have put to it.
+#[derive(Debug)]
+pub struct RpcRequest {
+    /// The frame.
+    pub frame: Request,
+    /// Whose socket it came on.
+    pub identity: Arc<Identity>,
+    /// Where the user works; put in by the workspace layer.
+    pub workspace: Option<Arc<Workspace>>,
+    /// What the quota layer has set aside.
+    pub reservation: Option<Reservation>,
+    /// Its turn among the frames of the socket.
+    pub turn: Option<Turn>,
+}
+
+/// The right to be the next frame towards the instance: taken before a frame enters the stack and given back when the
+/// frame is queued or refused, so that frames keep their order although admission may wait.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A response frame.
+#[derive(Debug)]
+pub struct RpcResponse {
+    /// The frame's text.
+    pub text: Box<str>,
+    /// The run that the request started.
+    pub started_run: Option<Arc<str>>,
+}
+
+// === impl RpcRequest ===
+
+impl RpcRequest {
+    /// A frame as it enters the stack.
+    #[must_use]
+    pub fn new(frame: Request, identity: Arc<Identity>, turn: Turn) -> Self {
+        Self {
+            frame,
+            identity,
+            workspace: None,
+            reservation: None,
+            turn: Some(turn),
+        }
+    }
+
+    /// The answer that refuses this frame.
+    #[must_use]
+    pub fn refuse(&self, error: &ErrorShape) -> RpcResponse {
+        RpcResponse {
+            text: error_response(&self.frame.id, error).into(),
+            started_run: None,
+        }
+    }
+}
+
+impl Carry<Reservation> for RpcRequest {
+    fn carry(&mut self, reservation: Reservation) {
+        self.reservation = Some(reservation);
+    }
+}
+
+// === impl Turn ===
+
+impl From<OwnedSemaphorePermit> for Turn {
+    fn from(permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: permit }
+    }
+}

@@ -1,0 +1,321 @@
+//! The handshake of a person's socket: theirs with us, ours with the instance. Neither side's secrets cross.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_websockets::{CloseCode, Limits, Message, ServerBuilder, WebSocketStream};
+use tower_sso::{Identity, Verify, VerifyError};
+use tracing::{debug, info};
+
+use super::relay::Relay;
+use crate::clock;
+use crate::environment::{EnvironmentError, Environments};
+use crate::instance::{DialError, Person};
+use crate::protocol::{Challenge, Connect, ErrorShape, error_response, hello_ok};
+use crate::rpc::Forward;
+use crate::stack::Parts;
+
+/// Largest message before sign-in, as the instance has it.
+const MAX_FIRST_MESSAGE: usize = 64 << 10;
+
+/// Largest message afterwards: the instance's `policy.maxPayload`.
+const MAX_MESSAGE: usize = 25 << 20;
+
+/// How long a client may take to send its `connect`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to answer our close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What sockets are served with.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Sockets {
+    /// Where people work.
+    pub environments: Environments,
+    /// Credentials that may stand in `connect`.
+    pub verifier: Arc<dyn Verify>,
+    /// The layers through which every frame passes.
+    pub layers: Parts,
+    /// Ends all sockets.
+    pub shutdown: CancellationToken,
+    /// The sockets that are open; a server that stops waits for them.
+    pub tasks: TaskTracker,
+}
+
+/// Serves an upgraded connection until it ends. `identity` is whom the upgrade request was verified to be, if it had a
+/// credential; `address` is where the client is.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes both connections.
+pub async fn serve<C>(
+    sockets: Sockets,
+    io: C,
+    identity: Option<Arc<Identity>>,
+    address: Option<IpAddr>,
+) where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    metrics::gauge!("gateway_connections").increment(1);
+    let limits = Limits::default().max_payload_len(Some(MAX_FIRST_MESSAGE));
+    let client = ServerBuilder::new().limits(limits).serve(io);
+    match open(&sockets, client, identity, address).await {
+        Ok((mut client, close)) => {
+            if let Some(close) = close {
+                let _ = timeout(CLOSE_TIMEOUT, client.send(close)).await;
+            }
+            let _ = timeout(CLOSE_TIMEOUT, client.close()).await;
+        }
+        Err(ClientGone) => debug!("client left during the handshake"),
+    }
+    metrics::gauge!("gateway_connections").decrement(1);
+}
+
+/// The client ended its connection; there is nobody to answer.
+struct ClientGone;
+
+impl From<tokio_websockets::Error> for ClientGone {
+    fn from(_: tokio_websockets::Error) -> Self {
+        Self
+    }
+}
+
+type Ended<C> = Result<(WebSocketStream<C>, Option<Message>), ClientGone>;
+
+async fn open<C>(
+    sockets: &Sockets,
+    mut client: WebSocketStream<C>,
+    identity: Option<Arc<Identity>>,
+    address: Option<IpAddr>,
+) -> Ended<C>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let challenge = Challenge.frame(&uuid::Uuid::new_v4().to_string(), now_ms());
+    client.send(Message::text(challenge)).await?;
+    let connect = match timeout(CONNECT_TIMEOUT, first_message(&mut client)).await {
+        Ok(message) => Connect::parse(&message?),
+        Err(_) => {
+            return Ok((
+                client,
+                Some(close(
+                    CloseCode::POLICY_VIOLATION,
+                    "connect did not come in time",
+                )),
+            ));
+        }
+    };
+    let connect = match connect {
+        Ok(connect) => connect,
+        Err((id, error)) => {
+            return refuse(client, id.as_deref(), &error, CloseCode::POLICY_VIOLATION).await;
+        }
+    };
+
+    let identity = match identify(sockets, identity, &connect).await {
+        Ok(identity) => identity,
+        Err((error, code)) => return refuse(client, Some(&connect.id), &error, code).await,
+    };
+    let workspace = match sockets.environments.open(&identity).await {
+        Ok(workspace) => workspace,
+        Err(error) => {
+            let (error, code) = environment_refusal(&error);
+            return refuse(client, Some(&connect.id), &error, code).await;
+        }
+    };
+    let mut person = Person::new(workspace.name().as_str());
+    person.address = address;
+    person.caps = &connect.caps;
+    person.instance_id = connect.instance_id.as_deref();
+    let (instance, hello) = match sockets.environments.dialer().connect(&person).await {
+        Ok(connected) => connected,
+        Err(error) => {
+            let (error, code) = dial_refusal(&error);
+            return refuse(client, Some(&connect.id), &error, code).await;
+        }
+    };
+
+    let agent: Arc<str> = workspace.profile_name().into();
+    client.limits_mut().set_max_payload_len(Some(MAX_MESSAGE));
+    client
+        .send(Message::text(hello_ok(&connect.id, &hello, &agent)))
+        .await?;
+    info!(agent = &*agent, "socket open");
+
+    let (queue, outgoing) = mpsc::unbounded_channel();
+    let stack = sockets.layers.frames(Forward::new(queue));
+    let expiry = identity
+        .expires_at()
+        .map(|at| tokio::time::sleep(at.duration_since(clock::now()).unwrap_or(Duration::ZERO)));
+    let shutdown = sockets.shutdown.clone();
+    let relay = Relay::new(
+        client,
+        instance,
+        stack,
+        outgoing,
+        identity,
+        Arc::clone(&agent),
+        shutdown,
+    )
+    .until(expiry);
+    let (client, end) = relay.run().await;
+    info!(agent = &*agent, ?end, "socket closed");
+    Ok((client, end.close()))
+}
+
+/// Who opens the socket: as the upgrade request said, else as `connect` says.
+async fn identify(
+    sockets: &Sockets,
+    identity: Option<Arc<Identity>>,
+    connect: &Connect,
+) -> Result<Arc<Identity>, (ErrorShape, CloseCode)> {
+    if let Some(identity) = identity {
+        return Ok(identity);
+    }
+    let unauthorized = |message: &'static str, detail| {
+        metrics::counter!("gateway_refusals_total", "plane" => "ingress", "reason" => "unauthorized").increment(1);
+        (
+            ErrorShape::new("INVALID_REQUEST", message).detail(detail),
+            CloseCode::POLICY_VIOLATION,
+        )
+    };
+    let Some(auth) = &connect.auth else {
+        return Err(unauthorized(
+            "unauthorized: sign in first",
+            "AUTH_TOKEN_MISSING",
+        ));
+    };
+    sockets
+        .verifier
+        .verify(auth.0.expose())
+        .await
+        .map_err(|error| match error {
+            VerifyError::Unavailable => (
+                ErrorShape::unavailable("sign-in cannot be checked right now", 2_000),
+                CloseCode::SERVICE_OVERLOAD,
+            ),
+            _ => unauthorized("unauthorized", "AUTH_UNAUTHORIZED"),
+        })
+}
+
+fn environment_refusal(error: &EnvironmentError) -> (ErrorShape, CloseCode) {
+    match error {
+        EnvironmentError::Unavailable { .. } => (
+            ErrorShape::unavailable("your workspace is not available right now", 2_000),
+            CloseCode::SERVICE_OVERLOAD,
+        ),
+        EnvironmentError::InvalidUser { .. } => (
+            ErrorShape::new("FORBIDDEN", "your user id cannot have a workspace here"),
+            CloseCode::POLICY_VIOLATION,
+        ),
+    }
+}
+
+fn dial_refusal(error: &DialError) -> (ErrorShape, CloseCode) {
+    let wait = match error {
+        DialError::Starting { retry_after } => {
+            u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX)
+        }
+        DialError::Unreachable(_) => 2_000,
+        DialError::Refused(_) => 15_000,
+    };
+    tracing::warn!(%error, "instance did not take a connection");
+    (
+        ErrorShape::unavailable("the assistant's gateway is not reachable right now", wait),
+        CloseCode::SERVICE_OVERLOAD,
+    )
+}
+
+/// Answers the request `id`, where it is known, and ends the socket.
+async fn refuse<C>(
+    mut client: WebSocketStream<C>,
+    id: Option<&str>,
+    error: &ErrorShape,
+    code: CloseCode,
+) -> Ended<C>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    match id {
+        Some(id) => {
+            client
+                .send(Message::text(error_response(id, error)))
+                .await?;
+            let reason = error
+                .message
+                .get(..error.message.len().min(100))
+                .unwrap_or("");
+            Ok((client, Some(close(code, reason))))
+        }
+        None => Ok((
+            client,
+            Some(close(
+                CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+                "invalid frame",
+            )),
+        )),
+    }
+}
+
+async fn first_message<C>(client: &mut WebSocketStream<C>) -> Result<String, ClientGone>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let message = client.next().await.ok_or(ClientGone)??;
+        if let Some(text) = message.as_text() {
+            return Ok(text.to_owned());
+        }
+        if message.is_close() {
+            return Err(ClientGone);
+        }
+        if message.is_binary() {
+            return Ok(String::new());
+        }
+    }
+}
+
+fn close(code: CloseCode, reason: &str) -> Message {
+    Message::close(Some(code), reason)
+}
+
+fn now_ms() -> u128 {
+    clock::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis())
+}
+
+// === impl Sockets ===
+
+impl Sockets {
+    /// What sockets need; `shutdown` ends them.
+    #[must_use]
+    pub fn new(
+        environments: Environments,
+        verifier: Arc<dyn Verify>,
+        layers: Parts,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            environments,
+            verifier,
+            layers,
+            shutdown,
+            tasks: TaskTracker::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sockets").finish_non_exhaustive()
+    }
+}

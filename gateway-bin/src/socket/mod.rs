@@ -1,0 +1,9 @@
+//! People's WebSockets: the upgrade, the handshake on both sides, and the relay of frames between them.
+
+mod accept;
+mod handshake;
+mod relay;
+
+pub use self::accept::{UpgradeError, accept};
+pub use self::handshake::{Sockets, serve};
+pub use self::relay::{End, Relay};

@@ -1,0 +1,376 @@
+//! Frames between a client and an instance.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Sink, Stream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, PollSemaphore, WaitForCancellationFutureOwned};
+use tokio_websockets::{CloseCode, Message, WebSocketStream};
+use tower_service::Service;
+use tower_sso::Identity;
+
+use crate::instance::Socket;
+use crate::protocol::{
+    ErrorShape, FrameError, InstanceFrame, Kind, Renumber, Scope, error_response, event_scope,
+    parse_request,
+};
+use crate::rpc::{Outgoing, Reply, RpcRequest, RpcResponse, Turn};
+
+/// Most requests of one socket that may wait for their answer; then no more are read.
+const MAX_IN_FLIGHT: usize = 128;
+
+/// Why a relay ended, as the close frame for the client says it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum End {
+    /// The client closed or is gone: nothing to say.
+    Client,
+    /// The client broke the protocol.
+    Protocol(u16, &'static str),
+    /// The instance closed: its code is carried over.
+    Instance(u16, Box<str>),
+    /// What the socket was opened with has expired.
+    Expired,
+    /// The gateway stops.
+    Shutdown,
+}
+
+/// One client, one instance, and the stack through which every request frame passes.
+#[derive(Debug)]
+pub struct Relay<C, S>
+where
+    S: Service<RpcRequest>,
+{
+    client: WebSocketStream<C>,
+    instance: Socket,
+    stack: S,
+    identity: Arc<Identity>,
+    agent: Arc<str>,
+    turns: PollSemaphore,
+    turn: Option<Turn>,
+    /// Requests inside the stack, the answered ones leave it in any order.
+    in_flight: FuturesUnordered<S::Future>,
+    /// What the innermost service has queued for the instance.
+    outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    /// Requests that the instance has and has not answered.
+    waiting: HashMap<Box<str>, oneshot::Sender<Reply>>,
+    renumber: Renumber,
+    expiry: Option<Pin<Box<Sleep>>>,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+// === impl Relay ===
+
+impl<C, S> Relay<C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: Service<RpcRequest, Response = RpcResponse, Error = Infallible>,
+{
+    /// A relay between two sockets whose handshakes are done. `outgoing` is what the innermost service of `stack`
+    /// queues.
+    pub fn new(
+        client: WebSocketStream<C>,
+        instance: Socket,
+        stack: S,
+        outgoing: mpsc::UnboundedReceiver<Outgoing>,
+        identity: Arc<Identity>,
+        agent: Arc<str>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            client,
+            instance,
+            stack,
+            identity,
+            agent,
+            turns: PollSemaphore::new(Arc::new(Semaphore::new(1))),
+            turn: None,
+            in_flight: FuturesUnordered::new(),
+            outgoing,
+            waiting: HashMap::new(),
+            renumber: Renumber::default(),
+            expiry: None,
+            shutdown: Box::pin(shutdown.cancelled_owned()),
+        }
+    }
+
+    /// Ends the relay when `expiry` elapses.
+    #[must_use]
+    pub fn until(mut self, expiry: Option<Sleep>) -> Self {
+        self.expiry = expiry.map(Box::pin);
+        self
+    }
+
+    /// Relays until one side ends, and gives the client's side back to be closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops both sockets; requests inside the stack are dropped with it.
+    pub async fn run(mut self) -> (WebSocketStream<C>, End) {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        (self.client, end)
+    }
+
+    /// Moves what can be moved without waiting, and only then flushes: the number of writes, not the codec, is what a
+    /// frame costs.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.shutdown.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Shutdown);
+        }
+        if self
+            .expiry
+            .as_mut()
+            .is_some_and(|expiry| expiry.as_mut().poll(cx).is_ready())
+        {
+            return Poll::Ready(End::Expired);
+        }
+        loop {
+            let mut moved = false;
+            for step in [
+                Self::send_answers,
+                Self::read_instance,
+                Self::read_client,
+                Self::send_outgoing,
+            ] {
+                match step(self, cx) {
+                    Ok(some) => moved |= some,
+                    Err(end) => return Poll::Ready(end),
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+        if let Poll::Ready(Err(_)) = Pin::new(&mut self.client).poll_flush(cx) {
+            return Poll::Ready(End::Client);
+        }
+        if let Poll::Ready(Err(_)) = Pin::new(&mut self.instance).poll_flush(cx) {
+            return Poll::Ready(instance_gone());
+        }
+        Poll::Pending
+    }
+
+    /// Answers of the stack to the client.
+    fn send_answers(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        while self.client_takes(cx)? {
+            match Pin::new(&mut self.in_flight).poll_next(cx) {
+                Poll::Ready(Some(Ok(response))) => self.send_client(response.text.into_string())?,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// Events to the client, responses to who waits for them.
+    fn read_instance(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        while self.client_takes(cx)? {
+            let message = match Pin::new(&mut self.instance).poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => message,
+                Poll::Ready(Some(Err(_)) | None) => return Err(instance_gone()),
+                Poll::Pending => break,
+            };
+            moved = true;
+            if let Some((code, reason)) = message.as_close() {
+                return Err(End::Instance(code.into(), reason.into()));
+            }
+            let Some(text) = message.as_text() else {
+                continue;
+            };
+            // What we cannot read we cannot show to be the user's.
+            let Ok(frame) = serde_json::from_str::<InstanceFrame<'_>>(text) else {
+                continue;
+            };
+            match frame.kind() {
+                Kind::Response {
+                    id,
+                    ok,
+                    status,
+                    run_id,
+                } => {
+                    let Some(reply) = self.waiting.remove(id) else {
+                        continue;
+                    };
+                    let started_run = if ok && status == Some("started") {
+                        run_id.map(Arc::from)
+                    } else {
+                        None
+                    };
+                    let _ = reply.send(Reply::Response(RpcResponse {
+                        text: text.into(),
+                        started_run,
+                    }));
+                    metrics::counter!("gateway_frames_total", "direction" => "out", "kind" => "response").increment(1);
+                }
+                Kind::Event(name) => {
+                    let pass = match event_scope(name) {
+                        Scope::All => true,
+                        Scope::Own => frame.is_of(&self.agent),
+                        Scope::Nobody => false,
+                    };
+                    if !pass {
+                        self.renumber.drop_event(&frame);
+                        continue;
+                    }
+                    metrics::counter!("gateway_frames_total", "direction" => "out", "kind" => "event").increment(1);
+                    match self.renumber.number(&frame, text) {
+                        Some(text) => self.send_client(text)?,
+                        None => self.forward_client(message)?,
+                    }
+                }
+                Kind::Other => {}
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Request frames into the stack, one after the other's turn.
+    fn read_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        while self.in_flight.len() < MAX_IN_FLIGHT
+            && self.outgoing.is_empty()
+            && self.client_takes(cx)?
+        {
+            if self.turn.is_none() {
+                match self.turns.poll_acquire(cx) {
+                    Poll::Ready(Some(permit)) => self.turn = Some(permit.into()),
+                    Poll::Ready(None) | Poll::Pending => break,
+                }
+            }
+            match self.stack.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending => break,
+            }
+            let message = match Pin::new(&mut self.client).poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => message,
+                Poll::Ready(Some(Err(error))) => return Err(client_error(&error)),
+                Poll::Ready(None) => return Err(End::Client),
+                Poll::Pending => break,
+            };
+            moved = true;
+            if message.is_close() {
+                return Err(End::Client);
+            }
+            if message.is_binary() {
+                return Err(End::Protocol(1003, "text frames only"));
+            }
+            let Some(text) = message.as_text() else {
+                continue;
+            };
+            metrics::counter!("gateway_frames_total", "direction" => "in", "kind" => "request")
+                .increment(1);
+            match (parse_request(text), self.turn.take()) {
+                (Ok(frame), Some(turn)) => {
+                    let request = RpcRequest::new(frame, Arc::clone(&self.identity), turn);
+                    self.in_flight.push(self.stack.call(request));
+                    // Polled at once, so that what is admitted without waiting is queued before the next frame is read.
+                    if let Poll::Ready(Some(Ok(response))) =
+                        Pin::new(&mut self.in_flight).poll_next(cx)
+                    {
+                        self.send_client(response.text.into_string())?;
+                    }
+                }
+                (Err(FrameError::Refused { id, refusal }), turn) => {
+                    self.turn = turn;
+                    metrics::counter!("gateway_refusals_total", "plane" => "ingress", "reason" => "frame").increment(1);
+                    self.send_client(error_response(&id, &ErrorShape::from(refusal)))?;
+                }
+                (Err(_), _) | (Ok(_), None) => return Err(End::Protocol(1007, "invalid frame")),
+            }
+            if !self.outgoing.is_empty() {
+                self.send_outgoing(cx)?;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// What the stack has let through to the instance.
+    fn send_outgoing(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        loop {
+            match Pin::new(&mut self.instance).poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(instance_gone()),
+                Poll::Pending => break,
+            }
+            let Poll::Ready(Some(Outgoing { id, text, reply })) = self.outgoing.poll_recv(cx)
+            else {
+                break;
+            };
+            moved = true;
+            if self.waiting.contains_key(&id) {
+                let _ = reply.send(Reply::DuplicateId);
+                continue;
+            }
+            self.waiting.insert(id, reply);
+            Pin::new(&mut self.instance)
+                .start_send(Message::text(text))
+                .map_err(|_| instance_gone())?;
+        }
+        Ok(moved)
+    }
+
+    /// Whether the client's write buffer has room. A client that does not read stops both directions, and with that
+    /// what is held for it in memory.
+    fn client_takes(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        match Pin::new(&mut self.client).poll_ready(cx) {
+            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Err(_)) => Err(End::Client),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    fn send_client(&mut self, text: String) -> Result<(), End> {
+        self.forward_client(Message::text(text))
+    }
+
+    fn forward_client(&mut self, message: Message) -> Result<(), End> {
+        Pin::new(&mut self.client)
+            .start_send(message)
+            .map_err(|_| End::Client)
+    }
+}
+
+fn instance_gone() -> End {
+    End::Instance(1012, "service restart".into())
+}
+
+/// The codec has told the client by a close frame of its own where the protocol says how.
+fn client_error(_: &tokio_websockets::Error) -> End {
+    End::Client
+}
+
+// === impl End ===
+
+impl End {
+    /// The close frame for the client; `None`: it needs none.
+    ///
+    /// Codes that may not be sent (RFC 6455 §7.4.1: 1005, 1006, 1015) become 1012, on which clients come back.
+    #[must_use]
+    pub fn close(&self) -> Option<Message> {
+        let (code, reason) = match self {
+            Self::Client => return None,
+            Self::Protocol(code, reason) => (*code, *reason),
+            Self::Instance(code, reason) => (*code, &**reason),
+            Self::Expired => (4401, "credential expired"),
+            Self::Shutdown => (1012, "service restart"),
+        };
+        let code = CloseCode::try_from(code)
+            .ok()
+            .filter(|code| !code.is_reserved())
+            .unwrap_or(CloseCode::SERVICE_RESTART);
+        // A control frame holds 125 bytes, two of them the code (RFC 6455 §5.5).
+        let reason = reason.get(..reason.len().min(123)).unwrap_or("");
+        Some(Message::close(Some(code), reason))
+    }
+}

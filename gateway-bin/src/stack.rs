@@ -1,0 +1,137 @@
+//! The four layers, stacked: once for request frames, once for model calls, once for the API.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Extensions, Request, Response};
+use http_body::Body;
+use tower::ServiceBuilder;
+use tower_quota::{OnStoreFailure, QuotaLayer, QuotaStore};
+use tower_service::Service;
+use tower_sso::{Identity, SsoLayer, Verify};
+use tower_usage::openai::{ChatMeter, ModelCallLayer};
+use tower_usage::{PriceList, Sink, UsageLayer};
+use tower_workspace::{BindHttp, WorkspaceLayer, WorkspaceResolver};
+
+use crate::egress::{DenyModelCall, ForwardCall, ModelCallCharge, attribute};
+use crate::rpc::{BindFrame, DenyFrame, Forward, RpcRequest, RpcResponse, RunCharge, RunMeter};
+
+/// How long the answer to a client that left is read on, so that it is metered to the token.
+const DRAIN_TIME: Duration = Duration::from_secs(120);
+
+/// And how much of it.
+const DRAIN_BYTES: usize = 16 << 20;
+
+/// What the layers work with.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Parts {
+    /// Tokens of people.
+    pub tokens: Arc<dyn Verify>,
+    /// Virtual keys of instances.
+    pub virtual_keys: Arc<dyn Verify>,
+    /// Workspaces of people.
+    pub workspaces: Arc<dyn WorkspaceResolver>,
+    /// Counters.
+    pub quota: Arc<dyn QuotaStore>,
+    /// Whether a store that does not answer refuses.
+    pub on_store_failure: OnStoreFailure,
+    /// Where records go.
+    pub ledger: Arc<dyn Sink>,
+    /// What tokens cost.
+    pub prices: Arc<PriceList>,
+    /// The provider behind egress.
+    pub provider: Arc<str>,
+}
+
+// === impl Parts ===
+
+impl Parts {
+    /// The layers around the frames of one socket. Who sends them was verified when the socket was opened.
+    #[must_use]
+    pub fn frames(
+        &self,
+        forward: Forward,
+    ) -> impl Service<RpcRequest, Response = RpcResponse, Error = Infallible, Future: Send> + use<>
+    {
+        ServiceBuilder::new()
+            .layer(WorkspaceLayer::new(Arc::clone(&self.workspaces), BindFrame))
+            .layer(self.quota_layer(RunCharge).deny_with(DenyFrame))
+            .layer(UsageLayer::new(RunMeter::new(Arc::clone(&self.ledger))))
+            .service(forward)
+    }
+
+    /// The layers around model calls.
+    #[must_use]
+    pub fn model_calls<B>(
+        &self,
+        forward: ForwardCall,
+    ) -> impl Service<
+        Request<B>,
+        Response = Response<
+            impl Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>>
+            + Send
+            + 'static
+            + use<B>,
+        >,
+        Error = Infallible,
+        Future: Send,
+    > + Clone
+    + use<B>
+    where
+        B: Body<Data = Bytes, Error: Send> + Send + 'static,
+    {
+        let meter = ChatMeter::new(
+            Arc::clone(&self.ledger),
+            Arc::clone(&self.prices),
+            attribute(Arc::clone(&self.provider)),
+        );
+        ServiceBuilder::new()
+            .layer(SsoLayer::new(Arc::clone(&self.virtual_keys)))
+            .layer(ModelCallLayer::new())
+            .layer(
+                self.quota_layer(ModelCallCharge::new(Arc::clone(&self.prices)))
+                    .deny_with(DenyModelCall),
+            )
+            .layer(UsageLayer::new(meter.drain(DRAIN_TIME, DRAIN_BYTES)))
+            .service(forward)
+    }
+
+    /// Verifies who calls the API.
+    pub fn sign_in(&self) -> SsoLayer {
+        SsoLayer::new(Arc::clone(&self.tokens))
+    }
+
+    /// Puts the caller's workspace into calls of the API.
+    #[must_use]
+    pub fn workspace(&self) -> WorkspaceLayer<BindHttp<Caller>> {
+        WorkspaceLayer::new(
+            Arc::clone(&self.workspaces),
+            BindHttp::new(caller as Caller),
+        )
+    }
+
+    fn quota_layer<P>(&self, policy: P) -> QuotaLayer<P> {
+        QuotaLayer::new(policy, Arc::clone(&self.quota)).on_store_failure(self.on_store_failure)
+    }
+}
+
+/// Finds out who was verified.
+type Caller = fn(&Extensions) -> Option<Arc<str>>;
+
+fn caller(extensions: &Extensions) -> Option<Arc<str>> {
+    extensions
+        .get::<Arc<Identity>>()
+        .map(|identity| Arc::clone(identity.user_id()))
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts")
+            .field("provider", &self.provider)
+            .finish_non_exhaustive()
+    }
+}

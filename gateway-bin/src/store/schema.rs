@@ -1,0 +1,119 @@
+//! The tables, as forward-only migrations. `token_usage_logs` is made by the ledger of `tower-usage` in the same file.
+
+use rusqlite::{Connection, Transaction};
+
+use super::StoreError;
+
+/// Each entry is applied once, in order; entries are never changed, only added.
+const MIGRATIONS: &[&str] = &[r"
+    -- People as their issuer describes them. An e-mail address may be missing and names nobody.
+    CREATE TABLE oauth_users (
+        user_id           TEXT NOT NULL PRIMARY KEY,
+        provider          TEXT NOT NULL,
+        provider_user_id  TEXT NOT NULL,
+        email             TEXT,
+        email_verified    INTEGER NOT NULL DEFAULT 0,
+        name              TEXT,
+        avatar_url        TEXT,
+        disabled          INTEGER NOT NULL DEFAULT 0,
+        created_at        INTEGER NOT NULL,
+        updated_at        INTEGER NOT NULL,
+        last_login_at     INTEGER NOT NULL,
+        UNIQUE (provider, provider_user_id)
+    ) STRICT;
+
+    -- Where somebody works. `agent_ready_at` is set once the instance has the agent with this virtual key.
+    CREATE TABLE user_openclaw_environments (
+        user_id           TEXT NOT NULL PRIMARY KEY REFERENCES oauth_users (user_id),
+        workspace_dir     TEXT NOT NULL,
+        profile_name      TEXT NOT NULL,
+        auth_profile_id   TEXT NOT NULL,
+        instance          TEXT NOT NULL,
+        agent_id          TEXT NOT NULL UNIQUE,
+        has_sandbox       INTEGER NOT NULL DEFAULT 0,
+        agent_ready_at    INTEGER,
+        created_at        INTEGER NOT NULL,
+        updated_at        INTEGER NOT NULL
+    ) STRICT;
+
+    -- What instances present to egress; only the hash is kept.
+    CREATE TABLE virtual_keys (
+        key_id            TEXT NOT NULL PRIMARY KEY,
+        user_id           TEXT NOT NULL REFERENCES oauth_users (user_id),
+        hash              BLOB NOT NULL UNIQUE,
+        created_at        INTEGER NOT NULL,
+        revoked_at        INTEGER
+    ) STRICT;
+    CREATE INDEX virtual_keys_by_user ON virtual_keys (user_id);
+
+    -- Limits of somebody's own in place of the plan's. A missing amount means unlimited.
+    CREATE TABLE user_quotas (
+        subject           TEXT NOT NULL,
+        dimension         TEXT NOT NULL,
+        period            TEXT NOT NULL,
+        amount            INTEGER,
+        updated_at        INTEGER NOT NULL,
+        PRIMARY KEY (subject, dimension, period)
+    ) STRICT;
+
+    CREATE TABLE quota_alerts (
+        id                TEXT NOT NULL PRIMARY KEY,
+        subject           TEXT NOT NULL,
+        alert_type        TEXT NOT NULL,
+        threshold         INTEGER NOT NULL,
+        window_start      INTEGER NOT NULL,
+        used              INTEGER NOT NULL,
+        amount            INTEGER NOT NULL,
+        state             TEXT NOT NULL,
+        triggered_at      INTEGER NOT NULL,
+        acknowledged_at   INTEGER,
+        resolved_at       INTEGER,
+        resolved_by       TEXT,
+        note              TEXT,
+        UNIQUE (subject, alert_type, threshold, window_start)
+    ) STRICT;
+
+    CREATE TABLE user_environment_snapshots (
+        id                TEXT NOT NULL PRIMARY KEY,
+        user_id           TEXT NOT NULL REFERENCES oauth_users (user_id),
+        snapshot          TEXT NOT NULL,
+        created_at        INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX user_environment_snapshots_by_user ON user_environment_snapshots (user_id, created_at);
+
+    -- Keys of the gateway itself: its device, the key of gateway passwords.
+    CREATE TABLE gateway_keys (
+        name              TEXT NOT NULL PRIMARY KEY,
+        secret            BLOB NOT NULL
+    ) STRICT;
+    "];
+
+/// Brings the tables to this version; a file that a newer version has written is refused.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(
+        "CREATE TABLE IF NOT EXISTS gateway_schema (version INTEGER NOT NULL) STRICT;",
+    )?;
+    let done: u32 = transaction.query_row(
+        "SELECT coalesce(max(version), 0) FROM gateway_schema",
+        [],
+        |row| row.get(0),
+    )?;
+    if done as usize > MIGRATIONS.len() {
+        return Err(StoreError::Newer { version: done });
+    }
+    for (version, migration) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > done) {
+        apply(&transaction, version, migration)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+fn apply(transaction: &Transaction<'_>, version: u32, migration: &str) -> rusqlite::Result<()> {
+    transaction.execute_batch(migration)?;
+    transaction
+        .execute(
+            "INSERT INTO gateway_schema (version) VALUES (?1)",
+            [version],
+        )
+        .map(drop)
+}
