@@ -2,6 +2,23 @@
 ///
 /// The layer hands the verified identity inward with it. [`http::Request`] keeps the value in its
 /// extensions; a request type of another protocol implements this in a line.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_sso::{Carry, Identity};
+///
+/// struct Frame {
+///     identity: Option<Arc<Identity>>,
+/// }
+///
+/// impl Carry<Arc<Identity>> for Frame {
+///     fn carry(&mut self, identity: Arc<Identity>) {
+///         self.identity = Some(identity);
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot carry a `{T}` inward",
     label = "this request type does not implement `Carry`",

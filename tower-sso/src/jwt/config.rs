@@ -179,8 +179,11 @@ impl JwtConfig {
         self
     }
 
-    /// Sets how long fetched keys count as current: a key the issuer has withdrawn is used no longer
-    /// than this, if the issuer answers. Default: 10 minutes, as in panva/jose (`cacheMaxAge`).
+    /// Sets how long fetched keys count as current. Default: 10 minutes, as in panva/jose
+    /// (`cacheMaxAge`).
+    ///
+    /// A key the issuer has withdrawn verifies nothing after this, if the issuer answers; a verdict
+    /// that is remembered may outlive it by 60 seconds.
     pub fn key_ttl(mut self, ttl: Duration) -> Self {
         self.key_ttl = ttl;
         self

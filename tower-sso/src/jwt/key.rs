@@ -153,10 +153,6 @@ impl fmt::Debug for VerifyingKey {
 // === impl Jwk ===
 
 impl Jwk {
-    pub(super) fn take_key_id(&mut self) -> Option<String> {
-        self.kid.take()
-    }
-
     /// The key, if it is one for signatures that is strong enough and of a kind that is known.
     /// `oct` is not: a secret in a published set is none.
     pub(super) fn to_key(&self) -> Option<VerifyingKey> {
@@ -184,6 +180,10 @@ impl Jwk {
             key.algorithm = Some(algorithm);
         }
         Some(key)
+    }
+
+    pub(super) fn into_key_id(self) -> Option<String> {
+        self.kid
     }
 
     fn to_ec_key(&self, kind: KeyKind, coordinate: usize) -> Option<VerifyingKey> {

@@ -1,5 +1,3 @@
-use std::collections::HashMap;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -42,32 +40,18 @@ impl KeySet {
 
     /// Reads the usable keys of a published set (RFC 7517 section 5); `None` if there are none.
     ///
-    /// A key that cannot be used does not spoil the others, as the section says. Of several usable
-    /// keys with one `kid` none is kept: which of them signed would be the sender's choice.
+    /// A key that cannot be used does not spoil the others, as the section says.
     pub(super) fn parse(json: &[u8], generation: u64) -> Option<Self> {
         let document: Document<'_> = serde_json::from_slice(json).ok()?;
-        let mut keys = Vec::with_capacity(document.keys.len());
-        let mut uses: HashMap<String, usize> = HashMap::new();
-        for text in document.keys {
-            let Ok(mut jwk) = serde_json::from_str::<Jwk>(text.get()) else {
-                continue;
-            };
-            let Some(key) = jwk.to_key() else {
-                continue;
-            };
-            let id = match jwk.take_key_id() {
-                Some(id) => {
-                    *uses.entry(id.clone()).or_default() += 1;
-                    KeyId::Named(id)
-                }
-                None => KeyId::Unnamed,
-            };
-            keys.push((id, key));
-        }
-        keys.retain(|(id, _)| match id {
-            KeyId::Named(id) => uses.get(id) == Some(&1),
-            KeyId::Any | KeyId::Unnamed => true,
-        });
+        let keys: Vec<_> = document
+            .keys
+            .into_iter()
+            .filter_map(|text| {
+                let jwk: Jwk = serde_json::from_str(text.get()).ok()?;
+                let key = jwk.to_key()?;
+                Some((jwk.into_key_id().map_or(KeyId::Unnamed, KeyId::Named), key))
+            })
+            .collect();
         (!keys.is_empty()).then_some(Self { generation, keys })
     }
 
@@ -79,8 +63,8 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// [`Reason::UnknownKey`] if there is none, or more than one for a token that names none;
-    /// [`Reason::Algorithm`] if the key it names is for another algorithm.
+    /// [`Reason::UnknownKey`] if there is none, or more than one: which of them signed would be the
+    /// sender's choice. [`Reason::Algorithm`] if the key it names is for another algorithm.
     pub(super) fn find(
         &self,
         key_id: Option<&str>,

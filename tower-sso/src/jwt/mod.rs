@@ -25,8 +25,9 @@
 //! many such tokens come. Any number of requests share one fetch. While the issuer cannot answer, or
 //! answers nonsense, the old keys stay usable for [`JwtConfig::stale_for`].
 //!
-//! A key serves only if it is for signatures, strong enough (RSA 2048 to 8192 bits), and alone under
-//! its `kid`: of two usable keys with one `kid` neither is used.
+//! A key serves only if it is for signatures, strong enough (RSA 2048 to 8192 bits), and the only one
+//! that could have signed: of two usable keys for one algorithm under one `kid` neither is used, and a
+//! token without `kid` needs a set with one key for its algorithm.
 //!
 //! # Verdicts
 //!

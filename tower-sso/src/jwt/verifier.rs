@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use super::cache::{TokenHash, VerdictCache};
 use super::claims::Claims;
-use super::compact::{Compact, MAX_LENGTH};
+use super::compact::Compact;
 use super::config::{ConfigError, JwtConfig};
 use super::fetch::Fetch;
 use super::identity::identify;
@@ -59,6 +59,9 @@ enum Setback {
     Refuse(VerifyError),
     Wait(Refresh),
 }
+
+/// The longest token in bytes that is looked at: as much as common servers allow for all headers.
+const MAX_LENGTH: usize = 16 * 1024;
 
 // === impl JwtVerifier ===
 

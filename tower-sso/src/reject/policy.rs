@@ -6,6 +6,35 @@ use crate::{Reason, TokenError, VerifyError};
 ///
 /// The response type may differ from the inner service's, so that a refusal can have a body of its
 /// own: responses that pass are wrapped by [`pass`](Self::pass).
+///
+/// # Examples
+///
+/// ```
+/// use tower_sso::{Reject, Rejection};
+///
+/// struct Frame { id: u64 }
+/// enum Answer { Done { id: u64 }, Error { id: u64, code: &'static str } }
+///
+/// #[derive(Clone)]
+/// struct FrameReject;
+///
+/// impl Reject<Frame, Answer> for FrameReject {
+///     type Response = Answer;
+///
+///     fn pass(&self, answer: Answer) -> Answer {
+///         answer
+///     }
+///
+///     fn reject(&self, frame: Frame, rejection: Rejection) -> Answer {
+///         let code = match rejection {
+///             Rejection::Unavailable => "UNAVAILABLE",
+///             Rejection::InsufficientScope { .. } | Rejection::Forbidden => "FORBIDDEN",
+///             _ => "UNAUTHORIZED",
+///         };
+///         Answer::Error { id: frame.id, code }
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot reject a `{Req}` in place of a `{Res}`",
     label = "not a `Reject<{Req}, {Res}>`",

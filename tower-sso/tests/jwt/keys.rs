@@ -280,7 +280,7 @@ fn d1_13_weak_rsa_keys_are_not_used() {
             "{exponent:?}"
         );
     }
-    let padded = [vec![0; 128], vec![0xc1; 128]].concat();
+    let padded = [vec![0; 129], vec![0xc1; 128]].concat();
     let jwk = changed(SigningKey::rsa().jwk("k"), "n", json!(b64(padded)));
     assert_eq!(
         refusal(&with_key(jwk), &forged),
