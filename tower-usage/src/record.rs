@@ -64,7 +64,7 @@ pub enum Operation {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Source {
-    /// The provider said so in its answer.
+    /// The provider said so in its answer, or gave none that could have used any.
     Exact,
     /// The provider did not say, or not believably; they were estimated from what went by.
     Estimated,

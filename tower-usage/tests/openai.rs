@@ -394,6 +394,24 @@ async fn d6_59_a_client_that_leaves_at_any_chunk_is_recorded_once() {
 }
 
 #[tokio::test]
+async fn d6_59_what_had_arrived_when_the_client_left_is_exact() {
+    let sink = Kept::new();
+    let json = r#"{"model":"m","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}"#;
+    let play = Play::new([json]).then_hang();
+    let mut body = call(&sink, WHOLE, answer("application/json", play))
+        .await
+        .into_body();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    let record = sink.only();
+    assert_eq!(
+        (record.outcome, record.source),
+        (Outcome::Aborted, Source::Exact)
+    );
+    assert_eq!(record.tokens.total(), 10);
+}
+
+#[tokio::test]
 async fn d6_59_an_upstream_that_breaks_off_at_any_chunk_is_a_failure() {
     let text = stream(true);
     let events: Vec<_> = text.split_inclusive("\n\n").map(str::to_owned).collect();

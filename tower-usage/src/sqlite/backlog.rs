@@ -84,8 +84,9 @@ impl Backlog {
         self.writable.swap(writable, Relaxed) != writable
     }
 
-    pub(super) fn lose_settler(&self) {
-        self.settler_lost.store(true, Relaxed);
+    /// Notes that the settler has ended; true the first time.
+    pub(super) fn lose_settler(&self) -> bool {
+        !self.settler_lost.swap(true, Relaxed)
     }
 
     /// Lets nobody in any more and waits until the last place is vacated.

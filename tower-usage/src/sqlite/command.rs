@@ -45,8 +45,13 @@ pub(super) struct Mark {
 pub(super) enum ToSettle {
     /// Just stored.
     Stored(Vec<Unsettled>),
-    /// Left over from before. An empty page is the last one.
-    LeftOver(Vec<Unsettled>),
+    /// Left over from before.
+    LeftOver {
+        /// What is to be settled.
+        page: Vec<Unsettled>,
+        /// The last row of the page; `None` if there are no more.
+        last: Option<i64>,
+    },
     /// Answer when all given before is settled.
     Flush(oneshot::Sender<()>),
 }

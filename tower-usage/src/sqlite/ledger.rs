@@ -74,7 +74,7 @@ impl SqliteLedger {
 
     /// Begins to settle: first what an earlier process left over, and what is stored from now on.
     ///
-    /// Runs as a task of the current tokio runtime. Until it is called, records with a `settle_ref` wait in the file.
+    /// Runs as a task of the current tokio runtime, whose time driver must be enabled. Until it is called, records with a `settle_ref` wait in the file.
     ///
     /// # Errors
     ///

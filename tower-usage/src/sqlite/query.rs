@@ -109,11 +109,8 @@ impl SqliteLedger {
     ///
     /// [`LedgerError::Store`] if the file cannot be read.
     pub fn sum(&self, user: &str, from: SystemTime, to: SystemTime) -> Result<Sum, LedgerError> {
-        let query = format!(
-            "SELECT {SUMS} FROM token_usage_logs WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3"
-        );
         self.reader()
-            .prepare_cached(&query)
+            .prepare_cached(&sum_query())
             .and_then(|mut query| {
                 query.query_row(params![user, millis(from), millis(to)], Sum::read)
             })
@@ -132,15 +129,6 @@ impl SqliteLedger {
         to: SystemTime,
         group_by: GroupBy,
     ) -> Result<Vec<GroupTotal>, LedgerError> {
-        let key = match group_by {
-            GroupBy::Day => "admitted_at / 86400000",
-            GroupBy::Model => "model",
-            GroupBy::Session => "session_key",
-        };
-        let query = format!(
-            "SELECT {key} AS key, {SUMS} FROM token_usage_logs \
-             WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3 GROUP BY 1 ORDER BY 1"
-        );
         let read = |row: &Row<'_>| {
             let group = match group_by {
                 GroupBy::Day => Group::Day(time(row.get::<_, i64>("key")?.saturating_mul(DAY))),
@@ -153,7 +141,9 @@ impl SqliteLedger {
             })
         };
         let reader = self.reader();
-        let mut query = reader.prepare_cached(&query).map_err(LedgerError::store)?;
+        let mut query = reader
+            .prepare_cached(&totals_query(group_by))
+            .map_err(LedgerError::store)?;
         let rows = query.query_map(params![user, millis(from), millis(to)], read);
         rows.and_then(Iterator::collect).map_err(LedgerError::store)
     }
@@ -171,22 +161,13 @@ impl SqliteLedger {
         limit: usize,
         before: Option<RecordId>,
     ) -> Result<Vec<UsageRecord>, LedgerError> {
-        let columns = row::COLUMNS;
-        let cursor = match before {
-            Some(_) => {
-                "AND (admitted_at, seq) < (SELECT admitted_at, seq FROM token_usage_logs WHERE id = ?5 AND user_id = ?1)"
-            }
-            None => "AND ?5 IS NULL",
-        };
-        let query = format!(
-            "SELECT {columns} FROM token_usage_logs WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3 \
-             {cursor} ORDER BY admitted_at DESC, seq DESC LIMIT ?4"
-        );
         let id = before.map(|id| id.as_u128().to_be_bytes());
         let params = params![user, millis(from), millis(to), integer(limit as u64), id];
         let reader = self.reader();
-        let mut query = reader.prepare_cached(&query).map_err(LedgerError::store)?;
-        let rows = query.query_map(params, |row| row::read(row).map(|(_, record)| record));
+        let mut query = reader
+            .prepare_cached(&records_query(before.is_some()))
+            .map_err(LedgerError::store)?;
+        let rows = query.query_map(params, row::read);
         rows.and_then(Iterator::collect).map_err(LedgerError::store)
     }
 
@@ -221,9 +202,43 @@ impl SqliteLedger {
     }
 }
 
+fn sum_query() -> String {
+    format!(
+        "SELECT {SUMS} FROM token_usage_logs WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3"
+    )
+}
+
+fn totals_query(group_by: GroupBy) -> String {
+    let key = match group_by {
+        GroupBy::Day => "admitted_at / 86400000",
+        GroupBy::Model => "model",
+        GroupBy::Session => "session_key",
+    };
+    format!(
+        "SELECT {key} AS key, {SUMS} FROM token_usage_logs \
+         WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3 GROUP BY 1 ORDER BY 1"
+    )
+}
+
+fn records_query(before: bool) -> String {
+    let columns = row::COLUMNS;
+    let before = match before {
+        true => {
+            "AND (admitted_at, seq) < (SELECT admitted_at, seq FROM token_usage_logs WHERE id = ?5 AND user_id = ?1)"
+        }
+        false => "AND ?5 IS NULL",
+    };
+    format!(
+        "SELECT {columns} FROM token_usage_logs WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3 \
+         {before} ORDER BY admitted_at DESC, seq DESC LIMIT ?4"
+    )
+}
+
+/// Without the hint all records ever are read, in the order of the other index.
 const USED_BY_PERIOD: &str = "
 SELECT user_id, admitted_at / 86400000 AS day, sum(total_tokens), coalesce(sum(cost_nano_usd), 0), sum(calls)
-FROM token_usage_logs WHERE admitted_at >= ?1 GROUP BY user_id, day ORDER BY user_id, day";
+FROM token_usage_logs INDEXED BY token_usage_logs_by_time
+WHERE admitted_at >= ?1 GROUP BY user_id, day ORDER BY user_id, day";
 
 // === impl Sum ===
 
@@ -243,5 +258,64 @@ impl Sum {
             unpriced: get("unpriced")?,
             estimated: get("estimated")?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::LedgerOptions;
+
+    #[test]
+    fn every_query_is_served_by_an_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger =
+            SqliteLedger::open(directory.path().join("ledger.db"), LedgerOptions::new()).unwrap();
+        let reader = ledger.reader();
+        for (query, index) in [
+            (sum_query(), "by_user"),
+            (totals_query(GroupBy::Day), "by_user"),
+            (totals_query(GroupBy::Model), "by_user"),
+            (totals_query(GroupBy::Session), "by_user"),
+            (records_query(false), "by_user"),
+            (records_query(true), "by_user"),
+            (USED_BY_PERIOD.to_owned(), "by_time"),
+            (row::unsettled_query(), "unsettled"),
+            (
+                "SELECT run_id FROM token_usage_logs WHERE response_id = ?1".to_owned(),
+                "by_response",
+            ),
+        ] {
+            let mut explain = reader
+                .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
+                .unwrap();
+            for n in 1..=explain.parameter_count() {
+                explain.raw_bind_parameter(n, 0).unwrap();
+            }
+            let mut rows = explain.raw_query();
+            let mut plan = String::new();
+            while let Some(row) = rows.next().unwrap() {
+                plan += &row.get::<_, String>("detail").unwrap();
+                plan.push('\n');
+            }
+            let first = plan.lines().next().unwrap();
+            assert!(
+                first.contains(&format!("USING INDEX token_usage_logs_{index}")),
+                "{query}\n{plan}"
+            );
+            assert!(!plan.contains("SCAN"), "{query}\n{plan}");
+        }
+        // Pages come in the order of the index, without sorting what a user has.
+        let mut explain = reader
+            .prepare(&format!("EXPLAIN QUERY PLAN {}", records_query(true)))
+            .unwrap();
+        let mut rows = explain.raw_query();
+        while let Some(row) = rows.next().unwrap() {
+            assert!(
+                !row.get::<_, String>("detail")
+                    .unwrap()
+                    .contains("TEMP B-TREE")
+            );
+        }
     }
 }

@@ -99,9 +99,16 @@ pub(super) fn insert(
     stored.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
-/// Reads a record and its place in the table.
-pub(super) fn read(row: &Row<'_>) -> Result<(i64, UsageRecord), rusqlite::Error> {
-    let record = UsageRecord {
+/// Selects rows that are not settled, after one and up to another, at most so many.
+pub(super) fn unsettled_query() -> String {
+    format!(
+        "SELECT {COLUMNS} FROM token_usage_logs WHERE settled = 0 AND seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3"
+    )
+}
+
+/// Reads a record.
+pub(super) fn read(row: &Row<'_>) -> Result<UsageRecord, rusqlite::Error> {
+    Ok(UsageRecord {
         id: RecordId::from_u128(u128::from_be_bytes(row.get("id")?)),
         subject: row.get("user_id")?,
         operation: name(row, "operation", Operation::from_name)?,
@@ -127,8 +134,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<(i64, UsageRecord), rusqlite::Error>
         source: name(row, "source", Source::from_name)?,
         outcome: name(row, "outcome", Outcome::from_name)?,
         settle_ref: row.get("settle_ref")?,
-    };
-    Ok((row.get("seq")?, record))
+    })
 }
 
 fn name<T>(

@@ -104,10 +104,8 @@ impl Settler {
     fn take(&mut self, message: ToSettle) {
         match message {
             ToSettle::Stored(records) => self.due.extend(records),
-            ToSettle::LeftOver(page) => {
-                self.left_over = page
-                    .last()
-                    .map_or(LeftOver::Done, |last| LeftOver::Page(last.seq));
+            ToSettle::LeftOver { page, last } => {
+                self.left_over = last.map_or(LeftOver::Done, LeftOver::Page);
                 self.due.extend(page);
             }
             ToSettle::Flush(done) => self.flushes.push(done),

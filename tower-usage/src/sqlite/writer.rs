@@ -200,37 +200,39 @@ impl Writer {
         }
     }
 
+    /// Reads the next page of what was left over.
     fn replay(&mut self, after: i64) -> Result<(), rusqlite::Error> {
         let Some(settler) = &self.settler else {
             return Ok(());
         };
-        let page = {
-            let columns = row::COLUMNS;
-            let mut select = self.conn.prepare_cached(&format!(
-                "SELECT {columns} FROM token_usage_logs WHERE settled = 0 AND seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3"
-            ))?;
-            let rows =
-                select.query_map(params![after, settler.left_over, BATCH as i64], row::read)?;
-            rows.map(|row| {
-                let (seq, record) = row?;
-                Ok(Unsettled {
-                    seq,
-                    record,
-                    owed: Owed::left_over(&self.backlog),
-                })
-            })
-            .collect::<Result<_, rusqlite::Error>>()?
-        };
-        self.send(ToSettle::LeftOver(page));
+        let (mut page, mut last) = (Vec::new(), None);
+        {
+            let mut select = self.conn.prepare_cached(&row::unsettled_query())?;
+            let mut rows = select.query(params![after, settler.left_over, BATCH as i64])?;
+            while let Some(row) = rows.next()? {
+                let seq = row.get("seq")?;
+                last = Some(seq);
+                match row::read(row) {
+                    Ok(record) => {
+                        let owed = Owed::left_over(&self.backlog);
+                        page.push(Unsettled { seq, record, owed });
+                    }
+                    // It must not keep the others from being settled.
+                    Err(error) => {
+                        tracing::error!(%error, seq, "usage record cannot be read, and is not settled");
+                    }
+                }
+            }
+        }
+        self.send(ToSettle::LeftOver { page, last });
         Ok(())
     }
 
     /// Gives to the settler, if there is one. What it cannot take stays unsettled until the next start.
     fn send(&mut self, message: ToSettle) {
         let Some(settler) = &self.settler else { return };
-        if settler.inbox.send(message).is_err() {
+        if settler.inbox.send(message).is_err() && self.backlog.lose_settler() {
             tracing::error!("usage ledger has lost its settler");
-            self.backlog.lose_settler();
         }
     }
 }

@@ -56,32 +56,29 @@ where
     // A runtime that is shutting down drops the task, which records the call, too.
     runtime.spawn(async move {
         let mut metering = metering;
-        if timeout(bound.time, read_on(body, &mut metering, bound.bytes)).await == Ok(true) {
-            metering.end();
-        }
+        // Whether it ended in time shows in what the metering has read.
+        let _ = timeout(bound.time, read_on(body, &mut metering, bound.bytes)).await;
         metering.close(Outcome::Aborted);
     });
 }
 
-/// Whether the body ended within its bound.
-async fn read_on<B>(body: B, metering: &mut Metering, mut bytes: usize) -> bool
+/// Reads to the end of the body, an error, or the bound.
+async fn read_on<B>(body: B, metering: &mut Metering, mut bytes: usize)
 where
     B: Body<Data = Bytes>,
 {
     let mut body = pin!(body);
-    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        let Ok(frame) = frame else { return false };
+    while let Some(Ok(frame)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         let Ok(data) = frame.into_data() else {
             continue;
         };
         let Some(left) = bytes.checked_sub(data.len()) else {
-            return false;
+            return;
         };
         bytes = left;
         metering.data(data);
         if metering.is_done() {
-            return true;
+            return;
         }
     }
-    true
 }

@@ -28,6 +28,7 @@ pub struct Rescue<B> {
 
 /// How long and how much is read on.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "read by `Drain`"))]
 pub(crate) struct Bound {
     pub(crate) time: Duration,
     pub(crate) bytes: usize,

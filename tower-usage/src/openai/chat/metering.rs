@@ -4,7 +4,7 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 
-use super::{ChatTap, estimate::message_bytes, events::EventEnds, reading::Reading};
+use super::{ChatTap, events::EventEnds, reading::Reading};
 use crate::Outcome;
 
 /// A whole answer is kept up to this size to be read at its end; beyond, tokens are estimated.
@@ -100,6 +100,7 @@ impl Metering {
     }
 
     /// From now on the call counts as aborted, whatever its end.
+    #[cfg(feature = "tokio")]
     pub(crate) const fn leave(&mut self) {
         self.left = true;
     }
@@ -134,6 +135,8 @@ impl Metering {
 
     fn record(&mut self, outcome: Outcome) {
         let Some(tap) = self.tap.take() else { return };
+        // What arrived last may tell something though it was cut off.
+        self.end();
         let outcome = match outcome {
             _ if self.left => Outcome::Aborted,
             _ if self.reading.failed => Outcome::Failed,
@@ -141,9 +144,6 @@ impl Metering {
             Outcome::Aborted if self.reading.done => Outcome::Complete,
             outcome => outcome,
         };
-        if let Form::Whole(whole) = &self.form {
-            self.reading.text += message_bytes(whole.bytes());
-        }
         tap.close(outcome, std::mem::take(&mut self.reading));
     }
 }
@@ -184,16 +184,16 @@ impl Events {
         {
             let event = rest.get(..len).unwrap_or_default();
             self.hid_last = self.read(event, reading) && self.hide;
-            let carry = std::mem::take(&mut self.carry);
             if self.hid_last {
                 copied.get_or_insert_with(|| frame.slice(..keep).to_vec());
-            } else if self.hide && !carry.is_empty() {
+            } else if self.hide && !self.carry.is_empty() {
                 let out = copied.get_or_insert_with(|| frame.slice(..keep).to_vec());
-                out.extend_from_slice(&carry);
+                out.extend_from_slice(&self.carry);
                 out.extend_from_slice(event);
             } else if let Some(out) = &mut copied {
                 out.extend_from_slice(event);
             }
+            self.carry.clear();
             at += len;
             keep = at;
         }
