@@ -455,9 +455,10 @@ fn d4_42_a_directory_exchanged_all_the_time_never_leads_outside() {
             let _ = fs::remove_file(files.join("AGENTS.md"));
             match provisioner.provision_blocking(&alice()) {
                 Ok(_) | Err(ProvisionError::Obstructed { .. }) => None,
-                // What was in the way is gone already when we look for what it was.
+                // What was in the way is gone already when we look for what it was, or the
+                // kernel saw that the directory left the tree.
                 Err(ProvisionError::Io { source, .. })
-                    if [Errno::NOTDIR, Errno::LOOP]
+                    if [Errno::NOTDIR, Errno::LOOP, Errno::XDEV]
                         .map(|errno| Some(errno.raw_os_error()))
                         .contains(&source.raw_os_error()) =>
                 {
