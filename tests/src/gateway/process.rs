@@ -182,7 +182,7 @@ fn spawn(config: &Config, dir: &Path) -> Result<Process> {
         .arg("--config")
         .arg(path)
         .current_dir(dir);
-    command.envs(env::vars_os().filter(|(name, _)| name == "PATH" || name == "RUST_LOG"));
+    command.envs(env::vars_os().filter(|(name, _)| name == "PATH" || name == "GATEWAY_LOG"));
     Process::spawn("the gateway", command, dir.join("gateway.log"))
 }
 
