@@ -542,11 +542,32 @@ async fn trailers_go_through_after_what_was_held_back() {
 
 #[tokio::test]
 async fn an_event_beyond_a_mebibyte_goes_by() {
+    let large = delta(&"x".repeat(3 << 20));
+    let text = format!("{large}{}", stream(true));
     let sink = Kept::new();
-    let text = format!("{}{}", delta(&"x".repeat(3 << 20)), stream(true));
     let response = stream_call(&sink, STREAMED, Play::cut(text.as_bytes(), 10_000)).await;
     assert_eq!(bytes(response).await, text.replace(USAGE_CHUNK, ""));
     assert_is_the_told_usage(&sink.only());
+    let text = format!("{large}{}", stream(false));
+    let sink = Kept::new();
+    bytes(stream_call(&sink, STREAMED, Play::cut(text.as_bytes(), 10_000)).await).await;
+    let estimate = (large.len() as u64 + 11).div_ceil(4);
+    assert_eq!(
+        sink.only().tokens.output,
+        Some(estimate),
+        "all its bytes count as text"
+    );
+}
+
+#[tokio::test]
+async fn an_unfinished_event_goes_out_with_the_last_frame() {
+    let sink = Kept::new();
+    let play = Play::new(["data: x\n\n", "data: unfinished"]).knowing_its_end();
+    assert_eq!(
+        bytes(stream_call(&sink, STREAMED, play).await).await,
+        "data: x\n\ndata: unfinished"
+    );
+    sink.only();
 }
 
 #[tokio::test]
