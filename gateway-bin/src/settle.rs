@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use tower_quota::{Amounts, MemoryStore, QuotaStore, Settled, Ticket};
 use tower_usage::UsageRecord;
 use tower_usage::sqlite::{LedgerError, Settle, SettleError, SettleFuture, SqliteLedger};
-use tracing::warn;
 
 /// Counters in memory that follow the ledger: filled from it at start, settled by it from then on. Σ counters = Σ
 /// records, whatever happened in between.
@@ -46,9 +45,10 @@ impl Counters {
 
 impl Settle for Counters {
     fn settle(&self, record: &UsageRecord) -> SettleFuture {
-        let Some(Ok(ticket)) = record.settle_ref.as_deref().map(str::parse::<Ticket>) else {
-            warn!(record = %record.id, "record has no ticket that can be read");
-            return SettleFuture::ready(Ok(()));
+        let ticket = match record.settle_ref.as_deref().map(str::parse::<Ticket>) {
+            Some(Ok(ticket)) => ticket,
+            Some(Err(error)) => return SettleFuture::ready(Err(SettleError::Refused(error.into()))),
+            None => return SettleFuture::ready(Ok(())),
         };
         let cost = record
             .cost

@@ -7,6 +7,7 @@
 //! | [`issuer`] | a real OpenID provider as a process, and its authorization-code flow |
 //! | [`gateway`] | the gateway under test as a process |
 //! | [`kit`] | the first three, shared by all tests of one run |
+//! | [`person`] | somebody with a token, their calls and their turns |
 //! | [`ws`], [`http`], [`browser`] | clients: frames, requests, redirects with cookies |
 //! | [`install`], [`process`], [`port`], [`secret`], [`clock`], [`error`] | what those are made of |
 //!
@@ -26,6 +27,7 @@ pub mod install;
 pub mod issuer;
 pub mod kit;
 pub mod openclaw;
+pub mod person;
 pub mod port;
 pub mod process;
 pub mod provider;

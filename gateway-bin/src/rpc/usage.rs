@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tower_quota::Reservation;
-use tower_usage::{Full, Opened, Operation, Place, Sink, UsageMeter, UsageRecord};
+use tower_usage::{Full, NanoUsd, Opened, Operation, Place, Sink, UsageMeter, UsageRecord};
 
 use super::message::{RpcRequest, RpcResponse};
 use crate::clock;
@@ -92,6 +92,8 @@ impl RunTap {
         record.admitted_at = self.admitted_at;
         record.run_id = Some(run_id);
         record.session_key = self.session_key;
+        // A run costs nothing by itself: its model calls do, each with a record of its own.
+        record.cost = Some(NanoUsd::ZERO);
         if let Some(reservation) = &self.reservation {
             let ticket = reservation.hand_over();
             record.admitted_at = ticket.admitted_at();

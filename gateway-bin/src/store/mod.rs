@@ -391,7 +391,7 @@ impl Store {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let mut statement = connection.prepare(
-            "SELECT subject, dimension, period, amount FROM user_quotas ORDER BY subject",
+            "SELECT subject, dimension, period, amount FROM user_quotas ORDER BY subject, rowid",
         )?;
         let rows = statement.query_map([], |row| {
             let (dimension, window): (String, String) = (row.get(1)?, row.get(2)?);

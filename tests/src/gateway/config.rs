@@ -54,6 +54,7 @@ audience = "{AUDIENCE}"
 client_id = "{CLIENT_ID}"
 client_secret_file = "{client_secret}"
 roles_claim = "groups"
+token_type = "at+jwt"
 
 [roles]
 admin = ["openclaw-admins"]
