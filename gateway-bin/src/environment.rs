@@ -1,10 +1,12 @@
 //! Where people work: a directory here, an agent on the instance, and a virtual key that joins its model calls to its
 //! owner.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tower_sso::Identity;
@@ -15,6 +17,9 @@ use tracing::{info, warn};
 use crate::egress::VirtualKeys;
 use crate::instance::{AgentSpec, Dialer, Offer, Upstream};
 use crate::store::{EnvironmentRow, Store};
+
+/// Longest id of an agent (`agents.entries` of the instance's configuration).
+const MAX_AGENT_ID: usize = 64;
 
 /// Everybody's environments; clones share them.
 #[derive(Clone)]
@@ -198,7 +203,7 @@ impl Shared {
             .filter(|row| row.agent_ready)
             .and_then(|_| self.keys.find_key_id(user_id));
         // The agent's id is made of the directory's name, which names one user only.
-        let agent: Arc<str> = self.provisioner.describe(&person)?.profile_name().into();
+        let agent: Arc<str> = agent_id(&self.provisioner.describe(&person)?).into();
         let exists = match kept_key {
             Some(_) => self
                 .upstream
@@ -269,6 +274,25 @@ impl Shared {
     }
 }
 
+/// The agent of a workspace: named like its profile where the instance takes that name.
+///
+/// OpenClaw refuses ids of more than 64 characters. A directory's name is hashed again then; no directory has a name of
+/// that form, so nobody else has the agent.
+#[must_use]
+pub fn agent_id(workspace: &Workspace) -> Cow<'_, str> {
+    let profile = workspace.profile_name();
+    if profile.len() <= MAX_AGENT_ID {
+        return Cow::Borrowed(profile);
+    }
+    let hash = digest(&SHA256, profile.as_bytes());
+    let mut id = "user-_".to_owned();
+    for byte in hash.as_ref().iter().take(16) {
+        // Writing to a String does not fail.
+        let _ = write!(id, "{byte:02x}");
+    }
+    Cow::Owned(id)
+}
+
 enum Key {
     Kept(String),
     New(crate::egress::MintedKey),
@@ -295,5 +319,37 @@ fn unavailable(
     EnvironmentError::Unavailable {
         what,
         source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(user_id: &str) -> String {
+        agent_id(&Workspace::new(user_id, "/w").unwrap()).into_owned()
+    }
+
+    #[test]
+    fn every_user_has_an_agent_of_their_own_that_the_instance_takes() {
+        assert_eq!(agent("alice"), "user-alice");
+        let ids = [
+            "a".repeat(59),
+            "a".repeat(60),
+            "a".repeat(63),
+            "a".repeat(64),
+            "a".repeat(65),
+            "auth0|a".to_owned(),
+        ];
+        let mut agents: Vec<String> = ids.iter().map(|id| agent(id)).collect();
+        assert!(
+            agents.iter().all(|agent| agent.len() <= MAX_AGENT_ID),
+            "{agents:?}"
+        );
+        // What somebody would have to be called to get another one's agent.
+        agents.push(agent(agents[2].strip_prefix("user-").unwrap()));
+        agents.sort();
+        agents.dedup();
+        assert_eq!(agents.len(), ids.len() + 1, "{agents:?}");
     }
 }

@@ -47,7 +47,9 @@ impl Settle for Counters {
     fn settle(&self, record: &UsageRecord) -> SettleFuture {
         let ticket = match record.settle_ref.as_deref().map(str::parse::<Ticket>) {
             Some(Ok(ticket)) => ticket,
-            Some(Err(error)) => return SettleFuture::ready(Err(SettleError::Refused(error.into()))),
+            Some(Err(error)) => {
+                return SettleFuture::ready(Err(SettleError::Refused(error.into())));
+            }
             None => return SettleFuture::ready(Ok(())),
         };
         let cost = record

@@ -14,7 +14,7 @@ use tower_usage::NanoUsd;
 use tower_workspace::Workspace;
 
 use super::{Api, ApiError, quota, rfc3339};
-use crate::environment::EnvironmentError;
+use crate::environment::{EnvironmentError, agent_id};
 
 /// Role that may ask for more than the plan.
 const ADMIN: &str = "admin";
@@ -177,7 +177,7 @@ pub(super) async fn credentials(
         "workspaceDir": workspace.instance_workspace_dir(),
         "profileName": workspace.profile_name(),
         "hasSandbox": workspace.has_sandbox(),
-        "sessionKey": format!("agent:{}:main", workspace.profile_name()),
+        "sessionKey": format!("agent:{}:main", agent_id(&workspace)),
         "expiresAt": rfc3339(issued.expires_at),
     });
     ([(CACHE_CONTROL, "no-store")], Json(body))

@@ -17,6 +17,9 @@ const TOOLS: [&str; 5] = ["apply_patch", "edit", "ls", "read", "write"];
 /// How often a patch that lost against another change is tried again.
 const ATTEMPTS: usize = 5;
 
+/// How the instance begins its refusal of a configuration that it will never take.
+const INVALID: &str = "invalid config";
+
 /// How long a new agent may take to appear after the patch.
 const APPEAR: Duration = Duration::from_secs(15);
 
@@ -166,10 +169,16 @@ impl Agents {
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while waiting.recv_many(&mut batch, BATCH).await > 0 {
+                let batch_len = batch.len();
                 let specs: Vec<&AgentSpec> = batch.iter().map(|(spec, _)| spec).collect();
                 let result = write(&writer, &specs).await;
-                for (_, answer) in batch.drain(..) {
-                    let _ = answer.send(result.clone());
+                for (spec, answer) in batch.drain(..) {
+                    if batch_len > 1 && matches!(result, Err(AdminError::Refused { .. })) {
+                        // One that the instance does not take must not keep the others from theirs.
+                        let _ = answer.send(write(&writer, &[&spec]).await);
+                    } else {
+                        let _ = answer.send(result.clone());
+                    }
                 }
             }
         });
@@ -233,7 +242,9 @@ async fn write(admin: &Admin, specs: &[&AgentSpec]) -> Result<(), AdminError> {
         });
         match admin.call("config.patch", params).await {
             Ok(_) => break,
-            Err(AdminError::Refused { message, .. }) if attempt < ATTEMPTS => {
+            Err(AdminError::Refused { message, .. })
+                if attempt < ATTEMPTS && !message.starts_with(INVALID) =>
+            {
                 info!(attempt, %message, "configuration of the instance was not changed, trying again");
                 attempt += 1;
                 sleep(Duration::from_millis(500)).await;

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tower_service::Service;
 
 use super::message::{RpcRequest, RpcResponse};
+use crate::environment::agent_id;
 use crate::protocol::{ErrorShape, error_response};
 
 /// The innermost service of a socket: writes a frame anew for the instance and waits for its response.
@@ -82,15 +83,15 @@ impl Service<RpcRequest> for Forward {
                 ErrorShape::new("FORBIDDEN", "you have no workspace here yet"),
             );
         };
-        let agent = workspace.profile_name();
-        let Some(session) = req.frame.session_of(agent) else {
+        let agent = agent_id(&workspace);
+        let Some(session) = req.frame.session_of(&agent) else {
             metrics::counter!("gateway_refusals_total", "plane" => "ingress", "reason" => "foreign_session").increment(1);
             return refused(
                 &req,
                 ErrorShape::new("FORBIDDEN", "this session was not found"),
             );
         };
-        let text = req.frame.to_frame(&session, agent);
+        let text = req.frame.to_frame(&session, &agent);
         let (reply, answered) = oneshot::channel();
         let id = req.frame.id.clone();
         if self

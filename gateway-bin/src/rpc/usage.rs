@@ -7,6 +7,7 @@ use tower_usage::{Full, NanoUsd, Opened, Operation, Place, Sink, UsageMeter, Usa
 
 use super::message::{RpcRequest, RpcResponse};
 use crate::clock;
+use crate::environment::agent_id;
 use crate::protocol::ErrorShape;
 
 /// Records the runs that frames start. What a run takes in tokens and money is recorded at egress.
@@ -57,7 +58,7 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
         let session_key = req
             .workspace
             .as_ref()
-            .and_then(|workspace| req.frame.session_of(workspace.profile_name()))
+            .and_then(|workspace| req.frame.session_of(&agent_id(workspace)))
             .map(Arc::from);
         Opened::Metered(RunTap {
             place,

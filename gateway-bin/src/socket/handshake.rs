@@ -16,7 +16,7 @@ use tracing::{debug, info};
 
 use super::relay::Relay;
 use crate::clock;
-use crate::environment::{EnvironmentError, Environments};
+use crate::environment::{EnvironmentError, Environments, agent_id};
 use crate::instance::{DialError, Person};
 use crate::protocol::{Challenge, Connect, ErrorShape, error_response, hello_ok};
 use crate::rpc::Forward;
@@ -143,7 +143,7 @@ where
         }
     };
 
-    let agent: Arc<str> = workspace.profile_name().into();
+    let agent: Arc<str> = agent_id(&workspace).into();
     client.limits_mut().set_max_payload_len(Some(MAX_MESSAGE));
     client
         .send(Message::text(hello_ok(&connect.id, &hello, &agent)))
