@@ -1,0 +1,57 @@
+//! Settling a model call: the reservation's ticket goes into the record, and when the record is in the file the ledger
+//! settles by it. So a call counts once, whether its client stays or leaves, and also after a crash.
+
+use std::sync::Arc;
+
+use http::Extensions;
+use tower_quota::{
+    Amounts, Clock, MemoryStore, QuotaStore, Reservation, SystemClock, Ticket, Window,
+};
+use tower_usage::UsageRecord;
+use tower_usage::openai::Attribution;
+use tower_usage::sqlite::{LedgerError, Settle, SettleError, SettleFuture, SqliteLedger};
+
+use crate::user_id;
+
+/// Whose a model call is. From here on the ledger answers for the reservation: it keeps the ticket in the record.
+pub(crate) fn attribute(extensions: &Extensions) -> Option<Attribution> {
+    let mut attribution = Attribution::new(user_id(extensions)?);
+    if let Some(reservation) = extensions.get::<Reservation>() {
+        let ticket = reservation.hand_over();
+        attribution.admitted_at = Some(ticket.admitted_at());
+        attribution.settle_ref = Some(ticket.to_string().into());
+    }
+    Some(attribution)
+}
+
+/// Settles by the ticket that [`attribute`] left in the record.
+struct Counters(Arc<MemoryStore>);
+
+impl Settle for Counters {
+    fn settle(&self, record: &UsageRecord) -> SettleFuture {
+        let ticket = record.settle_ref.as_deref().unwrap_or_default();
+        let ticket: Ticket = match ticket.parse() {
+            Ok(ticket) => ticket,
+            Err(error) => return SettleFuture::ready(Err(SettleError::Refused(Box::new(error)))),
+        };
+        let used = Amounts::new().tokens(record.tokens.total());
+        let settled = self.0.settle(&ticket, used);
+        SettleFuture::boxed(async {
+            // A ticket of an earlier process is unknown, and its tokens are counted already: see `follow`.
+            settled
+                .await
+                .map(drop)
+                .map_err(|error| SettleError::Unavailable(Box::new(error)))
+        })
+    }
+}
+
+/// Counts what the ledger says was used today, and settles from now on what it stores. Plain calls have no record:
+/// they are counted anew when the server starts.
+pub(crate) fn follow(ledger: &SqliteLedger, quota: &Arc<MemoryStore>) -> Result<(), LedgerError> {
+    let today = Window::Day.period(SystemClock.now()).start();
+    for used in ledger.used_by_period(today)? {
+        quota.add_used(&used.user_id, used.day, Amounts::new().tokens(used.tokens));
+    }
+    ledger.start_settling(Arc::new(Counters(Arc::clone(quota))))
+}
