@@ -27,7 +27,6 @@ const DRAIN_BYTES: usize = 16 << 20;
 
 /// What the layers work with.
 #[derive(Clone)]
-#[non_exhaustive]
 pub struct Parts {
     /// Tokens of people.
     pub tokens: Arc<dyn Verify>,
