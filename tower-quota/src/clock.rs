@@ -1,10 +1,10 @@
-use std::{fmt, time::SystemTime};
+use std::time::SystemTime;
 
 /// Where a store reads the time.
 ///
 /// Every decision of a store is made by its own clock, so that several servers before one store agree on when a
-/// window ends.
-pub trait Clock: fmt::Debug + Send + Sync + 'static {
+/// window ends. Any `Fn() -> SystemTime` is one, so that a test sets the time.
+pub trait Clock: Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> SystemTime;
 }
@@ -20,5 +20,14 @@ impl Clock for SystemClock {
     )]
     fn now(&self) -> SystemTime {
         SystemTime::now()
+    }
+}
+
+impl<F> Clock for F
+where
+    F: Fn() -> SystemTime + Send + Sync + 'static,
+{
+    fn now(&self) -> SystemTime {
+        self()
     }
 }

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -35,9 +35,15 @@ const STORE_UNAVAILABLE: &str = concat!(
 /// a number beyond what a structured field can hold is sent as the largest that it can. A refusal by quota has the
 /// problem type `quota-exceeded` of the same draft, and the members `code`, `limit`, `used`, `reserved`, `unit` and
 /// `reset` (RFC 3339).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DenyHttp {
     clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for DenyHttp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DenyHttp").finish_non_exhaustive()
+    }
 }
 
 impl DenyHttp {

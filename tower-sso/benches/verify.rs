@@ -48,7 +48,7 @@ fn remembered(bencher: Bencher<'_, '_>, algorithm: &str) {
 }
 
 fn issue(algorithm: &str) -> (JwtConfig, String, String) {
-    let now = SystemClock::new()
+    let now = SystemClock
         .now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();

@@ -61,13 +61,17 @@ pin_project! {
 // === impl ResponseBody ===
 
 impl<B> ResponseBody<B> {
-    pub(crate) const fn plain(body: B) -> Self {
+    /// The inner body, as it is.
+    #[must_use]
+    pub const fn new(body: B) -> Self {
         Self {
             kind: Kind::Plain { body },
         }
     }
 
-    pub(crate) const fn refusal(bytes: Bytes) -> Self {
+    /// The whole body of a refusal.
+    #[must_use]
+    pub const fn full(bytes: Bytes) -> Self {
         Self {
             kind: Kind::Refusal { bytes },
         }
@@ -81,7 +85,7 @@ impl<B> ResponseBody<B> {
         if body.is_end_stream() {
             metering.end();
             metering.close(Outcome::Complete);
-            return Self::plain(body);
+            return Self::new(body);
         }
         let body = Metered {
             body: Some(body),
@@ -135,7 +139,7 @@ where
 
 impl<B: Default> Default for ResponseBody<B> {
     fn default() -> Self {
-        Self::plain(B::default())
+        Self::new(B::default())
     }
 }
 

@@ -34,17 +34,19 @@ pin_project! {
 }
 
 impl<B> ResponseBody<B> {
-    pub(crate) fn new(body: B) -> Self {
+    /// The inner body, as it is.
+    #[must_use]
+    pub const fn new(body: B) -> Self {
         Self {
             inner: Inner::Body { body },
         }
     }
 
-    pub(crate) fn refusal(sentence: &'static str) -> Self {
+    /// The whole body of a refusal.
+    #[must_use]
+    pub const fn full(bytes: Bytes) -> Self {
         Self {
-            inner: Inner::Refusal {
-                bytes: Bytes::from_static(sentence.as_bytes()),
-            },
+            inner: Inner::Refusal { bytes },
         }
     }
 }
@@ -96,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_sent_once_and_knows_its_length() {
-        let mut body = ResponseBody::<Full<Bytes>>::refusal("no");
+        let mut body = ResponseBody::<Full<Bytes>>::full(Bytes::from_static("no".as_bytes()));
         assert_eq!(body.size_hint().exact(), Some(2));
         assert!(!body.is_end_stream());
         let frame = body.frame().await.unwrap().unwrap();

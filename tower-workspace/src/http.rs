@@ -1,5 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{
     Extensions, HeaderValue, Request, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
@@ -81,26 +82,26 @@ fn refuse<R>(error: &ResolveError) -> Response<ResponseBody<R>> {
     let (status, sentence) = match error {
         ResolveError::NoUser => (
             StatusCode::UNAUTHORIZED,
-            r#"{"error":{"code":"UNAUTHENTICATED","message":"Sign in first.","details":{}}}"#,
+            r#"{"error":{"code":"unauthorized","message":"Sign in first.","details":{}}}"#,
         ),
         ResolveError::InvalidUser(_) => (
             StatusCode::FORBIDDEN,
-            r#"{"error":{"code":"WORKSPACE_INVALID_USER","message":"This user id can have no workspace.","details":{}}}"#,
+            r#"{"error":{"code":"workspace_invalid_user","message":"This user id can have no workspace.","details":{}}}"#,
         ),
         ResolveError::NotProvisioned => (
             StatusCode::CONFLICT,
-            r#"{"error":{"code":"WORKSPACE_NOT_PROVISIONED","message":"The workspace must be initialized first.","details":{}}}"#,
+            r#"{"error":{"code":"workspace_not_provisioned","message":"The workspace must be initialized first.","details":{}}}"#,
         ),
         ResolveError::Unavailable { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
-            r#"{"error":{"code":"WORKSPACE_UNAVAILABLE","message":"The workspace cannot be reached now.","details":{}}}"#,
+            r#"{"error":{"code":"workspace_unavailable","message":"The workspace cannot be reached now.","details":{}}}"#,
         ),
         ResolveError::Starting { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
-            r#"{"error":{"code":"WORKSPACE_STARTING","message":"The workspace is starting.","details":{}}}"#,
+            r#"{"error":{"code":"workspace_starting","message":"The workspace is starting.","details":{}}}"#,
         ),
     };
-    let mut res = Response::new(ResponseBody::refusal(sentence));
+    let mut res = Response::new(ResponseBody::full(Bytes::from_static(sentence.as_bytes())));
     *res.status_mut() = status;
     let headers = res.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -123,7 +124,6 @@ fn whole_seconds(wait: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
 
     use super::*;

@@ -144,11 +144,11 @@ impl ResolveError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoUser => "UNAUTHENTICATED",
-            Self::InvalidUser(_) => "WORKSPACE_INVALID_USER",
-            Self::NotProvisioned => "WORKSPACE_NOT_PROVISIONED",
-            Self::Unavailable { .. } => "WORKSPACE_UNAVAILABLE",
-            Self::Starting { .. } => "WORKSPACE_STARTING",
+            Self::NoUser => "unauthorized",
+            Self::InvalidUser(_) => "workspace_invalid_user",
+            Self::NotProvisioned => "workspace_not_provisioned",
+            Self::Unavailable { .. } => "workspace_unavailable",
+            Self::Starting { .. } => "workspace_starting",
         }
     }
 

@@ -210,7 +210,7 @@ async fn one_layer_serves_http_and_another_protocol() {
         let reply = frames.oneshot(rpc(8, Some("new"))).await;
         let refused = Reply::Refused {
             id: 8,
-            code: "WORKSPACE_NOT_PROVISIONED",
+            code: "workspace_not_provisioned",
         };
         assert_eq!(reply, Ok(refused));
     }
@@ -223,7 +223,7 @@ async fn a_request_without_a_user_does_not_reach_the_inner_service() {
     let reply = service.oneshot(rpc(1, None)).await;
     let refused = Reply::Refused {
         id: 1,
-        code: "UNAUTHENTICATED",
+        code: "unauthorized",
     };
     assert_eq!(reply, Ok(refused));
     assert_eq!(inner.calls.load(Ordering::Relaxed), 0);
@@ -240,7 +240,7 @@ async fn d4_40_a_user_id_without_a_directory_is_refused() {
         let reply = service.clone().oneshot(rpc(1, Some(user_id))).await;
         let refused = Reply::Refused {
             id: 1,
-            code: "WORKSPACE_INVALID_USER",
+            code: "workspace_invalid_user",
         };
         assert_eq!(reply, Ok(refused), "{user_id:?}");
     }

@@ -212,7 +212,6 @@ impl fmt::Debug for MemoryStore {
         f.debug_struct("MemoryStore")
             .field("plan", &self.plan)
             .field("lease", &self.lease)
-            .field("clock", &self.clock)
             .finish_non_exhaustive()
     }
 }

@@ -22,7 +22,6 @@ pub trait Clock: Send + Sync + 'static {
 
 /// The clock of the system, the default.
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
 pub struct SystemClock;
 
 // === impl Clock ===
@@ -37,14 +36,6 @@ where
 }
 
 // === impl SystemClock ===
-
-impl SystemClock {
-    /// The clock of the system.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self
-    }
-}
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock of the crate")]

@@ -85,7 +85,7 @@ impl JwtConfig {
             authorized_parties: Vec::new(),
             roles_claim: "groups".into(),
             roles: Vec::new(),
-            clock: Arc::new(SystemClock::new()),
+            clock: Arc::new(SystemClock),
             cool_down: Duration::from_secs(30),
             key_ttl: Duration::from_secs(600),
             stale_for: Duration::from_secs(24 * 3600),

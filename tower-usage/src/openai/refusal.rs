@@ -24,7 +24,7 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn into_response<B>(self) -> Response<ResponseBody<B>> {
         let (status, body) = self.parts();
-        let mut response = Response::new(ResponseBody::refusal(Bytes::from_static(body)));
+        let mut response = Response::new(ResponseBody::full(Bytes::from_static(body)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -122,11 +122,11 @@ where
 
     fn observe(&self, tap: Option<ChatTap>, res: Response<B>) -> Self::Response {
         let Some(tap) = tap else {
-            return res.map(ResponseBody::plain);
+            return res.map(ResponseBody::new);
         };
         if !res.status().is_success() {
             tap.fail();
-            return res.map(ResponseBody::plain);
+            return res.map(ResponseBody::new);
         }
         let (mut head, body) = res.into_parts();
         let metering = Metering::new(tap, &head.headers);

@@ -79,7 +79,7 @@ where
         loop {
             let call = match state.as_mut().project() {
                 StateProj::Call { call } => {
-                    return call.poll(cx).map_ok(|res| res.map(ResponseBody::plain));
+                    return call.poll(cx).map_ok(|res| res.map(ResponseBody::new));
                 }
                 StateProj::Read { body, read, held } => {
                     let read = ready!(read.poll(body, cx)).and_then(ModelCall::read);
