@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Extensions;
 use tower_quota::{
-    Amounts, Clock, MemoryStore, QuotaStore, Reservation, SystemClock, Ticket, Window,
+    Amounts, Clock, MemoryStore, QuotaStore, Reservation, Settled, SystemClock, Ticket, Window,
 };
 use tower_usage::UsageRecord;
 use tower_usage::openai::Attribution;
@@ -35,13 +35,19 @@ impl Settle for Counters {
             Err(error) => return SettleFuture::ready(Err(SettleError::Refused(Box::new(error)))),
         };
         let used = Amounts::new().tokens(record.tokens.total());
-        let settled = self.0.settle(&ticket, used);
-        SettleFuture::boxed(async {
-            // A ticket of an earlier process is unknown, and its tokens are counted already: see `follow`.
-            settled
-                .await
-                .map(drop)
-                .map_err(|error| SettleError::Unavailable(Box::new(error)))
+        let store = Arc::clone(&self.0);
+        let settled = store.settle(&ticket, used);
+        SettleFuture::boxed(async move {
+            match settled.await {
+                // Made here, so long ago that the store forgot it. The ledger settles a record once, so this counts.
+                Ok(Settled::Forgotten) => {
+                    store.add_used(ticket.subject(), ticket.admitted_at(), used);
+                    Ok(())
+                }
+                // A ticket of an earlier process is unknown, and its tokens are counted already: see `follow`.
+                Ok(_) => Ok(()),
+                Err(error) => Err(SettleError::Unavailable(Box::new(error))),
+            }
         })
     }
 }
@@ -50,7 +56,7 @@ impl Settle for Counters {
 /// they are counted anew when the server starts.
 pub(crate) fn follow(ledger: &SqliteLedger, quota: &Arc<MemoryStore>) -> Result<(), LedgerError> {
     let today = Window::Day.period(SystemClock.now()).start();
-    for used in ledger.used_by_period(today)? {
+    for used in ledger.used_by_day(today)? {
         quota.add_used(&used.user_id, used.day, Amounts::new().tokens(used.tokens));
     }
     ledger.start_settling(Arc::new(Counters(Arc::clone(quota))))

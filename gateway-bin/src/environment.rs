@@ -5,21 +5,27 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use thiserror::Error;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tower_sso::Identity;
 use tower_workspace::fs::{Person, Provisioner};
 use tower_workspace::{NameError, ResolveError, ResolveFuture, Workspace, WorkspaceResolver};
 use tracing::{info, warn};
 
-use crate::egress::VirtualKeys;
+use crate::egress::{MintedKey, VirtualKeys};
 use crate::instance::{AgentSpec, Dialer, Offer, Upstream};
+use crate::password;
 use crate::store::{EnvironmentRow, Store};
 
 /// Longest id of an agent (`agents.entries` of the instance's configuration).
 const MAX_AGENT_ID: usize = 64;
+
+/// Longest wait for an environment; an instance under load takes some seconds for an agent.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Everybody's environments; clones share them.
 #[derive(Clone)]
@@ -93,7 +99,7 @@ impl Environments {
     ///
     /// # Errors
     ///
-    /// See [`EnvironmentError`]. What was made stays and is taken up by the next call.
+    /// See [`EnvironmentError`]; at the latest after 45 seconds. What was made stays and is taken up by the next call.
     ///
     /// # Cancel safety
     ///
@@ -102,27 +108,14 @@ impl Environments {
         if let Some(workspace) = self.shared.find_open(identity.user_id()) {
             return Ok(workspace);
         }
-        let user_id = identity.user_id();
-        let gate = {
-            let mut opening = self
-                .shared
-                .opening
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(opening.entry(Arc::clone(user_id)).or_default())
-        };
-        let turn = gate.lock().await;
-        let result = match self.shared.find_open(user_id) {
+        let opening = Opening::new(&self.shared, identity.user_id());
+        let _turn = opening.gate.lock().await;
+        match self.shared.find_open(identity.user_id()) {
             Some(workspace) => Ok(workspace),
-            None => self.shared.open(identity).await,
-        };
-        drop(turn);
-        self.shared
-            .opening
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(user_id);
-        result
+            None => timeout(OPEN_TIMEOUT, self.shared.open(identity))
+                .await
+                .unwrap_or_else(|elapsed| Err(unavailable("instance", elapsed))),
+        }
     }
 
     /// The id of the auth profile in somebody's workspace.
@@ -147,6 +140,44 @@ impl WorkspaceResolver for Environments {
         }
         let (shared, user_id) = (Arc::clone(&self.shared), Arc::clone(user_id));
         ResolveFuture::boxed(async move { shared.resolve_stored(&user_id).await })
+    }
+}
+
+/// Somebody's turn to open an environment: one at a time for each user.
+struct Opening<'a> {
+    shared: &'a Shared,
+    user_id: &'a Arc<str>,
+    gate: Arc<Mutex<()>>,
+}
+
+// === impl Opening ===
+
+impl<'a> Opening<'a> {
+    fn new(shared: &'a Shared, user_id: &'a Arc<str>) -> Self {
+        let mut opening = shared
+            .opening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let gate = Arc::clone(opening.entry(Arc::clone(user_id)).or_default());
+        Self {
+            shared,
+            user_id,
+            gate,
+        }
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let mut opening = self
+            .shared
+            .opening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Ours and the map's: nobody else waits at this gate, and under the lock nobody can come.
+        if Arc::strong_count(&self.gate) == 2 {
+            opening.remove(self.user_id);
+        }
     }
 }
 
@@ -181,96 +212,130 @@ impl Shared {
 
     async fn open(&self, identity: &Arc<Identity>) -> Result<Arc<Workspace>, EnvironmentError> {
         let user_id = identity.user_id();
-        self.store
-            .put_user(identity)
-            .await
-            .map_err(|error| unavailable("store", error))?;
-        let row = self
-            .store
-            .find_environment(user_id)
-            .await
-            .map_err(|error| unavailable("store", error))?;
-
-        let mut person = Person::new(Arc::clone(user_id));
-        if let Some(name) = identity.name() {
-            person = person.with_name(name);
-        }
-        if let Some(email) = identity.email() {
-            person = person.with_email(email);
-        }
-        let kept_key = row
-            .as_ref()
-            .filter(|row| row.agent_ready)
-            .and_then(|_| self.keys.find_key_id(user_id));
+        let person = self.person(identity).await?;
+        let described = self.provisioner.describe(&person)?;
         // The agent's id is made of the directory's name, which names one user only.
-        let agent: Arc<str> = agent_id(&self.provisioner.describe(&person)?).into();
-        let exists = match kept_key {
-            Some(_) => self
-                .upstream
-                .agents
-                .exists(&agent)
-                .await
-                .map_err(|error| unavailable("instance", error))?,
-            None => false,
-        };
-        let key = match kept_key {
-            Some(key_id) if exists => Key::Kept(key_id),
-            _ => Key::New(
-                self.keys
+        let agent: Arc<str> = agent_id(&described).into();
+        let spec = AgentSpec::new(
+            Arc::clone(&agent),
+            described.instance_workspace_dir().display().to_string(),
+            &self.offer,
+        );
+        let minted = match self.find_key_in_use(user_id, &spec).await? {
+            Some(key_id) => {
+                self.provision(&person.with_key_id(key_id)).await?;
+                None
+            }
+            None => {
+                let minted = self
+                    .keys
                     .mint(user_id)
-                    .map_err(|error| unavailable("randomness", error))?,
-            ),
+                    .map_err(|error| unavailable("randomness", error))?;
+                self.provision(&person.with_key_id(minted.row.key_id.as_str()))
+                    .await?;
+                Some(minted)
+            }
         };
-        person = person.with_key_id(key.id());
-        let provisioned =
-            self.provisioner
-                .provision(&person)
-                .await
-                .map_err(|error| match ResolveError::from(error) {
-                    ResolveError::InvalidUser(error) => EnvironmentError::InvalidUser(error),
-                    error => unavailable("workspace", error),
-                })?;
-        let workspace =
-            Arc::new(Workspace::clone(&provisioned).with_instance(&*self.upstream.name));
-
-        if let Key::New(minted) = key {
-            let row = EnvironmentRow {
-                user_id: Arc::clone(user_id),
-                instance: self.upstream.name.to_string(),
-                agent_id: agent.to_string(),
-                workspace_dir: workspace.workspace_dir().display().to_string(),
-                profile_name: workspace.profile_name().to_owned(),
-                auth_profile_id: workspace.auth_profile_id(&self.offer.provider),
-                agent_ready: false,
-            };
-            let stored = minted.row.clone();
-            self.store
-                .put_environment(row, stored)
-                .await
-                .map_err(|error| unavailable("store", error))?;
-            self.keys.admit(&minted.row);
-            let spec = AgentSpec::new(
-                Arc::clone(&agent),
-                workspace.instance_workspace_dir().display().to_string(),
-                minted.key,
-                &self.offer,
-            );
-            self.upstream
-                .agents
-                .make(spec)
-                .await
-                .map_err(|error| unavailable("instance", error))?;
-            let key_id = minted.row.key_id.clone();
-            self.store
-                .agent_ready(user_id, key_id)
-                .await
-                .map_err(|error| unavailable("store", error))?;
-            self.keys.keep_only(&minted.row);
-            info!(agent = &*agent, "environment made");
+        let workspace = Arc::new(described.with_instance(&*self.upstream.name));
+        if let Some(minted) = minted {
+            self.make_agent(&workspace, spec, minted).await?;
         }
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(Arc::clone(user_id), Arc::clone(&workspace));
         Ok(workspace)
+    }
+
+    /// Who the environment is for. A gateway password says only the id; the rest was kept at the sign-in behind it.
+    async fn person(&self, identity: &Arc<Identity>) -> Result<Person, EnvironmentError> {
+        let (name, email) = if identity.issuer() == password::ISSUER {
+            let user = self.store.find_user(identity.user_id()).await;
+            let user = user.map_err(|error| unavailable("store", error))?;
+            user.map_or((None, None), |user| (user.name, user.email))
+        } else {
+            let put = self.store.put_user(identity).await;
+            put.map_err(|error| unavailable("store", error))?;
+            (
+                identity.name().map(str::to_owned),
+                identity.email().map(str::to_owned),
+            )
+        };
+        let mut person = Person::new(Arc::clone(identity.user_id()));
+        if let Some(name) = name {
+            person = person.with_name(name);
+        }
+        if let Some(email) = email {
+            person = person.with_email(email);
+        }
+        Ok(person)
+    }
+
+    /// The key that the agent on the instance uses, if the agent is there and is as it must be now.
+    async fn find_key_in_use(
+        &self,
+        user_id: &Arc<str>,
+        spec: &AgentSpec,
+    ) -> Result<Option<String>, EnvironmentError> {
+        let row = self.store.find_environment(user_id).await;
+        let row = row.map_err(|error| unavailable("store", error))?;
+        let as_it_must_be = row.is_some_and(|row| {
+            row.agent_ready
+                && row.instance == *self.upstream.name
+                && row.agent_spec == spec.fingerprint()
+        });
+        let Some(key_id) = self.keys.find_key_id(user_id).filter(|_| as_it_must_be) else {
+            return Ok(None);
+        };
+        let exists = self.upstream.agents.exists(&spec.agent).await;
+        let exists = exists.map_err(|error| unavailable("instance", error))?;
+        Ok(exists.then_some(key_id))
+    }
+
+    async fn provision(&self, person: &Person) -> Result<(), EnvironmentError> {
+        match self.provisioner.provision(person).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(match ResolveError::from(error) {
+                ResolveError::InvalidUser(error) => EnvironmentError::InvalidUser(error),
+                error => unavailable("workspace", error),
+            }),
+        }
+    }
+
+    /// Makes the agent with a new key. The store has the key before the instance does: whatever happens in between, no
+    /// agent has a key that is not known here, and the next call makes agent and key anew.
+    async fn make_agent(
+        &self,
+        workspace: &Workspace,
+        spec: AgentSpec,
+        minted: MintedKey,
+    ) -> Result<(), EnvironmentError> {
+        let MintedKey {
+            row: key,
+            key: virtual_key,
+        } = minted;
+        let agent = Arc::clone(&spec.agent);
+        let row = EnvironmentRow {
+            user_id: Arc::clone(workspace.user_id()),
+            instance: self.upstream.name.to_string(),
+            agent_id: agent.to_string(),
+            agent_spec: spec.fingerprint(),
+            workspace_dir: workspace.workspace_dir().display().to_string(),
+            profile_name: workspace.profile_name().to_owned(),
+            auth_profile_id: workspace.auth_profile_id(&self.offer.provider),
+            agent_ready: false,
+        };
+        let put = self.store.put_environment(row, key.clone()).await;
+        put.map_err(|error| unavailable("store", error))?;
+        self.keys.admit(&key);
+        let made = self.upstream.agents.make(spec, virtual_key).await;
+        made.map_err(|error| unavailable("instance", error))?;
+        let ready = self
+            .store
+            .agent_ready(workspace.user_id(), key.key_id.clone())
+            .await;
+        ready.map_err(|error| unavailable("store", error))?;
+        self.keys.keep_only(&key);
+        info!(agent = &*agent, "environment made");
+        Ok(())
     }
 }
 
@@ -291,20 +356,6 @@ pub fn agent_id(workspace: &Workspace) -> Cow<'_, str> {
         let _ = write!(id, "{byte:02x}");
     }
     Cow::Owned(id)
-}
-
-enum Key {
-    Kept(String),
-    New(crate::egress::MintedKey),
-}
-
-impl Key {
-    fn id(&self) -> &str {
-        match self {
-            Self::Kept(id) => id,
-            Self::New(minted) => &minted.row.key_id,
-        }
-    }
 }
 
 fn unavailable(

@@ -13,6 +13,7 @@ pub mod environment;
 pub mod fetch;
 pub mod instance;
 pub mod password;
+pub mod plan;
 pub mod prices;
 pub mod protocol;
 pub mod rpc;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -24,6 +26,13 @@ use crate::api::PeerAddress;
 
 /// How long a client may take to send its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Most connections of one listener; those beyond are told so at once.
+const MAX_CONNECTIONS: usize = 16_384;
+
+/// The whole answer to a connection too many.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
 
 /// Longest pause after an `accept` that failed for want of a descriptor or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -51,6 +60,7 @@ where
     B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
     let connections = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -64,6 +74,13 @@ where
                 continue;
             }
         };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            metrics::counter!("gateway_refusals_total", "plane" => "listener", "reason" => "full")
+                .increment(1);
+            // What does not fit into the socket's buffer at once is not worth waiting for.
+            let _ = stream.try_write(FULL);
+            continue;
+        };
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "connection ended before it was served");
             continue;
@@ -76,7 +93,10 @@ where
             });
         let stop = stop.clone();
         connections.spawn(async move {
-            let mut builder = Builder::new(TokioExecutor::new());
+            let _place = place;
+            // Without TLS there is no way to agree on HTTP/2, and a server that looks for it first waits without a limit
+            // for a first byte.
+            let mut builder = Builder::new(TokioExecutor::new()).http1_only();
             // A limit on time without a timer would panic.
             builder
                 .http1()

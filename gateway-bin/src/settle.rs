@@ -13,7 +13,6 @@ use tower_usage::sqlite::{LedgerError, Settle, SettleError, SettleFuture, Sqlite
 #[derive(Clone)]
 pub struct Counters {
     store: Arc<MemoryStore>,
-    started_at: SystemTime,
 }
 
 // === impl Counters ===
@@ -29,9 +28,8 @@ impl Counters {
         store: Arc<MemoryStore>,
         ledger: &SqliteLedger,
         since: SystemTime,
-        started_at: SystemTime,
     ) -> Result<Self, LedgerError> {
-        for used in ledger.used_by_period(since)? {
+        for used in ledger.used_by_day(since)? {
             let cost = u64::try_from(used.cost.as_nanos()).unwrap_or(0);
             let amounts = Amounts::new()
                 .tokens(used.tokens)
@@ -39,7 +37,7 @@ impl Counters {
                 .calls(used.calls);
             store.add_used(&used.user_id, used.day, amounts);
         }
-        Ok(Self { store, started_at })
+        Ok(Self { store })
     }
 }
 
@@ -61,12 +59,15 @@ impl Settle for Counters {
             .nano_usd(cost)
             .calls(record.calls);
         let store = Arc::clone(&self.store);
-        let started_at = self.started_at;
         let settling = store.settle(&ticket, used);
         SettleFuture::boxed(async move {
             match settling.await {
-                // Admitted by us and forgotten since: its reservation ended long ago, what it took counts all the same.
-                Ok(Settled::Unknown) if ticket.admitted_at() >= started_at => {
+                // Made by this process and forgotten since: given back long ago, or among too many others. It was not
+                // settled before, for the ledger settles a record once in a process and tries again only what failed,
+                // which an answer of the store is not. So this is the first settlement, and what it says counts. Left
+                // over records of an earlier process never come here: their tickets are unknown, and `fill` has
+                // counted them.
+                Ok(Settled::Forgotten) => {
                     store.add_used(ticket.subject(), ticket.admitted_at(), used);
                     Ok(())
                 }
@@ -80,5 +81,63 @@ impl Settle for Counters {
 impl fmt::Debug for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Counters").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_quota::{Charge, Dimension, Limit, Limits, Window};
+    use tower_usage::Operation;
+
+    use super::*;
+
+    fn counters() -> Counters {
+        let plan = Limits::new([Limit::at_most(Dimension::Calls, Window::Day, 1_000_000)]).unwrap();
+        let store = MemoryStore::new(plan).clock(Arc::new(|| SystemTime::UNIX_EPOCH));
+        Counters {
+            store: Arc::new(store),
+        }
+    }
+
+    async fn reserve(counters: &Counters) -> Ticket {
+        let charge = Charge::new("alice").exactly(Dimension::Calls, 1);
+        counters.store.reserve(&charge).await.unwrap().into_ticket()
+    }
+
+    async fn settle(counters: &Counters, ticket: &Ticket) {
+        let mut record = UsageRecord::new("alice".into(), Operation::Run);
+        record.settle_ref = Some(ticket.to_string().into());
+        counters.settle(&record).await.unwrap();
+    }
+
+    async fn used(counters: &Counters) -> u64 {
+        counters.store.standings(&"alice".into()).await.unwrap()[0].used()
+    }
+
+    #[tokio::test]
+    async fn a_call_counts_even_if_its_reservation_is_forgotten() {
+        let counters = counters();
+        let ticket = reserve(&counters).await;
+        counters.store.abandon(&ticket);
+        for _ in 0..2_000 {
+            counters.store.abandon(&reserve(&counters).await);
+        }
+
+        settle(&counters, &ticket).await;
+
+        assert_eq!(used(&counters).await, 1);
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_process_admitted_is_not_counted_again_whatever_its_clock_said() {
+        let earlier = self::counters();
+        let admitted = reserve(&earlier).await;
+        let ahead = admitted.admitted_at() + std::time::Duration::from_secs(60);
+        let counters = self::counters();
+
+        settle(&counters, &admitted).await;
+        settle(&counters, &Ticket::new(admitted.id(), "alice", ahead)).await;
+
+        assert_eq!(used(&counters).await, 0);
     }
 }

@@ -1,6 +1,12 @@
 //! The path: a person with a token of an OpenID provider chats through the gateway with the real OpenClaw, in a workspace
 //! of their own, metered at egress, stopped at their quota.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
 use std::{
     fs,
     path::{Path, PathBuf},

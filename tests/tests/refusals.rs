@@ -1,5 +1,12 @@
 //! What the gateway refuses, and what is left then: nothing.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
 use std::{fs, process::Stdio, time::Duration};
 
 use gateway_tests::{

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
 use std::{
+    convert::Infallible,
     hint::black_box,
     pin::pin,
     sync::Arc,
@@ -13,9 +14,10 @@ use std::{
 };
 
 use divan::{AllocProfiler, Bencher};
+use tower::{Layer, Service, service_fn};
 use tower_quota::{
-    Amounts, Charge, Demand, Dimension, Granted, Limit, Limits, MemoryStore, QuotaStore,
-    Reservation, Window,
+    Amounts, Carry, Charge, Demand, Deny, Dimension, Granted, Limit, Limits, MemoryStore,
+    QuotaLayer, QuotaStore, Refusal, Reservation, Window,
 };
 
 #[global_allocator]
@@ -89,6 +91,44 @@ fn one_subject_with_a_handle(bencher: Bencher<'_, '_>) {
         let handle = Reservation::new(store.clone(), granted);
         now(handle.settle(handle.held())).unwrap()
     });
+}
+
+/// The same through the layer, around a service that only drops the request: it is never cloned, and what there is to
+/// allocate is the handle.
+#[divan::bench]
+fn one_subject_through_the_layer(bencher: Bencher<'_, '_>) {
+    let charge = charge("alice");
+    let mut service = QuotaLayer::new(move |_: &Call| Some(charge.clone()), store())
+        .deny_with(DenyCall)
+        .layer(service_fn(async |call: Call| Ok::<_, Infallible>(call)));
+    bencher.bench_local(|| {
+        let admitted = now(service.call(Call(None))).unwrap();
+        let handle = admitted.and_then(|call| call.0).unwrap();
+        now(handle.settle(handle.held())).unwrap()
+    });
+}
+
+struct Call(Option<Reservation>);
+
+impl Carry<Reservation> for Call {
+    fn carry(&mut self, reservation: Reservation) {
+        self.0 = Some(reservation);
+    }
+}
+
+#[derive(Clone)]
+struct DenyCall;
+
+impl Deny<Call, Call> for DenyCall {
+    type Response = Option<Call>;
+
+    fn pass(&self, call: Call) -> Option<Call> {
+        Some(call)
+    }
+
+    fn deny(&self, _: Call, _: Refusal) -> Option<Call> {
+        None
+    }
 }
 
 /// Each time another of a hundred thousand users.

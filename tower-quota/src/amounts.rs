@@ -13,6 +13,8 @@ pub enum Dimension {
     Calls,
 }
 
+// === impl Dimension ===
+
 impl Dimension {
     /// Every dimension, in the order in which this crate lists them.
     pub const ALL: [Self; 3] = [Self::Tokens, Self::Cost, Self::Calls];
@@ -59,6 +61,8 @@ impl fmt::Display for Dimension {
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Amounts([u64; 3]);
+
+// === impl Amounts ===
 
 impl Amounts {
     /// Nothing of anything.

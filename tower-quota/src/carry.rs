@@ -10,6 +10,8 @@ pub trait Carry<T> {
     fn carry(&mut self, value: T);
 }
 
+// === impl Carry ===
+
 impl<B, T: Clone + Send + Sync + 'static> Carry<T> for http::Request<B> {
     fn carry(&mut self, value: T) {
         self.extensions_mut().insert(value);

@@ -6,7 +6,8 @@ use crate::Dimension;
 ///
 /// It is admitted if `min` is left of every limit of the dimension, and then holds `want` or what is left, whichever
 /// is less. Every pair of numbers has a meaning: `want` above `min` takes less when there is less, `want` below `min`
-/// asks for more than it holds, and `min: 0` is never refused.
+/// asks for more than it holds, and `min: 0` is never refused. Its fields are public since there is nothing to keep
+/// right between them, and these two are all there are.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Demand {
     /// What must be left, in the dimension's [unit](Dimension::unit).
@@ -14,6 +15,8 @@ pub struct Demand {
     /// What is held if there is so much, in the same unit.
     pub want: u64,
 }
+
+// === impl Demand ===
 
 impl Demand {
     /// This much or nothing.
@@ -51,6 +54,8 @@ pub struct Charge {
     subject: Arc<str>,
     demands: [Demand; 3],
 }
+
+// === impl Charge ===
 
 impl Charge {
     /// A charge to `subject` that demands nothing yet.

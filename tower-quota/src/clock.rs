@@ -13,6 +13,8 @@ pub trait Clock: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
+// === impl SystemClock ===
+
 impl Clock for SystemClock {
     #[expect(
         clippy::disallowed_methods,
@@ -22,6 +24,8 @@ impl Clock for SystemClock {
         SystemTime::now()
     }
 }
+
+// === impl Clock ===
 
 impl<F> Clock for F
 where

@@ -18,6 +18,8 @@ pub struct Denied {
     reserved: u64,
 }
 
+// === impl Denied ===
+
 impl Denied {
     /// A refusal by the limit of `dimension` in `window`, which in this `period` allows `limit`, of which `used` are
     /// used and `reserved` are held for requests in flight.

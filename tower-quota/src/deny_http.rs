@@ -6,7 +6,9 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 
-use crate::{Clock, Denied, Deny, Dimension, Refusal, ResponseBody, SystemClock, unix_ms::UnixMs};
+use crate::{
+    Clock, Denied, Deny, Dimension, Refusal, ResponseBody, StoreError, SystemClock, unix_ms::UnixMs,
+};
 
 // draft-ietf-httpapi-ratelimit-headers-11, sections 3 and 4.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -35,16 +37,16 @@ const STORE_UNAVAILABLE: &str = concat!(
 /// a number beyond what a structured field can hold is sent as the largest that it can. A refusal by quota has the
 /// problem type `quota-exceeded` of the same draft, and the members `code`, `limit`, `used`, `reserved`, `unit` and
 /// `reset` (RFC 3339).
+///
+/// A client is told nothing of why the store could not answer. The response carries it inside the server, as an
+/// `Arc<StoreError>` in its extensions, for a layer outside to log: a refusal, and also what passed unmetered because
+/// the layer is [open](crate::OnStoreFailure::Open).
 #[derive(Clone)]
 pub struct DenyHttp {
     clock: Arc<dyn Clock>,
 }
 
-impl fmt::Debug for DenyHttp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DenyHttp").finish_non_exhaustive()
-    }
-}
+// === impl DenyHttp ===
 
 impl DenyHttp {
     /// Refuses with the system's clock.
@@ -86,15 +88,28 @@ impl<ReqBody, ResBody> Deny<Request<ReqBody>, Response<ResBody>> for DenyHttp {
                 insert(headers, RATE_LIMIT_POLICY, rate_limit_policy(&denied));
                 response
             }
-            Refusal::StoreUnavailable => {
+            Refusal::StoreUnavailable(error) => {
                 let bytes = Bytes::from_static(STORE_UNAVAILABLE.as_bytes());
                 let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, bytes);
                 response
                     .headers_mut()
                     .insert(RETRY_AFTER, STORE_RETRY_SECONDS);
+                response.extensions_mut().insert(Arc::new(error));
                 response
             }
         }
+    }
+
+    fn pass_unmetered(&self, res: Response<ResBody>, error: StoreError) -> Self::Response {
+        let mut response = res.map(ResponseBody::new);
+        response.extensions_mut().insert(Arc::new(error));
+        response
+    }
+}
+
+impl fmt::Debug for DenyHttp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DenyHttp").finish_non_exhaustive()
     }
 }
 

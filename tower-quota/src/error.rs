@@ -9,6 +9,8 @@ pub struct StoreError {
     source: Box<dyn Error + Send + Sync>,
 }
 
+// === impl StoreError ===
+
 impl StoreError {
     /// The store could not answer, because of `source`.
     #[must_use]

@@ -2,7 +2,6 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,12 +9,19 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    Carry, Charge, Deny, Granted, OnStoreFailure, QuotaStore, Refusal, Reservation, ReserveError,
-    StoreFuture,
+    Carry, Deny, Granted, Refusal, Reservation, ReserveError, StoreError, StoreFuture,
+    admission::Admission,
 };
 
 pin_project! {
     /// The response future of [`Quota`](crate::Quota).
+    ///
+    /// # Cancel safety
+    ///
+    /// It may be dropped at any time, also before its first poll: what is held for the request is then given back,
+    /// unless somebody inside has settled it or taken it over. What a store sets aside after it was no longer asked
+    /// is given back by the lease.
+    #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, Req, D>
     where
         S: Service<Req>,
@@ -32,49 +38,55 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        Admit {
+        Reserve {
+            reserve: StoreFuture<Result<Granted, ReserveError>>,
             admission: Admission,
-            on_store_failure: OnStoreFailure,
             held: Option<(S, Req)>,
         },
         Call {
             #[pin]
             future: S::Future,
+            unmetered: Option<StoreError>,
+        },
+        Deny {
+            held: Option<(Req, Refusal)>,
         },
     }
 }
+
+// === impl ResponseFuture ===
 
 impl<S, Req, D> ResponseFuture<S, Req, D>
 where
     S: Service<Req>,
 {
-    pub(crate) fn passing(future: S::Future, deny: D) -> Self {
-        Self {
-            deny,
-            state: State::Call { future },
-        }
-    }
-
-    pub(crate) fn admitting(
-        store: Arc<dyn QuotaStore>,
-        charge: Charge,
-        on_store_failure: OnStoreFailure,
+    /// `inner` must have been polled ready.
+    pub(crate) const fn reserve(
+        reserve: StoreFuture<Result<Granted, ReserveError>>,
+        admission: Admission,
         inner: S,
         req: Req,
         deny: D,
     ) -> Self {
-        Self {
-            deny,
-            state: State::Admit {
-                admission: Admission {
-                    store,
-                    charge,
-                    answer: None,
-                },
-                on_store_failure,
-                held: Some((inner, req)),
-            },
-        }
+        let held = Some((inner, req));
+        let state = State::Reserve {
+            reserve,
+            admission,
+            held,
+        };
+        Self { deny, state }
+    }
+
+    /// With an error of the store if it could not answer and the request passes all the same.
+    pub(crate) const fn call(future: S::Future, unmetered: Option<StoreError>, deny: D) -> Self {
+        let state = State::Call { future, unmetered };
+        Self { deny, state }
+    }
+
+    pub(crate) const fn deny(req: Req, refusal: Refusal, deny: D) -> Self {
+        let held = Some((req, refusal));
+        let state = State::Deny { held };
+        Self { deny, state }
     }
 }
 
@@ -86,43 +98,47 @@ where
 {
     type Output = Result<D::Response, S::Error>;
 
-    /// # Panics
-    ///
-    /// If it is polled again after it was ready.
-    #[expect(clippy::expect_used, reason = "the contract of Future")]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            match this.state.as_mut().project() {
-                StateProj::Admit {
+            let next = match this.state.as_mut().project() {
+                StateProj::Reserve {
+                    reserve,
                     admission,
-                    on_store_failure,
                     held,
                 } => {
-                    let answer = ready!(admission.poll(cx));
-                    let (mut inner, mut req) = held.take().expect("polled after completion");
-                    let refusal = match (answer, on_store_failure) {
-                        (Ok(reservation), _) => {
-                            req.carry(reservation);
-                            None
-                        }
-                        (Err(ReserveError::Denied(denied)), _) => Some(Refusal::Denied(denied)),
-                        (Err(ReserveError::Unavailable(_)), OnStoreFailure::Closed) => {
-                            Some(Refusal::StoreUnavailable)
-                        }
-                        (Err(ReserveError::Unavailable(_)), OnStoreFailure::Open) => None,
+                    let answer = ready!(Pin::new(reserve).poll(cx));
+                    // Before anything else: from here on a drop gives back.
+                    let admitted = admission.admit(answer);
+                    let Some((mut inner, mut req)) = held.take() else {
+                        return Poll::Pending;
                     };
-                    if let Some(refusal) = refusal {
-                        return Poll::Ready(Ok(this.deny.deny(req, refusal)));
+                    match admitted {
+                        Ok(admitted) => {
+                            let unmetered = admitted.carry_into(&mut req);
+                            let future = inner.call(req);
+                            State::Call { future, unmetered }
+                        }
+                        Err(refusal) => State::Deny {
+                            held: Some((req, refusal)),
+                        },
                     }
-                    let future = inner.call(req);
-                    this.state.set(State::Call { future });
                 }
-                StateProj::Call { future } => {
-                    let result = ready!(future.poll(cx));
-                    return Poll::Ready(result.map(|res| this.deny.pass(res)));
+                StateProj::Call { future, unmetered } => {
+                    let res = ready!(future.poll(cx))?;
+                    return Poll::Ready(Ok(match unmetered.take() {
+                        None => this.deny.pass(res),
+                        Some(error) => this.deny.pass_unmetered(res, error),
+                    }));
                 }
-            }
+                StateProj::Deny { held } => {
+                    let Some((req, refusal)) = held.take() else {
+                        return Poll::Pending;
+                    };
+                    return Poll::Ready(Ok(this.deny.deny(req, refusal)));
+                }
+            };
+            this.state.set(next);
         }
     }
 }
@@ -132,24 +148,13 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
-    }
-}
-
-/// Asks the store at the first poll and not before, so that between its answer and the [`Reservation`] that
-/// guards it there is no moment at which the future could be dropped.
-struct Admission {
-    store: Arc<dyn QuotaStore>,
-    charge: Charge,
-    answer: Option<StoreFuture<Result<Granted, ReserveError>>>,
-}
-
-impl Admission {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reservation, ReserveError>> {
-        let answer = self
-            .answer
-            .get_or_insert_with(|| self.store.reserve(&self.charge));
-        let granted = ready!(Pin::new(answer).poll(cx))?;
-        Poll::Ready(Ok(Reservation::new(self.store.clone(), granted)))
+        let state = match &self.state {
+            State::Reserve { .. } => "reserve",
+            State::Call { .. } => "call",
+            State::Deny { .. } => "deny",
+        };
+        f.debug_struct("ResponseFuture")
+            .field("state", &state)
+            .finish_non_exhaustive()
     }
 }

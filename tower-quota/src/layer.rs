@@ -9,6 +9,9 @@ use crate::{DenyHttp, Quota, QuotaStore};
 /// The reservation travels inward [in the request](crate::Carry), for whoever settles it. One layer value serves
 /// every request type that its policy and its denier know.
 ///
+/// A request carries one reservation. Of two such layers in a row over HTTP the inner one replaces the outer one's, so
+/// that nobody can settle it: put all that a request is to be charged into one [`Charge`](crate::Charge).
+///
 /// # Examples
 ///
 /// ```
@@ -39,9 +42,11 @@ pub enum OnStoreFailure {
     /// Refuse it. The default, since what cannot be counted cannot be limited.
     #[default]
     Closed,
-    /// Let it pass, without a reservation.
+    /// Let it pass, without a reservation. The failure goes to [`Deny::pass_unmetered`](crate::Deny::pass_unmetered).
     Open,
 }
+
+// === impl QuotaLayer ===
 
 impl<P> QuotaLayer<P> {
     /// Charges by `policy` to `store`, refuses over HTTP, and is closed when the store cannot answer.

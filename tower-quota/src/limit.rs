@@ -21,6 +21,8 @@ pub struct Limit {
     allowance: Allowance,
 }
 
+// === impl Limit ===
+
 impl Limit {
     /// A limit of `allowance` for `dimension` in each `window`.
     #[must_use]
@@ -83,6 +85,8 @@ impl Limit {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Limits(Arc<[Limit]>);
 
+// === impl Limits ===
+
 impl Limits {
     /// These limits, in this order.
     ///
@@ -125,6 +129,8 @@ pub struct DuplicateLimit {
     dimension: Dimension,
     window: Window,
 }
+
+// === impl DuplicateLimit ===
 
 impl DuplicateLimit {
     /// What both limits are of.

@@ -25,6 +25,8 @@ struct Held {
     open: AtomicBool,
 }
 
+// === impl Reservation ===
+
 impl Reservation {
     /// A handle to what `store` has `granted`.
     #[must_use]
@@ -70,6 +72,10 @@ impl Reservation {
     }
 
     /// Begins the lease anew, for a request that takes long.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before its end, the lease may or may not have begun anew.
     pub fn renew(&self) -> StoreFuture<Result<Renewed, StoreError>> {
         self.0.store.renew(self.ticket())
     }
@@ -95,6 +101,8 @@ impl fmt::Debug for Reservation {
             .finish_non_exhaustive()
     }
 }
+
+// === impl Held ===
 
 impl Drop for Held {
     fn drop(&mut self) {

@@ -11,6 +11,8 @@ pub struct Standing {
     reserved: u64,
 }
 
+// === impl Standing ===
+
 impl Standing {
     /// `limit` in `period`, of which `used` are used and `reserved` are held.
     #[must_use]

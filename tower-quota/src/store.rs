@@ -15,6 +15,75 @@ use crate::{Amounts, Charge, Limits, ReserveError, Standing, StoreError, StoreFu
 ///
 /// Every answer is a [`StoreError`] if the store cannot be asked. A store over a network gives it within a bound of
 /// its own; the layer waits as long as the store does.
+///
+/// # Cancel safety
+///
+/// Each future may be dropped at any time. What a [`boxed`](StoreFuture::boxed) one has not begun does not happen;
+/// what it has begun may happen or not, and nobody learns which. So a settlement is to be awaited, and repeated if it
+/// was not: it counts once. A reservation that was made for nobody ends with its lease. What a
+/// [`ready`](StoreFuture::ready) one says has happened, whether it is polled or not.
+///
+/// # Examples
+///
+/// A store that lets another one answer, and counts whom it refuses:
+///
+/// ```
+/// use std::sync::{
+///     Arc,
+///     atomic::{AtomicU64, Ordering},
+/// };
+/// use tower_quota::{
+///     Amounts, Charge, Granted, Limits, QuotaStore, Released, Renewed, ReserveError, Settled, Standing, StoreError,
+///     StoreFuture, Ticket,
+/// };
+///
+/// struct Counting<S> {
+///     store: S,
+///     refusals: Arc<AtomicU64>,
+/// }
+///
+/// impl<S: QuotaStore> QuotaStore for Counting<S> {
+///     fn reserve(&self, charge: &Charge) -> StoreFuture<Result<Granted, ReserveError>> {
+///         let answer = self.store.reserve(charge);
+///         let refusals = Arc::clone(&self.refusals);
+///         StoreFuture::boxed(async move {
+///             let answer = answer.await;
+///             if let Err(ReserveError::Denied(_)) = answer {
+///                 refusals.fetch_add(1, Ordering::Relaxed);
+///             }
+///             answer
+///         })
+///     }
+///
+///     fn settle(&self, ticket: &Ticket, used: Amounts) -> StoreFuture<Result<Settled, StoreError>> {
+///         self.store.settle(ticket, used)
+///     }
+///
+///     fn release(&self, ticket: &Ticket) -> StoreFuture<Result<Released, StoreError>> {
+///         self.store.release(ticket)
+///     }
+///
+///     fn abandon(&self, ticket: &Ticket) {
+///         self.store.abandon(ticket);
+///     }
+///
+///     fn renew(&self, ticket: &Ticket) -> StoreFuture<Result<Renewed, StoreError>> {
+///         self.store.renew(ticket)
+///     }
+///
+///     fn standings(&self, subject: &Arc<str>) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
+///         self.store.standings(subject)
+///     }
+///
+///     fn set_limits(&self, subject: &Arc<str>, limits: Option<Limits>) -> StoreFuture<Result<(), StoreError>> {
+///         self.store.set_limits(subject, limits)
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` keeps no quota",
+    note = "implement `tower_quota::QuotaStore`; `tower_quota::MemoryStore` is one, and a layer takes it in an `Arc`"
+)]
 pub trait QuotaStore: Send + Sync + 'static {
     /// Sets aside what `charge` demands, if every limit of its subject leaves enough, and nothing otherwise.
     ///
@@ -61,6 +130,8 @@ pub struct Granted {
     held: Amounts,
 }
 
+// === impl Granted ===
+
 impl Granted {
     /// The reservation named by `ticket` holds `held`.
     #[must_use]
@@ -87,7 +158,7 @@ impl Granted {
     }
 }
 
-/// What became of a settlement. These three are all there are.
+/// What became of a settlement. These four are all there are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Settled {
     /// It counts now.
@@ -97,7 +168,14 @@ pub enum Settled {
     },
     /// It counted before; nothing has changed.
     AlreadySettled,
-    /// The store does not know the reservation, or no longer; nothing has changed.
+    /// The store made the reservation and remembers it no longer, nor whether it was settled; nothing has changed.
+    ///
+    /// Whoever knows that this is the first settlement, such as a ledger that settles each of its records once, counts
+    /// what was used by other means, such as `MemoryStore::add_used`. Whoever may be repeating a settlement leaves it:
+    /// else it could count twice.
+    Forgotten,
+    /// The store never made the reservation, perhaps another did, such as that of an earlier process; nothing has
+    /// changed, and nothing is to be done: it is not this store that counts it.
     Unknown,
 }
 

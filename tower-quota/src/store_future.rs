@@ -8,50 +8,58 @@ use std::{
 /// The answer of a [`QuotaStore`](crate::QuotaStore), there already or still to come.
 ///
 /// A store in memory answers with [`ready`](Self::ready), which allocates nothing; one over a network with
-/// [`boxed`](Self::boxed).
+/// [`boxed`](Self::boxed). Like any future it must not be polled again after it has answered; one that was there
+/// already then stays pending.
 #[must_use = "futures do nothing unless polled"]
-pub struct StoreFuture<T>(Answer<T>);
+pub struct StoreFuture<T>(State<T>);
 
-enum Answer<T> {
+enum State<T> {
     Ready(Option<T>),
     Boxed(Pin<Box<dyn Future<Output = T> + Send>>),
 }
 
-// A ready value is moved out, never pinned.
-impl<T> Unpin for StoreFuture<T> {}
+// === impl StoreFuture ===
 
 impl<T> StoreFuture<T> {
     /// An answer that is there already.
     pub const fn ready(value: T) -> Self {
-        Self(Answer::Ready(Some(value)))
+        Self(State::Ready(Some(value)))
     }
 
     /// An answer that is still to come.
     pub fn boxed(future: impl Future<Output = T> + Send + 'static) -> Self {
-        Self(Answer::Boxed(Box::pin(future)))
+        Self(State::Boxed(Box::pin(future)))
+    }
+
+    /// The answer if it is there already, else the future back.
+    pub(crate) fn try_ready(self) -> Result<T, Self> {
+        match self.0 {
+            State::Ready(Some(value)) => Ok(value),
+            waiting => Err(Self(waiting)),
+        }
     }
 }
+
+// The value is never pinned: it is moved out whole, and the box is `Unpin` by itself.
+impl<T> Unpin for StoreFuture<T> {}
 
 impl<T> Future for StoreFuture<T> {
     type Output = T;
 
-    /// # Panics
-    ///
-    /// If it is polled again after it was ready.
-    #[expect(
-        clippy::expect_used,
-        reason = "the contract of Future, as in std::future::Ready"
-    )]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         match &mut self.0 {
-            Answer::Ready(value) => Poll::Ready(value.take().expect("polled after completion")),
-            Answer::Boxed(future) => future.as_mut().poll(cx),
+            State::Ready(value) => value.take().map_or(Poll::Pending, Poll::Ready),
+            State::Boxed(future) => future.as_mut().poll(cx),
         }
     }
 }
 
 impl<T> fmt::Debug for StoreFuture<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreFuture").finish_non_exhaustive()
+        let state = match &self.0 {
+            State::Ready(_) => "ready",
+            State::Boxed(_) => "boxed",
+        };
+        f.debug_tuple("StoreFuture").field(&state).finish()
     }
 }

@@ -34,6 +34,8 @@ pub struct Ticket {
     subject: Arc<str>,
 }
 
+// === impl Ticket ===
+
 impl Ticket {
     /// The name of reservation `id` of `subject`, admitted at `admitted_at` by the store's clock.
     ///

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct UnixMs(u64);
 
+// === impl UnixMs ===
+
 impl UnixMs {
     /// 9998-12-31T23:59:59.999Z.
     const LAST: Self = Self(253_370_764_799_999);

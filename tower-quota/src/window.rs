@@ -19,6 +19,8 @@ pub enum Window {
     Month,
 }
 
+// === impl Window ===
+
 impl Window {
     #[cfg(feature = "memory")]
     pub(crate) const ALL: [Self; 2] = [Self::Day, Self::Month];
@@ -85,6 +87,8 @@ pub struct Period {
     start: UnixMs,
     end: UnixMs,
 }
+
+// === impl Period ===
 
 impl Period {
     /// The first moment of the period.

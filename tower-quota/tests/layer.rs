@@ -231,15 +231,15 @@ async fn a_dropped_future_gives_back() {
 }
 
 #[tokio::test]
-async fn a_future_that_is_never_polled_reserves_nothing() {
+async fn a_future_that_is_never_polled_gives_back() {
     let store = calls_per_day(1);
     let mut service = QuotaLayer::new(policy, store.clone()).layer(service_fn(settle));
 
     let call = service.ready().await.unwrap().call(request("/"));
 
+    assert_eq!(stands(&*store).await, (0, 1));
+    drop(call);
     assert_eq!(stands(&*store).await, (0, 0));
-    call.await.unwrap();
-    assert_eq!(stands(&*store).await, (1, 0));
 }
 
 // === the reservation ===
@@ -382,6 +382,10 @@ async fn a_store_that_cannot_answer_refuses_with_503() {
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()["retry-after"], "5");
     assert_eq!(response.headers()["cache-control"], "no-store");
+    assert_eq!(
+        store_error(&response),
+        Some("connection refused".to_owned())
+    );
     let problem = json(response).await;
     assert_eq!(problem["code"], "quota_store_unavailable");
     assert_eq!(problem["status"], 503);
@@ -403,6 +407,96 @@ async fn a_layer_that_is_open_passes_without_a_reservation_when_the_store_cannot
     let response = service.oneshot(request("/")).await.unwrap();
 
     assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(
+        store_error(&response),
+        Some("connection refused".to_owned())
+    );
+}
+
+/// Cannot answer, and says so at once.
+struct Down;
+
+impl QuotaStore for Down {
+    fn reserve(&self, _: &Charge) -> StoreFuture<Result<Granted, ReserveError>> {
+        StoreFuture::ready(Err(StoreError::new("down").into()))
+    }
+
+    fn settle(&self, _: &Ticket, _: Amounts) -> StoreFuture<Result<Settled, StoreError>> {
+        StoreFuture::ready(Err(StoreError::new("down")))
+    }
+
+    fn release(&self, _: &Ticket) -> StoreFuture<Result<Released, StoreError>> {
+        StoreFuture::ready(Err(StoreError::new("down")))
+    }
+
+    fn abandon(&self, _: &Ticket) {}
+
+    fn renew(&self, _: &Ticket) -> StoreFuture<Result<Renewed, StoreError>> {
+        StoreFuture::ready(Err(StoreError::new("down")))
+    }
+
+    fn standings(&self, _: &Arc<str>) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
+        StoreFuture::ready(Err(StoreError::new("down")))
+    }
+
+    fn set_limits(&self, _: &Arc<str>, _: Option<Limits>) -> StoreFuture<Result<(), StoreError>> {
+        StoreFuture::ready(Err(StoreError::new("down")))
+    }
+}
+
+/// Hands what it learns of the store to the one who asked.
+#[derive(Clone)]
+struct Outspoken;
+
+impl Deny<Rpc, Reply> for Outspoken {
+    type Response = (Option<Reply>, Option<String>);
+
+    fn pass(&self, reply: Reply) -> Self::Response {
+        (Some(reply), None)
+    }
+
+    fn deny(&self, _: Rpc, refusal: Refusal) -> Self::Response {
+        match refusal {
+            Refusal::StoreUnavailable(error) => (None, cause(&error)),
+            _ => (None, None),
+        }
+    }
+
+    fn pass_unmetered(&self, reply: Reply, error: StoreError) -> Self::Response {
+        (Some(reply), cause(&error))
+    }
+}
+
+#[tokio::test]
+async fn a_denier_learns_why_the_store_could_not_answer() {
+    let layer = |on_failure| {
+        QuotaLayer::new(Protocols, Arc::new(Down))
+            .deny_with(Outspoken)
+            .on_store_failure(on_failure)
+            .layer(service_fn(async |rpc: Rpc| {
+                assert!(rpc.reservation.is_none());
+                Ok::<_, Infallible>(Reply::Done { id: rpc.id })
+            }))
+    };
+    let rpc = |id| Rpc {
+        id,
+        user: "alice".into(),
+        reservation: None,
+    };
+    let down = Some("down".to_owned());
+
+    let closed = layer(OnStoreFailure::Closed).oneshot(rpc(1)).await.unwrap();
+    assert_eq!(closed, (None, down.clone()));
+    let open = layer(OnStoreFailure::Open).oneshot(rpc(2)).await.unwrap();
+    assert_eq!(open, (Some(Reply::Done { id: 2 }), down));
+}
+
+fn store_error<B>(response: &Response<B>) -> Option<String> {
+    cause(response.extensions().get::<Arc<StoreError>>()?)
+}
+
+fn cause(error: &StoreError) -> Option<String> {
+    std::error::Error::source(error).map(ToString::to_string)
 }
 
 // === a message type of its own ===
@@ -501,13 +595,19 @@ async fn one_layer_value_serves_http_and_another_protocol_from_one_counter() {
 // === readiness ===
 
 /// Panics when it is called without having been polled ready, as its clones are not.
+#[derive(Default)]
 struct Strict {
     ready: bool,
+    clones: Arc<AtomicUsize>,
 }
 
 impl Clone for Strict {
     fn clone(&self) -> Self {
-        Self { ready: false }
+        self.clones.fetch_add(1, Ordering::Relaxed);
+        Self {
+            ready: false,
+            clones: self.clones.clone(),
+        }
     }
 }
 
@@ -532,13 +632,33 @@ impl Service<Request<Empty<Bytes>>> for Strict {
 
 #[tokio::test]
 async fn the_service_that_was_polled_ready_is_the_one_called() {
-    let strict = Strict { ready: false };
-    let mut service = QuotaLayer::new(policy, calls_per_day(9)).layer(strict);
-
-    for uri in ["/", "/free", "/", "/"] {
-        let response = service.ready().await.unwrap().call(request(uri)).await;
-        assert_eq!(response.unwrap().status(), StatusCode::OK, "{uri}");
+    let near = calls_per_day(9);
+    let later = Arc::new(Distant {
+        near: calls_per_day(9),
+        reachable: true,
+    });
+    for store in [near as Arc<dyn QuotaStore>, later] {
+        let mut service = QuotaLayer::new(policy, store).layer(Strict::default());
+        for uri in ["/", "/free", "/", "/"] {
+            let response = service.ready().await.unwrap().call(request(uri)).await;
+            assert_eq!(response.unwrap().status(), StatusCode::OK, "{uri}");
+        }
     }
+}
+
+#[tokio::test]
+async fn an_answer_in_memory_clones_no_service() {
+    let inner = Strict::default();
+    let clones = inner.clones.clone();
+    let store = calls_per_day(1);
+    let mut service = QuotaLayer::new(policy, store.clone()).layer(inner);
+
+    let admitted = service.ready().await.unwrap().call(request("/")).await;
+    assert_eq!(admitted.unwrap().status(), StatusCode::OK);
+    store.add_used(&"alice".into(), Noon.now(), ONE_CALL);
+    let refused = service.ready().await.unwrap().call(request("/")).await;
+    assert_eq!(refused.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(clones.load(Ordering::Relaxed), 0);
 }
 
 // === the body ===
@@ -590,8 +710,10 @@ async fn an_inner_body_passes_as_it_is() {
 #[tokio::test]
 async fn a_refusal_is_one_frame_of_known_length() {
     let deny = DenyHttp::new();
-    let response: Response<ResponseBody<Trailed>> =
-        deny.deny(request("/"), Refusal::StoreUnavailable);
+    let response: Response<ResponseBody<Trailed>> = deny.deny(
+        request("/"),
+        Refusal::StoreUnavailable(StoreError::new("gone")),
+    );
     let mut body = response.into_body();
     let length = body.size_hint().exact().unwrap();
 

@@ -128,6 +128,48 @@ fn tickets_of_an_earlier_store_are_unknown_even_with_the_same_number() {
     assert_eq!(settled.unwrap(), Settled::Unknown);
 }
 
+#[test]
+fn a_ticket_that_is_forgotten_is_told_from_one_that_never_was() {
+    let charge = Charge::new("alice").exactly(Dimension::Calls, 1);
+    let store = MemoryStore::new(Limits::default());
+    let reserve = || now(store.reserve(&charge)).unwrap().into_ticket();
+    let settle = |ticket: &Ticket| now(store.settle(ticket, Amounts::new().calls(1))).unwrap();
+    let (given_back, settled) = (reserve(), reserve());
+    store.abandon(&given_back);
+    settle(&settled);
+    for _ in 0..2_000 {
+        store.abandon(&reserve());
+        settle(&reserve());
+    }
+    let last = reserve();
+
+    assert_eq!(settle(&given_back), Settled::Forgotten);
+    assert_eq!(settle(&settled), Settled::Forgotten);
+    let later = Ticket::new(last.id() + 64, "alice", last.admitted_at());
+    assert_eq!(settle(&later), Settled::Unknown, "not made yet");
+    let elsewhere = Ticket::new(given_back.id() ^ 1, "alice", last.admitted_at());
+    assert_eq!(settle(&elsewhere), Settled::Unknown, "no number of alice's");
+}
+
+#[test]
+fn a_ticket_of_a_subject_that_is_forgotten_altogether_is_forgotten() {
+    let noon = UNIX_EPOCH + Duration::from_millis(NOON);
+    let clock = Arc::new(laws::TestClock::new(noon));
+    let store = MemoryStore::new(Limits::default()).clock(clock.clone());
+    let charge = Charge::new("alice").exactly(Dimension::Calls, 1);
+    let ticket = now(store.reserve(&charge)).unwrap().into_ticket();
+    now(store.settle(&ticket, Amounts::new().calls(1))).unwrap();
+
+    clock.advance(Duration::from_secs(60 * 86_400));
+    // New subjects push out idle ones.
+    for n in 0..10_000 {
+        now(store.reserve(&Charge::new(format!("user {n}")))).unwrap();
+    }
+
+    let settled = now(store.settle(&ticket, Amounts::new().calls(1)));
+    assert_eq!(settled.unwrap(), Settled::Forgotten);
+}
+
 // === a naive model ===
 
 /// 2026-03-31T12:00:00Z: half a day before a day and a month end.

@@ -34,7 +34,7 @@ pin_project! {
 pin_project! {
     /// Meters a body. The call is recorded at the first of: its end, an error, its drop.
     struct Metered<B> {
-        // Empty once the body was moved out to be read on.
+        // Empty once the body has ended, or was moved out to be read on.
         #[pin]
         body: Option<B>,
         // Empty once the call is recorded.
@@ -203,7 +203,12 @@ where
                     close(this.metering, Outcome::Failed);
                     return Poll::Ready(Some(Err(error)));
                 }
-                None => metering.end(),
+                None => {
+                    let held = metering.end();
+                    // What is held goes out after its end, and a body that has ended must not be polled again.
+                    this.body.set(None);
+                    held
+                }
             };
             close(this.metering, Outcome::Complete);
             return Poll::Ready((!held.is_empty()).then(|| Ok(Frame::data(held))));
@@ -216,7 +221,8 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.body.as_ref().map(Body::size_hint).unwrap_or_default();
+        let ended = || SizeHint::with_exact(0);
+        let mut hint = self.body.as_ref().map_or_else(ended, Body::size_hint);
         if let Some(metering) = &self.metering
             && metering.edits()
         {

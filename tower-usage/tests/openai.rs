@@ -346,7 +346,79 @@ async fn an_answer_that_is_not_json_is_estimated_and_passes() {
     )
     .await;
     assert_eq!(bytes(response).await, "<h1>hi</h1>");
-    assert_eq!(sink.only().source, Source::Estimated);
+    let record = sink.only();
+    assert_eq!(record.source, Source::Estimated);
+    assert_eq!(
+        record.tokens.output,
+        Some(3),
+        "eleven bytes of whatever it is"
+    );
+}
+
+/// An answer with this label, or none.
+fn labelled(kind: Option<&'static str>, body: Play) -> Response<Play> {
+    match kind {
+        Some(kind) => answer(kind, body),
+        None => Response::new(body),
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_called_one_is_metered_as_one() {
+    let text = stream(true);
+    for kind in [None, Some("text/plain"), Some("application/octet-stream")] {
+        for size in [1, 50, text.len()] {
+            let sink = Kept::new();
+            let play = Play::cut(text.as_bytes(), size);
+            let response = call(&sink, STREAMED, labelled(kind, play)).await;
+            assert_eq!(
+                bytes(response).await,
+                stream(false),
+                "the usage that was asked for in the client's place is hidden: {kind:?}"
+            );
+            assert_is_the_told_usage(&sink.only());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_to_a_call_for_a_stream_is_read() {
+    let json = r#"{"id":"chatcmpl-1","model":"m","choices":[{"message":{"content":"Hello"}}],"usage":{"prompt_tokens":1000,"completion_tokens":20,"prompt_tokens_details":{"cached_tokens":600},"completion_tokens_details":{"reasoning_tokens":5}}}"#;
+    for kind in [None, Some("application/json"), Some("text/event-stream")] {
+        let sink = Kept::new();
+        let response = call(
+            &sink,
+            STREAMED,
+            labelled(kind, Play::cut(json.as_bytes(), 100)),
+        )
+        .await;
+        assert_eq!(bytes(response).await, json);
+        assert_is_the_told_usage(&sink.only());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_estimated_from_its_bytes() {
+    let sse = stream(true);
+    for (call_body, kind, text, tokens) in [
+        (WHOLE, None, "<h1>hi</h1>", 3),
+        (WHOLE, Some("application/json"), "{\"choices\":", 3),
+        (WHOLE, Some("application/json"), " \n \n ", 0),
+        (WHOLE, Some("text/plain"), &sse, 3),
+        (STREAMED, None, "<p>\n\n</p>", 2),
+        (STREAMED, Some("text/html"), "<h1>hi</h1>", 3),
+        (STREAMED, None, ": wait\n\n: wait\n\n", 0),
+    ] {
+        for size in [1, text.len()] {
+            let sink = Kept::new();
+            let play = Play::cut(text.as_bytes(), size);
+            let response = call(&sink, call_body, labelled(kind, play)).await;
+            assert_eq!(bytes(response).await, text);
+            let record = sink.only();
+            assert_eq!(record.source, Source::Estimated, "{kind:?} {text}");
+            assert_eq!(record.tokens.output, Some(tokens), "{kind:?} {text}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -571,6 +643,22 @@ async fn an_unfinished_event_goes_out_with_the_last_frame() {
 }
 
 #[tokio::test]
+async fn a_body_is_not_polled_again_after_what_was_held_back_at_its_end() {
+    let sink = Kept::new();
+    let mut body = stream_call(&sink, STREAMED, Play::new(["data: unfinished"]))
+        .await
+        .into_body();
+    let frame = body.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "data: unfinished");
+    assert!(body.is_end_stream());
+    assert_eq!(body.size_hint().exact(), Some(0));
+    for _ in 0..2 {
+        assert!(body.frame().await.is_none());
+    }
+    sink.only();
+}
+
+#[tokio::test]
 async fn an_answer_beyond_sixteen_mebibytes_is_estimated() {
     let sink = Kept::new();
     let frame = Bytes::from(vec![b' '; 1 << 20]);
@@ -635,6 +723,18 @@ async fn a_call_of_nobody_is_not_metered_and_gives_its_place_back() {
     let request = Request::new(FullBody::new(Bytes::from(WHOLE)));
     assert_eq!(bytes(service.oneshot(request).await.unwrap()).await, "{}");
     assert_eq!((sink.records().len(), sink.taken()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_full_sink_refuses_a_call_of_nobody_too() {
+    let provider = service_fn(|_: Request<CallBody>| async {
+        panic!("a refused call must not go inward") as Result<Response<Play>, Infallible>
+    });
+    let meter = meter(Kept::with_capacity(0));
+    let service = ModelCallLayer::new().layer(UsageLayer::new(meter).layer(provider));
+    let request = Request::new(FullBody::new(Bytes::from(WHOLE)));
+    let response = service.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]

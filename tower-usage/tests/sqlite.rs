@@ -16,6 +16,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
+    task::{Context, Wake, Waker},
     time::{Duration, SystemTime},
 };
 
@@ -279,6 +280,32 @@ async fn marks_what_is_refused_for_good_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_closure_settles() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(&directory);
+    let settled = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&settled);
+    let settle = move |record: &UsageRecord| {
+        if record.tokens.total() == 0 {
+            return SettleFuture::ready(Err(SettleError::refused("nothing was used")));
+        }
+        // The first time the store is away.
+        let result = match seen.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(SettleError::unavailable("store is away")),
+            _ => Ok(()),
+        };
+        SettleFuture::ready(result)
+    };
+    ledger.start_settling(Arc::new(settle)).unwrap();
+    record(&ledger, to_settle("alice", 0));
+    record(&ledger, to_settle("alice", 5));
+    ledger.flush().await.unwrap();
+    assert_eq!(settled.load(Ordering::SeqCst), 2);
+    assert_eq!(count(&directory, "settled = 1 AND total_tokens = 5"), 1);
+    assert_eq!(count(&directory, "settled = 2 AND total_tokens = 0"), 1);
+}
+
+#[tokio::test]
 async fn settles_what_was_left_over_page_by_page() {
     const ROWS: usize = 1_300;
     let directory = tempfile::tempdir().unwrap();
@@ -350,6 +377,37 @@ async fn a_locked_file_delays_records_and_loses_none() {
     );
     assert!(ledger.healthy());
     assert_eq!(ledger.backlog(), 0);
+}
+
+/// Panics in the thread that wakes it.
+struct Trap;
+
+impl Wake for Trap {
+    fn wake(self: Arc<Self>) {
+        panic!("the writer of the ledger dies of this");
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_whose_writer_has_died_admits_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open_with(
+        &directory,
+        LedgerOptions::new().busy_timeout(Duration::from_millis(1)),
+    );
+    let other = Connection::open(path(directory.path())).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    record(&ledger, model_call("alice", time(DAY), 5));
+    // The flush waits for the record, and so for the lock: the writer will have to wake it.
+    let trap = Waker::from(Arc::new(Trap));
+    let mut flush = Box::pin(ledger.flush());
+    let polled = flush.as_mut().poll(&mut Context::from_waker(&trap));
+    assert!(polled.is_pending());
+    other.execute_batch("ROLLBACK").unwrap();
+    assert!(matches!(ledger.flush().await, Err(LedgerError::Closed)));
+    assert!(!ledger.healthy());
+    assert_eq!(ledger.admit(), Err(Full::new()));
+    assert!(matches!(ledger.close().await, Err(LedgerError::Closed)));
 }
 
 #[tokio::test]
@@ -483,7 +541,7 @@ async fn adds_up_by_day_model_and_session() {
         Default::default()
     );
     let used: Vec<_> = ledger
-        .used_by_period(before)
+        .used_by_day(before)
         .unwrap()
         .into_iter()
         .map(|used| {
@@ -504,7 +562,7 @@ async fn adds_up_by_day_model_and_session() {
             ("bob".to_owned(), midnight, 1_000, 10_000, 0),
         ]
     );
-    assert_eq!(ledger.used_by_period(midnight).unwrap().len(), 2);
+    assert_eq!(ledger.used_by_day(midnight).unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -539,22 +597,36 @@ async fn pages_through_records_of_the_same_time() {
 }
 
 #[tokio::test]
-async fn the_largest_counts_are_stored() {
+async fn the_largest_counts_and_costs_can_be_added_up() {
+    const LARGEST: u64 = 1 << 53;
+    const RECORDS: u64 = 1_000;
     let directory = tempfile::tempdir().unwrap();
     let ledger = open(&directory);
     let mut huge = model_call("alice", time(DAY), 0);
     huge.tokens.input = Some(u64::MAX);
+    huge.tokens.output = Some(u64::MAX);
     huge.calls = u64::MAX;
     huge.cost = Some(NanoUsd::from_nanos(i64::MAX));
-    record(&ledger, huge);
+    for _ in 0..RECORDS {
+        huge.id = RecordId::new();
+        record(&ledger, huge.clone());
+    }
+    let mut owed = model_call("bob", time(DAY), 0);
+    owed.cost = Some(NanoUsd::from_nanos(i64::MIN));
+    record(&ledger, owed);
     ledger.flush().await.unwrap();
+    let all = RECORDS * LARGEST;
+    let money = i64::try_from(all).unwrap();
+    let sum = ledger.sum("alice", time(0), time(9 * DAY)).unwrap();
     assert_eq!(
-        ledger
-            .sum("alice", time(0), time(9 * DAY))
-            .unwrap()
-            .total_tokens,
-        i64::MAX as u64
+        [sum.input_tokens, sum.output_tokens, sum.total_tokens],
+        [all; 3]
     );
+    assert_eq!((sum.calls, sum.cost.as_nanos()), (all, money));
+    let days = ledger.used_by_day(time(0)).unwrap();
+    assert_eq!((days[0].tokens, days[0].calls), (all, all));
+    assert_eq!(days[0].cost.as_nanos(), money);
+    assert_eq!(days[1].cost.as_nanos(), -(1 << 53));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderValue, RETRY_AFTER};
 use tracing::error;
 
 /// An answer that says why not: `{"error":{"code","message","details"}}`, without internals.
@@ -17,6 +17,16 @@ pub struct ApiError {
 /// The answer to everything that is not a route.
 pub(super) async fn not_found() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+}
+
+/// The answer to a route's path with a method that it does not have.
+pub(super) async fn method_not_allowed() -> ApiError {
+    let message = "this method is not available here";
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    )
 }
 
 // === impl ApiError ===
@@ -58,10 +68,10 @@ impl IntoResponse for ApiError {
             "error": { "code": self.code, "message": self.message, "details": {} },
         });
         let mut response = (self.status, Json(body)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("2"));
         }
         response
     }

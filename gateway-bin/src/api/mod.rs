@@ -13,7 +13,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Router;
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::routing::{get, post};
+use http::header::{CACHE_CONTROL, HeaderValue};
 use tower_quota::{Limits, QuotaStore};
 use tower_usage::sqlite::SqliteLedger;
 
@@ -73,6 +76,8 @@ pub fn public(api: Api, layers: &Parts) -> Router {
         .merge(socket)
         .merge(health::routes())
         .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(map_response(no_store))
         .with_state(api)
 }
 
@@ -82,6 +87,14 @@ pub fn admin(api: Api, metrics: metrics_exporter_prometheus::PrometheusHandle) -
     Router::new()
         .route("/metrics", metrics)
         .merge(health::routes().with_state(api))
+}
+
+/// What people may know of themselves is nobody else's: no answer is kept on its way.
+async fn no_store(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// Address of who connected, put into requests by the listener.

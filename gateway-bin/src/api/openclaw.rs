@@ -1,20 +1,21 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
-use axum::response::IntoResponse;
 use axum::{Extension, Json};
+use bytes::Bytes;
+use http::HeaderMap;
 use http::StatusCode;
-use http::header::CACHE_CONTROL;
+use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tower_quota::{Allowance, Dimension, Limit, Limits, Window};
+use tower_quota::{Allowance, Dimension, Limit, Limits, Standing, Window};
 use tower_sso::Identity;
 use tower_usage::NanoUsd;
 use tower_workspace::Workspace;
 
 use super::{Api, ApiError, quota, rfc3339};
 use crate::environment::{EnvironmentError, agent_id};
+use crate::plan::with_own;
 
 /// Role that may ask for more than the plan.
 const ADMIN: &str = "admin";
@@ -36,13 +37,10 @@ pub(super) struct Initialize {
 pub(super) async fn initialize(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
-    body: Result<Json<Initialize>, JsonRejection>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let asked = match body {
-        Ok(Json(asked)) => asked,
-        Err(JsonRejection::MissingJsonContentType(_)) => Initialize::default(),
-        Err(rejection) => return Err(ApiError::bad_request(rejection.body_text())),
-    };
+    let asked = Initialize::parse(&headers, &body)?;
     if asked.enable_sandbox {
         let message = "the instance has no sandbox backend";
         return Err(ApiError::new(
@@ -51,7 +49,7 @@ pub(super) async fn initialize(
             message,
         ));
     }
-    let limits = asked_limits(&api, &identity, &asked)?;
+    let wanted = asked.limits(&api.plan, &identity)?;
     let workspace = api
         .environments
         .open(&identity)
@@ -64,28 +62,26 @@ pub(super) async fn initialize(
             ),
             error => ApiError::unavailable("environment", &error),
         })?;
-    if let Some(limits) = limits {
-        let user_id = identity.user_id();
-        let stored = api
-            .store
-            .put_user_limits(user_id, Some(limits.clone()))
-            .await;
-        stored.map_err(|error| ApiError::unavailable("store", &error))?;
+    let user_id = identity.user_id();
+    if !wanted.is_empty() {
+        let own = api.store.put_user_limits(user_id, wanted).await;
+        let own = own.map_err(|error| ApiError::unavailable("store", &error))?;
+        let limits =
+            with_own(&api.plan, &own).map_err(|error| ApiError::unavailable("limits", &error))?;
         let set = api.quota.set_limits(user_id, Some(limits)).await;
         set.map_err(|error| ApiError::unavailable("quota store", &error))?;
     }
-    let standings = api.quota.standings(identity.user_id()).await;
+    let standings = api.quota.standings(user_id).await;
     let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
     let amount = |dimension, window| {
-        let of = |limit: Limit| (limit.dimension(), limit.window()) == (dimension, window);
-        standings
-            .iter()
-            .map(|standing| standing.limit())
-            .find(|limit| of(*limit))
-            .and_then(|limit| match limit.allowance() {
-                Allowance::AtMost(amount) => Some(amount),
-                Allowance::Unlimited => None,
-            })
+        let limits = standings.iter().map(Standing::limit);
+        let limit = limits
+            .into_iter()
+            .find(|limit| (limit.dimension(), limit.window()) == (dimension, window));
+        limit.and_then(|limit| match limit.allowance() {
+            Allowance::AtMost(amount) => Some(amount),
+            Allowance::Unlimited => None,
+        })
     };
     Ok(Json(json!({
         "success": true,
@@ -98,80 +94,16 @@ pub(super) async fn initialize(
     })))
 }
 
-/// The limits that the caller will have, if they asked for other ones than they have.
-fn asked_limits(
-    api: &Api,
-    identity: &Identity,
-    asked: &Initialize,
-) -> Result<Option<Limits>, ApiError> {
-    let mut wanted = Vec::new();
-    if let Some(tokens) = asked.quota_tokens_per_day {
-        if i64::try_from(tokens).is_err() {
-            return Err(ApiError::bad_request("quotaTokensPerDay is too large"));
-        }
-        wanted.push(Limit::at_most(Dimension::Tokens, Window::Day, tokens));
-    }
-    if let Some(cost) = &asked.quota_cost_per_month {
-        let nanos = cost
-            .parse::<NanoUsd>()
-            .ok()
-            .and_then(|cost| u64::try_from(cost.as_nanos()).ok());
-        let nanos = nanos.ok_or_else(|| {
-            ApiError::bad_request("quotaCostPerMonth must be US dollars as a decimal that is not negative, like \"100.00\"")
-        })?;
-        wanted.push(Limit::at_most(Dimension::Cost, Window::Month, nanos));
-    }
-    if wanted.is_empty() {
-        return Ok(None);
-    }
-    let is_admin = identity.roles().iter().any(|role| &**role == ADMIN);
-    for limit in &wanted {
-        let more = match (
-            limit.allowance(),
-            api.plan
-                .find(limit.dimension(), limit.window())
-                .map(Limit::allowance),
-        ) {
-            (Allowance::AtMost(wanted), Some(Allowance::AtMost(plan))) => wanted > plan,
-            (_, Some(Allowance::Unlimited) | None) => false,
-            (Allowance::Unlimited, _) => true,
-        };
-        if more && !is_admin {
-            let message = "only an administrator may set more than the plan has";
-            return Err(ApiError::new(
-                StatusCode::FORBIDDEN,
-                "quota_above_plan",
-                message,
-            ));
-        }
-    }
-    // All other limits stay the plan's.
-    let others: Vec<Limit> = api
-        .plan
-        .iter()
-        .filter(|limit| {
-            !wanted
-                .iter()
-                .any(|w| (w.dimension(), w.window()) == (limit.dimension(), limit.window()))
-        })
-        .copied()
-        .collect();
-    wanted.extend(others);
-    Limits::new(wanted)
-        .map(Some)
-        .map_err(|error| ApiError::unavailable("limits", &error))
-}
-
 /// `GET /api/openclaw/credentials`
 pub(super) async fn credentials(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
     Extension(workspace): Extension<Arc<Workspace>>,
-) -> impl IntoResponse {
+) -> Json<Value> {
     let issued = api.passwords.issue(&identity);
     // `http` becomes `ws`, `https` becomes `wss`.
     let url = format!("{}/ws", api.public_url.replacen("http", "ws", 1));
-    let body = json!({
+    Json(json!({
         "gatewayUrl": url,
         "password": issued.password.expose(),
         "workspaceDir": workspace.instance_workspace_dir(),
@@ -179,8 +111,7 @@ pub(super) async fn credentials(
         "hasSandbox": workspace.has_sandbox(),
         "sessionKey": format!("agent:{}:main", agent_id(&workspace)),
         "expiresAt": rfc3339(issued.expires_at),
-    });
-    ([(CACHE_CONTROL, "no-store")], Json(body))
+    }))
 }
 
 /// `GET /api/openclaw/status`
@@ -200,4 +131,75 @@ pub(super) async fn status(
         "quota": quota::limits(&standings),
         "instance": { "name": &*api.instance, "healthy": healthy },
     })))
+}
+
+// === impl Initialize ===
+
+impl Initialize {
+    /// Reads the body; none at all asks for nothing in particular.
+    fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Self, ApiError> {
+        if body.is_empty() {
+            return Ok(Self::default());
+        }
+        let kind = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        if !kind
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .eq_ignore_ascii_case("application/json")
+        {
+            let message = "the body must be application/json";
+            return Err(ApiError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                message,
+            ));
+        }
+        serde_json::from_slice(body)
+            .map_err(|error| ApiError::bad_request(format!("the body is wrong: {error}")))
+    }
+
+    /// The limits that are asked for: at most the plan's, but for administrators.
+    fn limits(&self, plan: &Limits, identity: &Identity) -> Result<Vec<Limit>, ApiError> {
+        let mut wanted = Vec::new();
+        if let Some(tokens) = self.quota_tokens_per_day {
+            if i64::try_from(tokens).is_err() {
+                return Err(ApiError::bad_request("quotaTokensPerDay is too large"));
+            }
+            wanted.push((Dimension::Tokens, Window::Day, tokens));
+        }
+        if let Some(cost) = &self.quota_cost_per_month {
+            let nanos = cost
+                .parse::<NanoUsd>()
+                .ok()
+                .and_then(|cost| u64::try_from(cost.as_nanos()).ok());
+            let nanos = nanos.ok_or_else(|| {
+                ApiError::bad_request(
+                    "quotaCostPerMonth must be US dollars that are not negative, like \"100.00\"",
+                )
+            })?;
+            wanted.push((Dimension::Cost, Window::Month, nanos));
+        }
+        let is_admin = identity.roles().iter().any(|role| &**role == ADMIN);
+        wanted
+            .into_iter()
+            .map(|(dimension, window, amount)| {
+                let of_plan = plan.find(dimension, window).map(Limit::allowance);
+                let more = matches!(of_plan, Some(Allowance::AtMost(most)) if amount > most);
+                if more && !is_admin {
+                    let message = "only an administrator may set more than the plan has";
+                    return Err(ApiError::new(
+                        StatusCode::FORBIDDEN,
+                        "quota_above_plan",
+                        message,
+                    ));
+                }
+                Ok(Limit::at_most(dimension, window, amount))
+            })
+            .collect()
+    }
 }

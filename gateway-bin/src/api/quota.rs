@@ -8,7 +8,7 @@ use tower_sso::Identity;
 use tower_usage::NanoUsd;
 
 use super::{Api, ApiError, rfc3339};
-use crate::store::{dimension_name, window_name};
+use crate::store::window_name;
 
 /// `GET /api/quota`
 pub(super) async fn standing(
@@ -36,7 +36,7 @@ pub(super) fn limits(standings: &[Standing]) -> Vec<Value> {
             Allowance::Unlimited => Value::Null,
         };
         json!({
-            "dimension": dimension_name(dimension),
+            "dimension": dimension.as_str(),
             "window": window_name(standing.limit().window()),
             "limit": limit,
             "used": amount(standing.used()),

@@ -6,6 +6,7 @@ mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -14,6 +15,9 @@ use crate::config::{Config, ConfigError};
 
 /// Exit code for a wrong configuration or wrong arguments.
 const MISUSE: u8 = 2;
+
+/// How long tasks that were cut off may take to be dropped.
+const ABORT: Duration = Duration::from_secs(2);
 
 /// The reference gateway: many people, one OpenClaw.
 #[derive(Debug, Parser)]
@@ -80,7 +84,17 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(file) => match file.load() {
             Ok(config) => match runtime.block_on(serve::serve(config)) {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(ledger) => {
+                    runtime.shutdown_timeout(ABORT);
+                    match tokio::runtime::Builder::new_current_thread()
+                        .enable_time()
+                        .build()
+                    {
+                        Ok(last) => last.block_on(serve::close(ledger)),
+                        Err(error) => return fail(1, &error.to_string()),
+                    }
+                    ExitCode::SUCCESS
+                }
                 Err(error) => fail(1, &error.to_string()),
             },
             Err(error) => fail(MISUSE, &error.to_string()),

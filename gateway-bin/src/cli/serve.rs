@@ -4,10 +4,9 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower_quota::{
-    Dimension, DuplicateLimit, Limit, Limits, MemoryStore, OnStoreFailure, QuotaStore, Window,
-};
+use tower_quota::{Limit, Limits, MemoryStore, OnStoreFailure, QuotaStore};
 use tower_sso::jwt::{JwtConfig, JwtVerifier};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_workspace::fs::{Owner, Provisioner};
@@ -15,12 +14,13 @@ use tracing::{info, warn};
 
 use crate::api::{self, Api};
 use crate::clock;
-use crate::config::{self, Config, Plan};
+use crate::config::{self, Config};
 use crate::egress::{Egress, ForwardCall, VirtualKeys};
 use crate::environment::Environments;
 use crate::fetch::HttpFetch;
 use crate::instance::{Admin, Agents, Device, Dialer, ModelSpec, Offer, Upstream};
 use crate::password::{ConnectVerifier, Passwords};
+use crate::plan;
 use crate::prices::price_list;
 use crate::server;
 use crate::settle::Counters;
@@ -33,6 +33,9 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Counters are filled from the ledger as far back as the longest window reaches.
 const LONGEST_WINDOW: Duration = Duration::from_secs(32 * 86_400);
+
+/// How long the ledger may take to store what came last.
+const CLOSE: Duration = Duration::from_secs(3);
 
 /// How often metrics that have no event of their own are taken.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -52,8 +55,8 @@ fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> ServeError 
     }
 }
 
-/// Runs the gateway until SIGTERM or SIGINT.
-pub(super) async fn serve(config: Config) -> Result<(), ServeError> {
+/// Runs the gateway until SIGTERM or SIGINT, and answers the ledger, which is still to be [`close`]d.
+pub(super) async fn serve(config: Config) -> Result<Arc<SqliteLedger>, ServeError> {
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(failed("metrics"))?;
@@ -68,15 +71,15 @@ pub(super) async fn serve(config: Config) -> Result<(), ServeError> {
     let ledger = SqliteLedger::open(&path, LedgerOptions::new()).map_err(failed("ledger"))?;
     let prices = Arc::new(price_list(&config.price).map_err(failed("prices"))?);
 
-    let plan = limits(config.plan.get("default")).map_err(failed("plan.default"))?;
+    let plan = plan::limits(&config.plan.get("default").cloned().unwrap_or_default())
+        .map_err(failed("plan.default"))?;
     let quota = Arc::new(MemoryStore::new(plan.clone()));
     let now = clock::now();
     let since = now
         .checked_sub(LONGEST_WINDOW)
         .unwrap_or(std::time::UNIX_EPOCH);
-    let counters =
-        Counters::fill(Arc::clone(&quota), &ledger, since, now).map_err(failed("ledger"))?;
-    restore_limits(&store, quota.as_ref()).await?;
+    let counters = Counters::fill(Arc::clone(&quota), &ledger, since).map_err(failed("ledger"))?;
+    restore_limits(&store, &plan, quota.as_ref()).await?;
     ledger
         .start_settling(Arc::new(counters))
         .map_err(failed("ledger"))?;
@@ -196,51 +199,40 @@ pub(super) async fn serve(config: Config) -> Result<(), ServeError> {
     info!("gateway stops");
     stop.cancel();
     sockets.tasks.close();
-    let ended = tokio::time::timeout(SHUTDOWN, async {
+    let ended = timeout(SHUTDOWN, async {
         sockets.tasks.wait().await;
         while listeners.join_next().await.is_some() {}
     });
     if ended.await.is_err() {
-        warn!("some connections did not end in time");
+        warn!("some calls did not end in time; they are recorded as far as they came");
     }
-    match tokio::time::timeout(SHUTDOWN, ledger.close()).await {
-        Ok(closed) => closed.map_err(failed("ledger")),
-        Err(_) => Err(failed("ledger")(
-            "did not close in time; what is missing is settled at the next start",
-        )),
-    }
+    Ok(ledger)
 }
 
-/// The limits of a plan.
-fn limits(plan: Option<&Plan>) -> Result<Limits, DuplicateLimit> {
-    let plan = plan.cloned().unwrap_or_default();
-    let nanos = |amount: tower_usage::NanoUsd| u64::try_from(amount.as_nanos()).unwrap_or(0);
-    let rows = [
-        (Dimension::Tokens, Window::Day, plan.tokens_per_day),
-        (Dimension::Tokens, Window::Month, plan.tokens_per_month),
-        (Dimension::Cost, Window::Day, plan.cost_per_day.map(nanos)),
-        (
-            Dimension::Cost,
-            Window::Month,
-            plan.cost_per_month.map(nanos),
-        ),
-        (Dimension::Calls, Window::Day, plan.calls_per_day),
-        (Dimension::Calls, Window::Month, plan.calls_per_month),
-    ];
-    Limits::new(rows.into_iter().filter_map(|(dimension, window, amount)| {
-        amount.map(|amount| Limit::at_most(dimension, window, amount))
-    }))
+/// Waits until everything that was recorded is stored. It must be called when the tasks of the server are gone: those
+/// that were cut off record what they took by being dropped.
+pub(super) async fn close(ledger: Arc<SqliteLedger>) {
+    match timeout(CLOSE, ledger.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "ledger was not closed well"),
+        // Stored within milliseconds; what is not settled in memory is counted from the file at the next start.
+        Err(_) => info!("some records are settled at the next start"),
+    }
 }
 
 /// Puts the limits of people's own back into force.
-async fn restore_limits(store: &Store, quota: &MemoryStore) -> Result<(), ServeError> {
+async fn restore_limits(
+    store: &Store,
+    plan: &Limits,
+    quota: &MemoryStore,
+) -> Result<(), ServeError> {
     let rows = store.user_limits().map_err(failed("store"))?;
     for rows in rows.chunk_by(|(a, _), (b, _)| a == b) {
         let Some((subject, _)) = rows.first() else {
             continue;
         };
-        let limits =
-            Limits::new(rows.iter().map(|(_, limit)| *limit)).map_err(failed("user_quotas"))?;
+        let own: Vec<Limit> = rows.iter().map(|(_, limit)| *limit).collect();
+        let limits = plan::with_own(plan, &own).map_err(failed("user_quotas"))?;
         quota
             .set_limits(subject, Some(limits))
             .await

@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 
 use http::Uri;
+use tower_usage::PriceList;
+
+use crate::clock;
+use crate::prices::price_list;
 
 use super::{Config, ConfigError, InstanceAuth, InstanceMode, ProviderKind, QuotaMode};
 
@@ -17,9 +21,8 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     }
     issuer(config)?;
     instances(config)?;
-    providers(config)?;
-    crate::prices::price_list(&config.price)?;
-    Ok(())
+    let prices = price_list(&config.price)?;
+    providers(config, &prices)
 }
 
 /// Keys of the fixed form whose feature this version does not have. Taking them silently would be a lie.
@@ -151,7 +154,7 @@ fn instances(config: &Config) -> Result<(), ConfigError> {
     }
 }
 
-fn providers(config: &Config) -> Result<(), ConfigError> {
+fn providers(config: &Config, prices: &PriceList) -> Result<(), ConfigError> {
     let Some(provider) = config.provider.first() else {
         return Err(ConfigError::invalid(
             "provider",
@@ -181,7 +184,13 @@ fn providers(config: &Config) -> Result<(), ConfigError> {
             "only `openai` is available in this version",
         ));
     }
-    http_url(&key("base_url"), &provider.base_url)?;
+    let uri = http_url(&key("base_url"), &provider.base_url)?;
+    if uri.scheme_str() != Some("https") && !is_loopback(&uri) {
+        return Err(ConfigError::invalid(
+            key("base_url"),
+            "must be https: the provider's key would go over the network in clear",
+        ));
+    }
     if provider.api_key.is_none() {
         return Err(ConfigError::invalid(
             key("api_key_file"),
@@ -202,11 +211,11 @@ fn providers(config: &Config) -> Result<(), ConfigError> {
                 format!("names `{}` twice", model.id),
             ));
         }
-        if !config.price.iter().any(|price| price.model == model.id) {
+        if prices.rate(&model.id, clock::now()).is_none() {
             return Err(ConfigError::invalid(
                 key("models"),
                 format!(
-                    "`{}` has no [[price]]; a model without a price would be free",
+                    "`{}` has no [[price]] that holds today; a model without a price would be free",
                     model.id
                 ),
             ));

@@ -18,7 +18,8 @@ pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config,
     })?;
     let mut config: Config = toml::from_str(&text).map_err(|error| ConfigError::Parse {
         path: path.to_owned(),
-        message: error.to_string(),
+        line: line_of(&text, error.span()),
+        message: error.message().to_owned(),
     })?;
     apply_environment(&mut config, env)?;
     read_secrets(&mut config)?;
@@ -39,10 +40,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML, or holds an unknown key or a value of the wrong type; the message names line and key.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: line {line}: {message}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
         /// What the parser says.
         message: String,
     },
@@ -65,11 +68,35 @@ impl ConfigError {
     }
 }
 
+/// The line in which something stands. What stands there is not shown: it may be a secret.
+fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
+    let before = span
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
+    before.matches('\n').count().saturating_add(1)
+}
+
+/// Variables whose feature this version does not have; an operator who sets one would believe that it works.
+const NOT_YET: [&str; 4] = [
+    "SSL_CERT_PATH",
+    "SSL_KEY_PATH",
+    "SANDBOX_ENABLED",
+    "ANTHROPIC_API_KEY",
+];
+
 /// The variables of the first version of this gateway.
 fn apply_environment(
     config: &mut Config,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<(), ConfigError> {
+    for name in NOT_YET {
+        if env(name).is_some_and(|value| !value.eq_ignore_ascii_case("false")) {
+            return Err(ConfigError::invalid(
+                name,
+                "is not available in this version; unset it",
+            ));
+        }
+    }
     if let Some(url) = env("DATABASE_URL") {
         config.store.database_url = Some(Secret::new(url));
     }
@@ -94,6 +121,7 @@ fn apply_environment(
         issuer.client_id = env("OAUTH_CLIENT_ID").or(issuer.client_id.take());
         if let Some(secret) = env("OAUTH_CLIENT_SECRET") {
             issuer.client_secret = Some(Secret::new(secret));
+            issuer.client_secret_file = None;
         }
     }
     if let Some(list) = env("GATEWAY_INSTANCES") {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_websockets::Message;
 use tracing::{info, warn};
@@ -22,6 +23,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// First and longest pause before the channel is opened again.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// Bounds on how long the instance may tell us to wait.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+
+/// How the instance begins its refusal of a configuration that it will never take.
+const INVALID: &str = "invalid config";
+
+/// An instance that has said nothing for so long is gone: it ticks every 30 s.
+const SILENCE: Duration = Duration::from_secs(75);
+
+/// Longest wait for a request to be written.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Requests that may wait for the channel.
 const QUEUE: usize = 256;
@@ -52,13 +65,21 @@ pub enum AdminError {
     /// The channel is down, or the answer did not come.
     #[error("instance's administration channel is down")]
     Down,
-    /// The instance refused.
+    /// The instance will never do this.
+    #[error("instance will not take it: {message}")]
+    Invalid {
+        /// The instance's words.
+        message: String,
+    },
+    /// The instance refused; it may do it another time.
     #[error("instance refused {method}: {message}")]
     Refused {
         /// What was asked.
         method: &'static str,
         /// The instance's words.
         message: String,
+        /// When to ask again, if the instance says so.
+        retry_after: Option<Duration>,
     },
 }
 
@@ -79,14 +100,37 @@ struct Frame {
     #[serde(default)]
     ok: bool,
     event: Option<String>,
-    #[serde(default)]
-    payload: Value,
+    // Not built before it is known that somebody wants it: an event's may be large, and strange.
+    payload: Option<Box<RawValue>>,
     error: Option<Refusal>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Refusal {
     message: String,
+    retry_after_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SessionMessage {
+    session_key: Arc<str>,
+    message: AssistantMessage,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AssistantMessage {
+    response_id: Arc<str>,
+    #[serde(rename = "__openclaw")]
+    openclaw: OfRun,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OfRun {
+    run_id: Arc<str>,
 }
 
 // === impl Admin ===
@@ -179,7 +223,9 @@ impl<F: Fn(RunMessage)> Channel<F> {
                     }
                     warn!(instance = self.dialer.address(), reason = %closed, "administration channel closed");
                 }
-                Err(DialError::Starting { retry_after }) => pause = retry_after,
+                Err(DialError::Starting { retry_after }) => {
+                    pause = retry_after.clamp(RETRY.0, RETRY.1);
+                }
                 Err(error) => {
                     warn!(instance = self.dialer.address(), %error, "administration channel cannot be opened");
                 }
@@ -199,14 +245,17 @@ impl<F: Fn(RunMessage)> Channel<F> {
             return error.to_string();
         }
         let _ = self.up.send(true);
+        let mut heard = Instant::now();
         loop {
             tokio::select! {
-                message = socket.next() => {
+                message = timeout_at(heard + SILENCE, socket.next()) => {
                     let message = match message {
-                        Some(Ok(message)) => message,
-                        Some(Err(error)) => return error.to_string(),
-                        None => return "end of stream".to_owned(),
+                        Ok(Some(Ok(message))) => message,
+                        Ok(Some(Err(error))) => return error.to_string(),
+                        Ok(None) => return "end of stream".to_owned(),
+                        Err(_) => return "no sign of life".to_owned(),
                     };
+                    heard = Instant::now();
                     if let Some((code, _)) = message.as_close() {
                         return format!("close {}", u16::from(code));
                     }
@@ -214,15 +263,17 @@ impl<F: Fn(RunMessage)> Channel<F> {
                         continue;
                     };
                     if frame.event.as_deref() == Some("session.message") {
-                        if let Some(message) = run_message(&frame.payload) {
+                        if let Some(message) = frame.payload.as_deref().and_then(run_message) {
                             (self.on_message)(message);
                         }
                     } else if let Some((method, answer)) = frame.id.and_then(|id| waiting.remove(&id)) {
-                        let result = if frame.ok {
-                            Ok(frame.payload)
-                        } else {
-                            let message = frame.error.map_or_else(String::new, |error| error.message);
-                            Err(AdminError::Refused { method, message })
+                        let result = match (frame.ok, frame.error) {
+                            (true, _) => frame
+                                .payload
+                                .map_or(Ok(Value::Null), |payload| serde_json::from_str(payload.get()))
+                                .map_err(|error| AdminError::Invalid { message: error.to_string() }),
+                            (false, Some(error)) => Err(error.of(method)),
+                            (false, None) => Err(AdminError::Invalid { message: "no reason given".to_owned() }),
                         };
                         let _ = answer.send(result);
                     }
@@ -235,8 +286,10 @@ impl<F: Fn(RunMessage)> Channel<F> {
                     });
                     waiting.retain(|_, (_, answer)| !answer.is_closed());
                     waiting.insert(id, (request.method, request.answer));
-                    if let Err(error) = socket.send(Message::text(frame.to_string())).await {
-                        return error.to_string();
+                    match timeout(SEND_TIMEOUT, socket.send(Message::text(frame.to_string()))).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => return error.to_string(),
+                        Err(_) => return "it does not read".to_owned(),
                     }
                 }
             }
@@ -244,15 +297,35 @@ impl<F: Fn(RunMessage)> Channel<F> {
     }
 }
 
-/// The join between a run and a model's answer, if the announced message is one.
-fn run_message(payload: &Value) -> Option<RunMessage> {
-    let message = payload.get("message")?;
-    if message.get("role")?.as_str()? != "assistant" {
-        return None;
-    }
+/// The join between a run and a model's answer, if the announced message is one: only those have a response's id.
+fn run_message(payload: &RawValue) -> Option<RunMessage> {
+    let SessionMessage {
+        session_key,
+        message,
+    } = serde_json::from_str(payload.get()).ok()?;
     Some(RunMessage {
-        response_id: message.get("responseId")?.as_str()?.into(),
-        run_id: message.get("__openclaw")?.get("runId")?.as_str()?.into(),
-        session_key: payload.get("sessionKey")?.as_str()?.into(),
+        response_id: message.response_id,
+        run_id: message.openclaw.run_id,
+        session_key,
     })
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    fn of(self, method: &'static str) -> AdminError {
+        if self.message.starts_with(INVALID) {
+            return AdminError::Invalid {
+                message: self.message,
+            };
+        }
+        let retry_after = self
+            .retry_after_ms
+            .map(|ms| Duration::from_millis(ms).clamp(RETRY.0, RETRY.1));
+        AdminError::Refused {
+            method,
+            message: self.message,
+            retry_after,
+        }
+    }
 }

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
@@ -17,8 +20,8 @@ const TOOLS: [&str; 5] = ["apply_patch", "edit", "ls", "read", "write"];
 /// How often a patch that lost against another change is tried again.
 const ATTEMPTS: usize = 5;
 
-/// How the instance begins its refusal of a configuration that it will never take.
-const INVALID: &str = "invalid config";
+/// Pause before a patch that lost is tried again.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// How long a new agent may take to appear after the patch.
 const APPEAR: Duration = Duration::from_secs(15);
@@ -37,8 +40,6 @@ pub struct AgentSpec {
     pub agent: Arc<str>,
     /// Its workspace as the instance sees it.
     pub workspace: String,
-    /// What it presents at egress.
-    pub virtual_key: Secret,
     /// What it may use there.
     pub offer: Offer,
 }
@@ -71,8 +72,16 @@ pub struct ModelSpec {
 /// and limited to 30 a minute; whoever waits meanwhile goes into the next patch together.
 #[derive(Clone, Debug)]
 pub struct Agents {
-    queue: mpsc::Sender<(AgentSpec, oneshot::Sender<Result<(), AdminError>>)>,
+    queue: mpsc::Sender<Wanted>,
     admin: Admin,
+}
+
+/// An agent that somebody waits for.
+#[derive(Debug)]
+struct Wanted {
+    spec: AgentSpec,
+    virtual_key: Secret,
+    made: oneshot::Sender<Result<(), AdminError>>,
 }
 
 // === impl AgentSpec ===
@@ -80,11 +89,10 @@ pub struct Agents {
 impl AgentSpec {
     /// An agent from its parts.
     #[must_use]
-    pub fn new(agent: Arc<str>, workspace: String, virtual_key: Secret, offer: &Offer) -> Self {
+    pub fn new(agent: Arc<str>, workspace: String, offer: &Offer) -> Self {
         Self {
             agent,
             workspace,
-            virtual_key,
             offer: offer.clone(),
         }
     }
@@ -94,8 +102,16 @@ impl AgentSpec {
         format!("{}-{}", self.agent, self.offer.provider)
     }
 
+    /// Changes whenever the agent would have to be made anew.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let (agent, provider) = self.patch("");
+        let hash = digest(&SHA256, json!([agent, provider]).to_string().as_bytes());
+        URL_SAFE_NO_PAD.encode(hash)
+    }
+
     /// What this agent adds to `agents.entries` and `models.providers`.
-    fn patch(&self) -> (Value, Value) {
+    fn patch(&self, virtual_key: &str) -> (Value, Value) {
         let default = self
             .offer
             .models
@@ -120,7 +136,7 @@ impl AgentSpec {
             })
             .collect();
         let provider = json!({
-            "baseUrl": &*self.offer.base_url, "apiKey": self.virtual_key.expose(), "api": "openai-completions", "models": models,
+            "baseUrl": &*self.offer.base_url, "apiKey": virtual_key, "api": "openai-completions", "models": models,
         });
         (agent, provider)
     }
@@ -164,21 +180,20 @@ impl Agents {
     /// Starts the writer.
     #[must_use]
     pub fn start(admin: Admin) -> Self {
-        let (queue, mut waiting) = mpsc::channel::<(AgentSpec, oneshot::Sender<_>)>(QUEUE);
+        let (queue, mut waiting) = mpsc::channel(QUEUE);
         let writer = admin.clone();
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while waiting.recv_many(&mut batch, BATCH).await > 0 {
-                let batch_len = batch.len();
-                let specs: Vec<&AgentSpec> = batch.iter().map(|(spec, _)| spec).collect();
-                let result = write(&writer, &specs).await;
-                for (spec, answer) in batch.drain(..) {
-                    if batch_len > 1 && matches!(result, Err(AdminError::Refused { .. })) {
-                        // One that the instance does not take must not keep the others from theirs.
-                        let _ = answer.send(write(&writer, &[&spec]).await);
-                    } else {
-                        let _ = answer.send(result.clone());
-                    }
+                let result = write(&writer, &batch).await;
+                // One that the instance will never take must not keep the others from theirs.
+                let singly = batch.len() > 1 && matches!(&result, Err(AdminError::Invalid { .. }));
+                for wanted in batch.drain(..) {
+                    let result = match singly {
+                        true => write(&writer, std::slice::from_ref(&wanted)).await,
+                        false => result.clone(),
+                    };
+                    let _ = wanted.made.send(result);
                 }
             }
         });
@@ -203,31 +218,36 @@ impl Agents {
     /// # Cancel safety
     ///
     /// Dropping the future does not stop the agent from being made.
-    pub async fn make(&self, spec: AgentSpec) -> Result<(), AdminError> {
-        let (answer, answered) = oneshot::channel();
-        self.queue
-            .try_send((spec, answer))
-            .map_err(|_| AdminError::Down)?;
-        answered.await.unwrap_or(Err(AdminError::Down))
+    pub async fn make(&self, spec: AgentSpec, virtual_key: Secret) -> Result<(), AdminError> {
+        let (made, answer) = oneshot::channel();
+        let wanted = Wanted {
+            spec,
+            virtual_key,
+            made,
+        };
+        self.queue.try_send(wanted).map_err(|_| AdminError::Down)?;
+        answer.await.unwrap_or(Err(AdminError::Down))
     }
 }
 
-/// Writes all of `specs` by one patch and waits until the instance lists them.
-async fn write(admin: &Admin, specs: &[&AgentSpec]) -> Result<(), AdminError> {
+/// Writes all of `batch` by one patch and waits until the instance lists them.
+async fn write(admin: &Admin, batch: &[Wanted]) -> Result<(), AdminError> {
     let mut entries = Map::new();
     let mut providers = Map::new();
-    for spec in specs {
-        let (agent, provider) = spec.patch();
+    for Wanted {
+        spec, virtual_key, ..
+    } in batch
+    {
+        let (agent, provider) = spec.patch(virtual_key.expose());
         entries.insert(spec.agent.to_string(), agent);
         providers.insert(spec.provider(), provider);
     }
     let mut attempt = 1;
     loop {
         let current = admin.call("config.get", json!({})).await?;
-        // The first entry of its own makes the default agent disappear unless it has one too.
+        // With entries of its own the instance has no default agent unless it is one of them.
         let mut entries = entries.clone();
-        let has_main = current.pointer("/config/agents/entries/main").is_some();
-        if !has_main {
+        if current.pointer("/config/agents/entries/main").is_none() {
             entries.insert("main".to_owned(), json!({}));
         }
         let patch = json!({
@@ -242,12 +262,15 @@ async fn write(admin: &Admin, specs: &[&AgentSpec]) -> Result<(), AdminError> {
         });
         match admin.call("config.patch", params).await {
             Ok(_) => break,
-            Err(AdminError::Refused { message, .. })
-                if attempt < ATTEMPTS && !message.starts_with(INVALID) =>
-            {
+            // Somebody else was faster, or the limit of patches in a minute is reached; refused ones count too.
+            Err(AdminError::Refused {
+                message,
+                retry_after,
+                ..
+            }) if attempt < ATTEMPTS => {
                 info!(attempt, %message, "configuration of the instance was not changed, trying again");
                 attempt += 1;
-                sleep(Duration::from_millis(500)).await;
+                sleep(retry_after.unwrap_or(RETRY)).await;
             }
             Err(error) => return Err(error),
         }
@@ -255,18 +278,16 @@ async fn write(admin: &Admin, specs: &[&AgentSpec]) -> Result<(), AdminError> {
     let deadline = Instant::now() + APPEAR;
     loop {
         let list = admin.call("agents.list", json!({})).await?;
-        if specs
+        if batch
             .iter()
-            .all(|spec| listed(&list).any(|id| id == &*spec.agent))
+            .all(|wanted| listed(&list).any(|id| id == &*wanted.spec.agent))
         {
-            info!(agents = specs.len(), "agents made");
+            info!(agents = batch.len(), "agents made");
             return Ok(());
         }
         if Instant::now() > deadline {
-            let message = "the agent did not appear".to_owned();
-            return Err(AdminError::Refused {
-                method: "config.patch",
-                message,
+            return Err(AdminError::Invalid {
+                message: "the agent did not appear".to_owned(),
             });
         }
         sleep(Duration::from_millis(100)).await;

@@ -276,7 +276,9 @@ impl Dialer {
         match (response.ok, response.payload, response.error) {
             (true, Some(hello), _) => Ok((socket, hello)),
             (_, _, Some(error)) if error.code == "UNAVAILABLE" => Err(DialError::Starting {
-                retry_after: Duration::from_millis(error.retry_after_ms.unwrap_or(500)),
+                retry_after: Duration::from_millis(
+                    error.retry_after_ms.unwrap_or(500).clamp(100, 60_000),
+                ),
             }),
             (_, _, Some(error)) => Err(DialError::Refused(error.message)),
             _ => Err(DialError::Refused(

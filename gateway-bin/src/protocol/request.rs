@@ -24,6 +24,8 @@ pub struct Request {
     pub method: &'static Method,
     /// The session that the client named.
     pub session: Option<Box<str>>,
+    /// The run that a run starter names: its idempotency key (OpenClaw makes it the run's id).
+    pub run_id: Option<Box<str>>,
     /// W3C trace context of the frame.
     pub traceparent: Option<Box<str>>,
     /// All other parameters, as the members of a JSON object without its braces.
@@ -94,6 +96,10 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
         });
     }
 
+    let run_id = match (method.starts_run, &params.idempotency_key) {
+        (true, Some(Text(key))) => Some(key.as_ref().into()),
+        _ => None,
+    };
     let mut members = serde_json::to_string(&params).map_err(|_| FrameError::Malformed)?;
     members.pop();
     members.remove(0);
@@ -101,6 +107,7 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
         id: frame.id.into(),
         method,
         session,
+        run_id,
         traceparent: frame.traceparent.map(Into::into),
         members,
     })

@@ -1,6 +1,5 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tower_quota::Reservation;
 use tower_usage::{Full, NanoUsd, Opened, Operation, Place, Sink, UsageMeter, UsageRecord};
@@ -16,15 +15,18 @@ pub struct RunMeter {
     sink: Arc<dyn Sink>,
 }
 
-/// A run that may start: its place in the ledger and what was set aside for it. Dropped without a run, both are given
-/// back.
+/// A run that a frame asked for: its place in the ledger and what was set aside for it.
+///
+/// Only an answer that says that no run was started gives both back. Dropped without an answer, because the client or
+/// the instance is gone, the run is recorded: it goes on without its connection.
 #[derive(Debug)]
-pub struct RunTap {
+pub struct RunTap(Option<Asked>);
+
+#[derive(Debug)]
+struct Asked {
     place: Place,
     reservation: Option<Reservation>,
-    subject: Arc<str>,
-    session_key: Option<Arc<str>>,
-    admitted_at: SystemTime,
+    record: UsageRecord,
 }
 
 // === impl RunMeter ===
@@ -60,18 +62,25 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
             .as_ref()
             .and_then(|workspace| req.frame.session_of(&agent_id(workspace)))
             .map(Arc::from);
-        Opened::Metered(RunTap {
+        let mut record = UsageRecord::new(req.identity.user_id().clone(), Operation::Run);
+        record.admitted_at = clock::now();
+        record.run_id = req.frame.run_id.as_deref().map(Arc::from);
+        record.session_key = session_key;
+        // A run costs nothing by itself: its model calls do, each with a record of its own.
+        record.cost = Some(NanoUsd::ZERO);
+        Opened::Metered(RunTap(Some(Asked {
             place,
             reservation: req.reservation.clone(),
-            subject: req.identity.user_id().clone(),
-            session_key,
-            admitted_at: clock::now(),
-        })
+            record,
+        })))
     }
 
     fn observe(&self, tap: Option<RunTap>, res: RpcResponse) -> RpcResponse {
-        if let (Some(tap), Some(run_id)) = (tap, &res.started_run) {
-            tap.record(Arc::clone(run_id));
+        if let Some(mut tap) = tap {
+            match &res.started_run {
+                Some(run_id) => tap.record(Some(Arc::clone(run_id))),
+                None => drop(tap.0.take()),
+            }
         }
         res
     }
@@ -88,19 +97,30 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
 // === impl RunTap ===
 
 impl RunTap {
-    fn record(self, run_id: Arc<str>) {
-        let mut record = UsageRecord::new(self.subject, Operation::Run);
-        record.admitted_at = self.admitted_at;
-        record.run_id = Some(run_id);
-        record.session_key = self.session_key;
-        // A run costs nothing by itself: its model calls do, each with a record of its own.
-        record.cost = Some(NanoUsd::ZERO);
-        if let Some(reservation) = &self.reservation {
+    fn record(&mut self, run_id: Option<Arc<str>>) {
+        let Some(Asked {
+            place,
+            reservation,
+            mut record,
+        }) = self.0.take()
+        else {
+            return;
+        };
+        if run_id.is_some() {
+            record.run_id = run_id;
+        }
+        if let Some(reservation) = &reservation {
             let ticket = reservation.hand_over();
             record.admitted_at = ticket.admitted_at();
             record.settle_ref = Some(ticket.to_string().into());
         }
         metrics::counter!("gateway_runs_total").increment(1);
-        self.place.record(record);
+        place.record(record);
+    }
+}
+
+impl Drop for RunTap {
+    fn drop(&mut self) {
+        self.record(None);
     }
 }

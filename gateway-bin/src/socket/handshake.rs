@@ -1,7 +1,8 @@
 //! The handshake of a person's socket: theirs with us, ours with the instance. Neither side's secrets cross.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::{SinkExt, StreamExt};
@@ -25,11 +26,17 @@ use crate::stack::Parts;
 /// Largest message before sign-in, as the instance has it.
 const MAX_FIRST_MESSAGE: usize = 64 << 10;
 
-/// Largest message afterwards: the instance's `policy.maxPayload`.
-const MAX_MESSAGE: usize = 25 << 20;
+/// Largest message afterwards: the instance's `policy.maxPayload`, less what we add to a frame.
+const MAX_MESSAGE: usize = (25 << 20) - 4_096;
 
 /// How long a client may take to send its `connect`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most messages of a client before its `connect` that are no frames: pings, which are answered.
+const MAX_OTHER_MESSAGES: usize = 16;
+
+/// Most sockets of one user, over all their devices and tabs.
+const MAX_SOCKETS_PER_USER: usize = 16;
 
 /// How long a client may take to answer our close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,6 +55,7 @@ pub struct Sockets {
     pub shutdown: CancellationToken,
     /// The sockets that are open; a server that stops waits for them.
     pub tasks: TaskTracker,
+    places: Places,
 }
 
 /// Serves an upgraded connection until it ends. `identity` is whom the upgrade request was verified to be, if it had a
@@ -77,6 +85,16 @@ pub async fn serve<C>(
         Err(ClientGone) => debug!("client left during the handshake"),
     }
     metrics::gauge!("gateway_connections").decrement(1);
+}
+
+/// How many sockets everybody has.
+#[derive(Clone, Default)]
+struct Places(Arc<Mutex<HashMap<Arc<str>, usize>>>);
+
+/// One socket of a user; dropped, there is one less.
+struct PlaceTaken {
+    places: Places,
+    user_id: Arc<str>,
 }
 
 /// The client ended its connection; there is nobody to answer.
@@ -124,7 +142,27 @@ where
         Ok(identity) => identity,
         Err((error, code)) => return refuse(client, Some(&connect.id), &error, code).await,
     };
-    let workspace = match sockets.environments.open(&identity).await {
+    let Some(_place) = sockets.places.take(identity.user_id()) else {
+        let error = ErrorShape::unavailable("you have too many connections; close some", 5_000);
+        return refuse(
+            client,
+            Some(&connect.id),
+            &error,
+            CloseCode::SERVICE_OVERLOAD,
+        )
+        .await;
+    };
+    let opening = sockets.environments.open(&identity);
+    let opened = match sockets.shutdown.run_until_cancelled(opening).await {
+        Some(opened) => opened,
+        None => {
+            return Ok((
+                client,
+                Some(close(CloseCode::SERVICE_RESTART, "service restart")),
+            ));
+        }
+    };
+    let workspace = match opened {
         Ok(workspace) => workspace,
         Err(error) => {
             let (error, code) = environment_refusal(&error);
@@ -269,7 +307,7 @@ async fn first_message<C>(client: &mut WebSocketStream<C>) -> Result<String, Cli
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    loop {
+    for _ in 0..MAX_OTHER_MESSAGES {
         let message = client.next().await.ok_or(ClientGone)??;
         if let Some(text) = message.as_text() {
             return Ok(text.to_owned());
@@ -278,9 +316,10 @@ where
             return Err(ClientGone);
         }
         if message.is_binary() {
-            return Ok(String::new());
+            break;
         }
     }
+    Ok(String::new())
 }
 
 fn close(code: CloseCode, reason: &str) -> Message {
@@ -310,6 +349,38 @@ impl Sockets {
             layers,
             shutdown,
             tasks: TaskTracker::new(),
+            places: Places::default(),
+        }
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    fn take(&self, user_id: &Arc<str>) -> Option<PlaceTaken> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(Arc::clone(user_id)).or_default();
+        if *count >= MAX_SOCKETS_PER_USER {
+            return None;
+        }
+        *count += 1;
+        Some(PlaceTaken {
+            places: self.clone(),
+            user_id: Arc::clone(user_id),
+        })
+    }
+}
+
+// === impl PlaceTaken ===
+
+impl Drop for PlaceTaken {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.user_id) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.user_id);
+            }
         }
     }
 }

@@ -6,12 +6,13 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Sink, Stream};
+use futures_util::{Sink, SinkExt, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Interval, Sleep, interval_at, sleep, timeout};
 use tokio_util::sync::{CancellationToken, PollSemaphore, WaitForCancellationFutureOwned};
 use tokio_websockets::{CloseCode, Message, WebSocketStream};
 use tower_service::Service;
@@ -25,7 +26,16 @@ use crate::protocol::{
 use crate::rpc::{Outgoing, Reply, RpcRequest, RpcResponse, Turn};
 
 /// Most requests of one socket that may wait for their answer; then no more are read.
-const MAX_IN_FLIGHT: usize = 128;
+const MAX_IN_FLIGHT: usize = 64;
+
+/// How long a side may take nothing of what there is for it.
+const STALL: Duration = Duration::from_secs(120);
+
+/// How often a client is pinged; one that has said nothing between two pings is gone.
+const PING: Duration = Duration::from_secs(45);
+
+/// How long the instance may take to read what was queued for it when the client left.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Why a relay ended, as the close frame for the client says it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -63,6 +73,11 @@ where
     /// Requests that the instance has and has not answered.
     waiting: HashMap<Box<str>, oneshot::Sender<Reply>>,
     renumber: Renumber,
+    /// When a side that does not read is given up; set while one does not.
+    stalled: Option<Pin<Box<Sleep>>>,
+    pings: Interval,
+    /// Whether the client has sent anything since the last ping.
+    heard: bool,
     expiry: Option<Pin<Box<Sleep>>>,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -97,6 +112,9 @@ where
             outgoing,
             waiting: HashMap::new(),
             renumber: Renumber::default(),
+            stalled: None,
+            pings: interval_at(Instant::now() + PING, PING),
+            heard: true,
             expiry: None,
             shutdown: Box::pin(shutdown.cancelled_owned()),
         }
@@ -116,6 +134,10 @@ where
     /// Dropping the future drops both sockets; requests inside the stack are dropped with it.
     pub async fn run(mut self) -> (WebSocketStream<C>, End) {
         let end = poll_fn(|cx| self.poll(cx)).await;
+        if !matches!(end, End::Instance(..)) {
+            // What the client said last was admitted and is queued.
+            let _ = timeout(FAREWELL, self.instance.close()).await;
+        }
         (self.client, end)
     }
 
@@ -149,13 +171,46 @@ where
                 break;
             }
         }
-        if let Poll::Ready(Err(_)) = Pin::new(&mut self.client).poll_flush(cx) {
-            return Poll::Ready(End::Client);
+        self.flush(cx)
+    }
+
+    /// Writes what is queued to both sides, and sees whether they live.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.pings.poll_tick(cx).is_ready() {
+            // While many requests wait for their answers nothing is read, and nothing can be heard.
+            let reading = self.in_flight.len() < MAX_IN_FLIGHT;
+            if reading && !std::mem::take(&mut self.heard) {
+                return Poll::Ready(End::Client);
+            }
+            if let Ok(true) = self.client_takes(cx) {
+                let _ = self.forward_client(Message::ping(""));
+            }
+            // The next tick is polled for, so that it wakes us.
+            let _ = self.pings.poll_tick(cx);
         }
-        if let Poll::Ready(Err(_)) = Pin::new(&mut self.instance).poll_flush(cx) {
-            return Poll::Ready(instance_gone());
+        let client = match Pin::new(&mut self.client).poll_flush(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(_)) => return Poll::Ready(End::Client),
+            Poll::Pending => false,
+        };
+        let instance = match Pin::new(&mut self.instance).poll_flush(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(_)) => return Poll::Ready(instance_gone()),
+            Poll::Pending => false,
+        };
+        if client && instance {
+            self.stalled = None;
+            return Poll::Pending;
         }
-        Poll::Pending
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL)));
+        if stalled.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(if client {
+            instance_gone()
+        } else {
+            End::Protocol(1008, "slow consumer")
+        })
     }
 
     /// Answers of the stack to the client.
@@ -174,7 +229,12 @@ where
     /// Events to the client, responses to who waits for them.
     fn read_instance(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
-        while self.client_takes(cx)? {
+        loop {
+            // An answer goes out before the events that came behind it.
+            moved |= self.send_answers(cx)?;
+            if !self.client_takes(cx)? {
+                break;
+            }
             let message = match Pin::new(&mut self.instance).poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) => message,
                 Poll::Ready(Some(Err(_)) | None) => return Err(instance_gone()),
@@ -258,6 +318,7 @@ where
                 Poll::Pending => break,
             };
             moved = true;
+            self.heard = true;
             if message.is_close() {
                 return Err(End::Client);
             }
@@ -345,9 +406,13 @@ fn instance_gone() -> End {
     End::Instance(1012, "service restart".into())
 }
 
-/// The codec has told the client by a close frame of its own where the protocol says how.
-fn client_error(_: &tokio_websockets::Error) -> End {
-    End::Client
+/// Why a client's stream broke. Where the codec has sent a close frame of its own already, ours is not sent any more.
+fn client_error(error: &tokio_websockets::Error) -> End {
+    match error {
+        tokio_websockets::Error::PayloadTooLong { .. } => End::Protocol(1009, "message too big"),
+        tokio_websockets::Error::Protocol(_) => End::Protocol(1002, "protocol error"),
+        _ => End::Client,
+    }
 }
 
 // === impl End ===

@@ -2,15 +2,15 @@
 
 mod schema;
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
-use tower_quota::{Allowance, Dimension, Limit, Limits, Window};
+use tower_quota::{Allowance, Dimension, Limit, Window};
 use tower_sso::Identity;
 
 use crate::clock;
@@ -52,6 +52,9 @@ pub enum StoreError {
         /// Version of the tables.
         version: u32,
     },
+    /// The gateway stops.
+    #[error("the store is closed")]
+    Stopped,
     /// SQLite failed.
     #[error("store failed")]
     Sqlite(#[from] rusqlite::Error),
@@ -85,6 +88,8 @@ pub struct EnvironmentRow {
     pub instance: String,
     /// Agent on that instance.
     pub agent_id: String,
+    /// Fingerprint of what the agent was made from.
+    pub agent_spec: String,
     /// Directory on this host.
     pub workspace_dir: String,
     /// Profile name.
@@ -159,8 +164,7 @@ impl Store {
         let done = tokio::task::spawn_blocking(move || {
             work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        done.await
-            .unwrap_or_else(|_| Err(rusqlite::Error::ExecuteReturnedResults.into()))
+        done.await.unwrap_or(Err(StoreError::Stopped))
     }
 
     /// The secret of that name, made by `make` and kept the first time.
@@ -272,7 +276,8 @@ impl Store {
         let user_id = Arc::clone(user_id);
         self.run(move |connection| {
             let found = connection.query_row(
-                "SELECT instance, agent_id, workspace_dir, profile_name, auth_profile_id, agent_ready_at IS NOT NULL
+                "SELECT instance, agent_id, workspace_dir, profile_name, auth_profile_id, agent_ready_at IS NOT NULL,
+                     agent_spec
                  FROM user_openclaw_environments WHERE user_id = ?1",
                 [&*user_id],
                 |row| {
@@ -284,6 +289,7 @@ impl Store {
                         profile_name: row.get(3)?,
                         auth_profile_id: row.get(4)?,
                         agent_ready: row.get(5)?,
+                        agent_spec: row.get(6)?,
                     })
                 },
             );
@@ -308,11 +314,12 @@ impl Store {
             let transaction = connection.transaction()?;
             transaction.execute(
                 "INSERT INTO user_openclaw_environments (user_id, workspace_dir, profile_name, auth_profile_id, instance,
-                     agent_id, created_at, updated_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
+                     agent_id, agent_spec, created_at, updated_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)
                  ON CONFLICT (user_id) DO UPDATE SET workspace_dir = excluded.workspace_dir,
                      profile_name = excluded.profile_name, auth_profile_id = excluded.auth_profile_id,
-                     instance = excluded.instance, agent_id = excluded.agent_id, agent_ready_at = NULL,
+                     instance = excluded.instance, agent_id = excluded.agent_id,
+                     agent_spec = excluded.agent_spec, agent_ready_at = NULL,
                      updated_at = excluded.updated_at",
                 params![
                     &*row.user_id,
@@ -321,6 +328,7 @@ impl Store {
                     row.auth_profile_id,
                     row.instance,
                     row.agent_id,
+                    row.agent_spec,
                     now,
                 ],
             )?;
@@ -380,7 +388,7 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Everybody's limits of their own.
+    /// Everybody's limits of their own, by user.
     ///
     /// # Errors
     ///
@@ -394,27 +402,17 @@ impl Store {
             "SELECT subject, dimension, period, amount FROM user_quotas ORDER BY subject, rowid",
         )?;
         let rows = statement.query_map([], |row| {
-            let (dimension, window): (String, String) = (row.get(1)?, row.get(2)?);
-            let amount: Option<i64> = row.get(3)?;
-            let allowance = match amount {
-                None => Allowance::Unlimited,
-                Some(amount) => Allowance::AtMost(u64::try_from(amount).unwrap_or(0)),
-            };
-            let limit = find_dimension(&dimension)
-                .zip(find_window(&window))
-                .map(|(d, w)| Limit::new(d, w, allowance));
-            Ok((Arc::from(row.get::<_, String>(0)?), limit))
+            Ok((Arc::from(row.get::<_, String>(0)?), own_limit(row)?))
         })?;
-        let mut limits = Vec::new();
-        for row in rows {
-            if let (subject, Some(limit)) = row? {
-                limits.push((subject, limit));
-            }
-        }
-        Ok(limits)
+        rows.filter_map(|row| {
+            row.map(|(user, limit)| limit.map(|limit| (user, limit)))
+                .transpose()
+        })
+        .collect::<Result<_, _>>()
+        .map_err(StoreError::from)
     }
 
-    /// Puts `limits` in the place of all limits of somebody's own; none: the plan's.
+    /// Sets limits of somebody's own, and answers all that they have; others of theirs stay.
     ///
     /// # Errors
     ///
@@ -422,50 +420,74 @@ impl Store {
     pub async fn put_user_limits(
         &self,
         user_id: &Arc<str>,
-        limits: Option<Limits>,
-    ) -> Result<(), StoreError> {
+        limits: Vec<Limit>,
+    ) -> Result<Vec<Limit>, StoreError> {
         let user_id = Arc::clone(user_id);
         self.run(move |connection| {
             let now = millis(clock::now());
             let transaction = connection.transaction()?;
-            transaction.execute("DELETE FROM user_quotas WHERE subject = ?1", [&*user_id])?;
-            for limit in limits.iter().flat_map(Limits::iter) {
+            for limit in &limits {
                 let amount = match limit.allowance() {
                     Allowance::AtMost(amount) => Some(i64::try_from(amount).unwrap_or(i64::MAX)),
                     Allowance::Unlimited => None,
                 };
                 transaction.execute(
-                    "INSERT INTO user_quotas (subject, dimension, period, amount, updated_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                    params![&*user_id, dimension_name(limit.dimension()), window_name(limit.window()), amount, now],
+                    "INSERT INTO user_quotas (subject, dimension, period, amount, updated_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (subject, dimension, period)
+                         DO UPDATE SET amount = excluded.amount, updated_at = excluded.updated_at",
+                    params![
+                        &*user_id,
+                        limit.dimension().as_str(),
+                        window_name(limit.window()),
+                        amount,
+                        now
+                    ],
                 )?;
             }
+            let own = transaction
+                .prepare("SELECT subject, dimension, period, amount FROM user_quotas WHERE subject = ?1 ORDER BY rowid")?
+                .query_map([&*user_id], own_limit)?
+                .filter_map(Result::transpose)
+                .collect::<Result<_, _>>()?;
             transaction.commit()?;
-            Ok(())
+            Ok(own)
         })
         .await
     }
 }
 
+/// A row of `user_quotas`; none if a newer version wrote it.
+fn own_limit(row: &Row<'_>) -> rusqlite::Result<Option<Limit>> {
+    let (dimension, window): (String, String) = (row.get(1)?, row.get(2)?);
+    let allowance = match row.get::<_, Option<i64>>(3)? {
+        None => Allowance::Unlimited,
+        Some(amount) => Allowance::AtMost(u64::try_from(amount).unwrap_or(0)),
+    };
+    let dimension = Dimension::ALL
+        .into_iter()
+        .find(|known| known.as_str() == dimension);
+    let window = [Window::Day, Window::Month]
+        .into_iter()
+        .find(|&known| window_name(known) == window);
+    Ok(dimension
+        .zip(window)
+        .map(|(dimension, window)| Limit::new(dimension, window, allowance)))
+}
+
 /// Opens a file for us alone, made if it is not there.
 fn private_file(path: &Path) -> std::io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    File::options()
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = File::options()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(path)
-}
-
-/// The word for a dimension in the store and in answers.
-#[must_use]
-pub fn dimension_name(dimension: Dimension) -> &'static str {
-    match dimension {
-        Dimension::Tokens => "tokens",
-        Dimension::Cost => "cost",
-        Dimension::Calls => "calls",
-    }
+        .open(path)?;
+    // One that was there before, under another umask.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// The word for a window in the store and in answers.
@@ -475,18 +497,6 @@ pub fn window_name(window: Window) -> &'static str {
         Window::Month => "month",
         _ => "day",
     }
-}
-
-fn find_dimension(name: &str) -> Option<Dimension> {
-    [Dimension::Tokens, Dimension::Cost, Dimension::Calls]
-        .into_iter()
-        .find(|&d| dimension_name(d) == name)
-}
-
-fn find_window(name: &str) -> Option<Window> {
-    [Window::Day, Window::Month]
-        .into_iter()
-        .find(|&w| window_name(w) == name)
 }
 
 fn millis(at: SystemTime) -> i64 {
@@ -523,6 +533,7 @@ mod tests {
             user_id: user_id.into(),
             instance: "one".to_owned(),
             agent_id: format!("user-{user_id}"),
+            agent_spec: String::new(),
             workspace_dir: "/w".to_owned(),
             profile_name: format!("user-{user_id}"),
             auth_profile_id: format!("user-{user_id}-p"),
@@ -602,24 +613,29 @@ mod tests {
     #[tokio::test]
     async fn limits_of_somebodys_own_come_back_as_they_were() {
         let (_dir, store) = open();
-        let limits = Limits::new([
-            Limit::new(Dimension::Tokens, Window::Day, Allowance::AtMost(0)),
-            Limit::new(Dimension::Cost, Window::Month, Allowance::Unlimited),
-        ])
-        .unwrap();
+        let none = Limit::at_most(Dimension::Tokens, Window::Day, 0);
+        let unlimited = Limit::unlimited(Dimension::Cost, Window::Month);
         store
-            .put_user_limits(&"alice".into(), Some(limits.clone()))
+            .put_user_limits(&"alice".into(), vec![none])
             .await
             .unwrap();
+        let own = store
+            .put_user_limits(&"alice".into(), vec![unlimited])
+            .await
+            .unwrap();
+        assert_eq!(own, [none, unlimited], "setting one leaves the other");
+        let raised = Limit::at_most(Dimension::Tokens, Window::Day, 7);
+        let own = store
+            .put_user_limits(&"alice".into(), vec![raised])
+            .await
+            .unwrap();
+        assert_eq!(own, [raised, unlimited]);
         let kept: Vec<Limit> = store
             .user_limits()
             .unwrap()
             .into_iter()
             .map(|(_, limit)| limit)
             .collect();
-        assert_eq!(kept.len(), 2);
-        assert!(limits.iter().all(|limit| kept.contains(limit)));
-        store.put_user_limits(&"alice".into(), None).await.unwrap();
-        assert!(store.user_limits().unwrap().is_empty());
+        assert_eq!(kept, own);
     }
 }

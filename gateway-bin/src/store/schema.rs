@@ -30,6 +30,7 @@ const MIGRATIONS: &[&str] = &[r"
         auth_profile_id   TEXT NOT NULL,
         instance          TEXT NOT NULL,
         agent_id          TEXT NOT NULL UNIQUE,
+        agent_spec        TEXT NOT NULL,
         has_sandbox       INTEGER NOT NULL DEFAULT 0,
         agent_ready_at    INTEGER,
         created_at        INTEGER NOT NULL,

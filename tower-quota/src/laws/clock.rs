@@ -9,6 +9,8 @@ use crate::Clock;
 #[derive(Debug)]
 pub struct TestClock(Mutex<SystemTime>);
 
+// === impl TestClock ===
+
 impl TestClock {
     /// A clock that shows `now`.
     #[must_use]

@@ -21,6 +21,8 @@ pub trait MakeStore {
     ) -> impl Future<Output = Arc<dyn QuotaStore>>;
 }
 
+// === impl MakeStore ===
+
 impl<F> MakeStore for F
 where
     F: AsyncFn(Limits, Arc<dyn Clock>) -> Arc<dyn QuotaStore>,

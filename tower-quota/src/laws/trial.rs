@@ -20,6 +20,8 @@ pub(super) struct Trial {
     clock: Arc<TestClock>,
 }
 
+// === impl Trial ===
+
 #[expect(clippy::panic, reason = "a broken law is a failed test")]
 impl Trial {
     /// A store for the law of this name, in which everybody has `limits`, at noon.

@@ -47,6 +47,8 @@ struct GivenBack {
     forget_at: UnixMs,
 }
 
+// === impl Account ===
+
 impl Account {
     /// `sequence` is greater than that of every reservation before.
     pub(super) fn reserve(
@@ -74,6 +76,7 @@ impl Account {
         Ok(amounts)
     }
 
+    /// `sequence` is one that was given out.
     pub(super) fn settle(&mut self, sequence: u64, used: Amounts, now: UnixMs) -> Settled {
         self.reclaim(now);
         let (admitted_at, held) = if let Some(held) = self.take_held(sequence) {
@@ -83,7 +86,7 @@ impl Account {
         } else if self.settled.contains(&sequence) {
             return Settled::AlreadySettled;
         } else {
-            return Settled::Unknown;
+            return Settled::Forgotten;
         };
         self.counters.count(admitted_at, used);
         if self.settled.len() == MAX_SETTLED {
@@ -281,9 +284,9 @@ mod tests {
         assert_eq!(account.settled.len(), MAX_SETTLED);
         assert_eq!(account.given_back.len(), MAX_GIVEN_BACK);
         for (sequence, lawful) in [
-            (0, Settled::Unknown),
+            (0, Settled::Forgotten),
             (9_998, Settled::AlreadySettled),
-            (1, Settled::Unknown),
+            (1, Settled::Forgotten),
             (9_999, Settled::Applied { overshoot: CALL }),
         ] {
             assert_eq!(account.settle(sequence, CALL, at(0)), lawful, "{sequence}");

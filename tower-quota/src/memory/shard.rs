@@ -18,6 +18,8 @@ pub(super) struct Shard {
     step: u64,
 }
 
+// === impl Shard ===
+
 impl Shard {
     /// Numbers its reservations `first`, `first + step`, and so on, so that no two of `step` shards use the same number.
     pub(super) fn new(first: u64, step: u64) -> Self {
@@ -34,6 +36,11 @@ impl Shard {
         let sequence = self.next_sequence;
         self.next_sequence = sequence.saturating_add(self.step);
         sequence
+    }
+
+    /// Whether this number was given out, to whichever subject.
+    pub(super) const fn has_given_out(&self, sequence: u64) -> bool {
+        sequence < self.next_sequence && sequence % self.step == self.next_sequence % self.step
     }
 
     pub(super) fn account(&mut self, subject: &Arc<str>) -> Option<&mut Account> {

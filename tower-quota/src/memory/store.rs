@@ -30,8 +30,8 @@ const DEFAULT_LEASE: Duration = Duration::from_secs(15 * 60);
 /// A subject takes about a kilobyte from its first use until a day after the last month in which it used anything, or
 /// for as long as it has limits of its own. Of reservations that are over, a subject keeps the last 64 that were
 /// settled, so that a second settlement is [known as one](Settled::AlreadySettled), and the last 1,024 of the last 24
-/// hours that were given back or reclaimed, so that a late settlement counts. A settlement of one that is forgotten
-/// is [`Settled::Unknown`] and counts nothing: nothing ever counts twice.
+/// hours that were given back or reclaimed, so that a late settlement counts. A settlement of one beyond that is
+/// [`Settled::Forgotten`] and counts nothing: nothing ever counts twice.
 ///
 /// # Examples
 ///
@@ -52,6 +52,8 @@ pub struct MemoryStore {
     lease: Duration,
     clock: Arc<dyn Clock>,
 }
+
+// === impl MemoryStore ===
 
 impl MemoryStore {
     /// An empty store in which every subject has the limits of `plan`, unless it is given its own.
@@ -85,9 +87,11 @@ impl MemoryStore {
         self
     }
 
-    /// Counts what a ledger says that `subject` used, in the windows of `admitted_at`.
+    /// Counts what `subject` used without a reservation, in the windows of `admitted_at`, whatever its limits.
     ///
-    /// It is for a server that starts, before it serves; windows that are over are not counted.
+    /// It is for what a ledger says when a server starts, and for a settlement that is
+    /// [forgotten](Settled::Forgotten). Windows that are over are not counted. Each call counts: whoever calls twice
+    /// counts twice.
     pub fn add_used(&self, subject: &Arc<str>, admitted_at: SystemTime, used: Amounts) {
         let now = self.now();
         self.shard(subject).account_or_new(subject, now).add_used(
@@ -132,6 +136,21 @@ impl MemoryStore {
         u64::try_from(sequence).ok()
     }
 
+    fn settle_now(&self, ticket: &Ticket, used: Amounts) -> Settled {
+        let now = self.now();
+        let Some(sequence) = self.sequence_of(ticket) else {
+            return Settled::Unknown;
+        };
+        let mut shard = self.shard(ticket.subject());
+        if !shard.has_given_out(sequence) {
+            return Settled::Unknown;
+        }
+        match shard.account(ticket.subject()) {
+            Some(account) => account.settle(sequence, used, now),
+            None => Settled::Forgotten,
+        }
+    }
+
     fn release_now(&self, ticket: &Ticket) -> Released {
         let now = self.now();
         self.with_ticket(ticket, |account, sequence| account.release(sequence, now))
@@ -157,13 +176,7 @@ impl QuotaStore for MemoryStore {
     }
 
     fn settle(&self, ticket: &Ticket, used: Amounts) -> StoreFuture<Result<Settled, StoreError>> {
-        let now = self.now();
-        let settled = self
-            .with_ticket(ticket, |account, sequence| {
-                account.settle(sequence, used, now)
-            })
-            .unwrap_or(Settled::Unknown);
-        StoreFuture::ready(Ok(settled))
+        StoreFuture::ready(Ok(self.settle_now(ticket, used)))
     }
 
     fn release(&self, ticket: &Ticket) -> StoreFuture<Result<Released, StoreError>> {

@@ -5,7 +5,9 @@
 //! it follows the answer to its end and records it.
 
 mod chat;
+mod estimate;
 mod model_call;
+mod name;
 mod refusal;
 
 #[cfg(feature = "tokio")]

@@ -84,6 +84,12 @@ impl Backlog {
         self.writable.swap(writable, Relaxed) != writable
     }
 
+    /// Notes that the writer has ended: nothing is written any more, and nobody let in.
+    pub(super) fn lose_writer(&self) {
+        self.writable.store(false, Relaxed);
+        self.closing.store(true, SeqCst);
+    }
+
     /// Notes that the settler has ended; true the first time.
     pub(super) fn lose_settler(&self) -> bool {
         !self.settler_lost.swap(true, Relaxed)

@@ -31,7 +31,10 @@ use crate::{Full, Sink, UsageRecord};
 /// A record is safe once it is committed, which a power cut cannot undo (`synchronous=FULL`). One that is admitted but
 /// not committed when the process is killed is lost, with whatever was set aside for it left to its lease. When the file
 /// cannot be written (disk full, locked) records wait in memory and are written when it can; admission ends when all
-/// places are taken.
+/// places are taken. Should the writer end by a panic, what it had not committed is lost, nobody is admitted any more,
+/// and the ledger is not [`healthy`](Self::healthy).
+///
+/// A count above 2⁵³, or a cost beyond 2⁵³ nano-USD either way, is stored as just that.
 ///
 /// Dropping the ledger lets the writer finish in the background; [`close`](Self::close) waits for it.
 pub struct SqliteLedger {
@@ -113,6 +116,10 @@ impl SqliteLedger {
     /// # Errors
     ///
     /// [`Closed`](LedgerError::Closed) if the ledger or its settler has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it only waits no longer: what was recorded is committed and settled all the same.
     pub async fn flush(&self) -> Result<(), LedgerError> {
         let (done, flushed) = oneshot::channel();
         self.tell(Command::Flush(done))?;
@@ -130,7 +137,8 @@ impl SqliteLedger {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, it leaves a ledger that refuses calls and records what was admitted.
+    /// Dropped before it is ready, it leaves a ledger that refuses calls and still records what was admitted. It can be
+    /// called again.
     pub async fn close(&self) -> Result<(), LedgerError> {
         self.backlog.close().await;
         self.flush().await?;
@@ -145,7 +153,7 @@ impl SqliteLedger {
         self.backlog.owed()
     }
 
-    /// Whether the file could be written the last time, and a settler that was started still runs.
+    /// Whether the ledger is open, its file could be written the last time, and a settler that was started still runs.
     #[must_use]
     pub fn healthy(&self) -> bool {
         self.backlog.is_healthy()
@@ -164,7 +172,7 @@ impl Sink for SqliteLedger {
     fn record(&self, record: UsageRecord) {
         let owed = Owed::placed(&self.backlog);
         if self.tell(Command::Record(record, owed)).is_err() {
-            tracing::error!("usage record came after the ledger was closed");
+            tracing::error!("usage record is lost, the writer of its ledger has ended");
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Records go through a bounded queue to one writer thread, which commits all that is queued in one transaction. What
 //! is committed is settled, if a settler was started: at once, again after a failure, and at the next start for what a
-//! crash left over. Any number of readers query the file meanwhile.
+//! crash left over. Queries are read meanwhile, one at a time, through a connection of their own; other connections may
+//! read the file beside it.
 //!
 //! # Examples
 //!

@@ -75,7 +75,7 @@ pub struct Sum {
     pub reasoning_tokens: u64,
     /// What counts as tokens.
     pub total_tokens: u64,
-    /// Money, of what has a price.
+    /// Money. What has no price adds nothing.
     pub cost: NanoUsd,
     /// Records of models without a price.
     pub unpriced: u64,
@@ -93,13 +93,13 @@ pub struct UsedInDay {
     pub day: SystemTime,
     /// What counts as tokens.
     pub tokens: u64,
-    /// Money, of what has a price.
+    /// Money. What has no price adds nothing.
     pub cost: NanoUsd,
     /// Runs.
     pub calls: u64,
 }
 
-/// Queries. All block, for a read of the file: call them where that is allowed (`spawn_blocking`).
+/// Queries. All block, for a read of the file and for each other: call them where that is allowed (`spawn_blocking`).
 ///
 /// Times are those of admission, from `from` until before `to`.
 impl SqliteLedger {
@@ -174,12 +174,12 @@ impl SqliteLedger {
     /// What every user used in every day since a time, for counters that are kept in memory and begin anew.
     ///
     /// Counts every record, also those whose settling is still to come: counters filled from this must not count again
-    /// what is settled for records admitted by an earlier process.
+    /// what is settled for records admitted by an earlier process. The [crate documentation](crate) shows how.
     ///
     /// # Errors
     ///
     /// [`LedgerError::Store`] if the file cannot be read.
-    pub fn used_by_period(&self, since: SystemTime) -> Result<Vec<UsedInDay>, LedgerError> {
+    pub fn used_by_day(&self, since: SystemTime) -> Result<Vec<UsedInDay>, LedgerError> {
         let read = |row: &Row<'_>| {
             Ok(UsedInDay {
                 user_id: row.get(0)?,
@@ -191,7 +191,7 @@ impl SqliteLedger {
         };
         let reader = self.reader();
         let mut query = reader
-            .prepare_cached(USED_BY_PERIOD)
+            .prepare_cached(USED_BY_DAY)
             .map_err(LedgerError::store)?;
         let rows = query.query_map([millis(since)], read);
         rows.and_then(Iterator::collect).map_err(LedgerError::store)
@@ -235,7 +235,7 @@ fn records_query(before: bool) -> String {
 }
 
 /// Without the hint all records ever are read, in the order of the other index.
-const USED_BY_PERIOD: &str = "
+const USED_BY_DAY: &str = "
 SELECT user_id, admitted_at / 86400000 AS day, sum(total_tokens), coalesce(sum(cost_nano_usd), 0), sum(calls)
 FROM token_usage_logs INDEXED BY token_usage_logs_by_time
 WHERE admitted_at >= ?1 GROUP BY user_id, day ORDER BY user_id, day";
@@ -279,7 +279,7 @@ mod tests {
             (totals_query(GroupBy::Session), "by_user"),
             (records_query(false), "by_user"),
             (records_query(true), "by_user"),
-            (USED_BY_PERIOD.to_owned(), "by_time"),
+            (USED_BY_DAY.to_owned(), "by_time"),
             (row::unsettled_query(), "unsettled"),
             (
                 "SELECT run_id FROM token_usage_logs WHERE response_id = ?1".to_owned(),

@@ -13,6 +13,10 @@ pub(super) const COLUMNS: &str = "seq, id, user_id, operation, provider, model, 
     response_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, calls, \
     cost_nano_usd, source, outcome, settle_ref, admitted_at, created_at";
 
+/// No count and no amount (nine million dollars) of a record is stored larger: SQLite refuses to add up what overflows
+/// its integers, and of these a thousand fit. Also the largest a reader that has doubles only reads exactly.
+const LARGEST: i64 = 1 << 53;
+
 const INSERT: &str = "
 INSERT INTO token_usage_logs (
     id, user_id, operation, provider, model, requested_model, session_key, run_id, response_id, input_tokens,
@@ -72,7 +76,7 @@ pub(super) fn insert(
         ":reasoning": record.tokens.reasoning.map(integer),
         ":total": integer(record.tokens.total()),
         ":calls": integer(record.calls),
-        ":cost": record.cost.map(NanoUsd::as_nanos),
+        ":cost": record.cost.map(money),
         ":source": record.source.as_str(),
         ":outcome": record.outcome.as_str(),
         ":settle_ref": record.settle_ref.as_deref(),
@@ -149,9 +153,14 @@ fn name<T>(
     })
 }
 
-/// SQLite's integers are signed; a count beyond them is as good as the largest.
+/// A count as it is stored. One beyond the largest is as good as the largest.
 pub(super) fn integer(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+    i64::try_from(count).unwrap_or(LARGEST).min(LARGEST)
+}
+
+/// An amount as it is stored.
+fn money(amount: NanoUsd) -> i64 {
+    amount.as_nanos().clamp(-LARGEST, LARGEST)
 }
 
 pub(super) fn count(integer: i64) -> u64 {

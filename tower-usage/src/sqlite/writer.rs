@@ -43,6 +43,9 @@ enum Next {
     Stop(Option<oneshot::Sender<()>>),
 }
 
+/// Ends admission when the writer ends, also by a panic.
+struct Running(Arc<Backlog>);
+
 // === impl Writer ===
 
 impl Writer {
@@ -62,6 +65,7 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
+        let running = Running(Arc::clone(&self.backlog));
         let mut wait = RETRY.0;
         while self.receive() {
             match self.step() {
@@ -73,6 +77,7 @@ impl Writer {
                 }
                 Ok(Next::Stop(done)) => {
                     drop(self.conn);
+                    drop(running);
                     return done.map_or((), answer);
                 }
                 Err(error) => {
@@ -234,6 +239,14 @@ impl Writer {
         if settler.inbox.send(message).is_err() && self.backlog.lose_settler() {
             tracing::error!("usage ledger has lost its settler");
         }
+    }
+}
+
+// === impl Running ===
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.lose_writer();
     }
 }
 

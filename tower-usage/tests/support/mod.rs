@@ -79,10 +79,11 @@ impl Sink for Kept {
     }
 }
 
-/// A body that plays these frames.
+/// A body that plays these frames. Panics when it is polled after its end, as a body may.
 #[derive(Debug, Default)]
 pub struct Play {
     frames: VecDeque<Result<Frame<Bytes>, io::Error>>,
+    ended: bool,
     /// Says that it ends with its last frame, as a body of known length does.
     pub knows_its_end: bool,
     /// Never ends, but waits after its last frame.
@@ -136,9 +137,13 @@ impl Body for Play {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        assert!(!self.ended, "polled after its end");
         match self.frames.pop_front() {
             None if self.hangs => Poll::Pending,
-            frame => Poll::Ready(frame),
+            frame => {
+                self.ended = frame.is_none();
+                Poll::Ready(frame)
+            }
         }
     }
 

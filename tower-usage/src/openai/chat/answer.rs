@@ -3,12 +3,10 @@ use std::{borrow::Cow, sync::Arc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::TokenCounts;
+use crate::{TokenCounts, openai::name::name};
 
 /// A larger count is not believed: no model reads or writes a thousandth of it in a call.
 const MOST_TOKENS: u64 = 1_000_000_000;
-/// Longer ids and names are not kept; they would end in every record.
-const NAME_LIMIT: usize = 256;
 
 /// What a whole answer or one chunk of a stream says about itself.
 ///
@@ -149,7 +147,7 @@ fn count(raw: Option<&RawValue>) -> Option<u64> {
 
 fn text(raw: Option<&RawValue>) -> Option<Arc<str>> {
     let text: Cow<'_, str> = serde_json::from_str(raw?.get()).ok()?;
-    (!text.is_empty() && text.len() <= NAME_LIMIT).then(|| text.into())
+    name(&text)
 }
 
 fn object<'a, T>(raw: Option<&'a RawValue>) -> T

@@ -14,17 +14,25 @@ use crate::{
 ///
 /// A call is metered if `attribute` finds out from the request's extensions to whom it belongs. A metered call gives
 /// exactly one record: at the end of the answer, at an error, or when somebody leaves, before the head or within the
-/// body. The place in the sink is taken before `attribute` is asked, so that it may hand over what must not be lost.
+/// body.
+///
+/// The place in the sink is taken before `attribute` is asked, so that it may hand over what must not be lost; it is
+/// given back if `attribute` knows nobody. A sink that is full therefore refuses *every* call, with 503, also one that
+/// would not have been metered: let what is never metered go around the layer.
 ///
 /// - An answer that is not 2xx, and an error of the service inside, is [`Outcome::Failed`](crate::Outcome::Failed) and
 ///   costs nothing.
 /// - Where the provider tells no usage, tells it unbelievably, or does not get to tell it, what is missing is estimated
-///   from the bytes that went by, four to a token, and the record is marked [`Source::Estimated`](crate::Source::Estimated).
+///   from the text that went by, four bytes to a token, and the record is marked
+///   [`Source::Estimated`](crate::Source::Estimated). Of an answer that cannot be read every byte counts as text.
 /// - The usage chunk that a [`ModelCallLayer`](super::super::ModelCallLayer) asked for in place of the client is taken
 ///   out again. Every other byte of the answer goes on as it came, except for the beginning of an event that an error cuts
 ///   off.
 ///
-/// The model that answered is billed; an answer that does not name one is billed as the model asked for.
+/// The model that answered is billed; an answer that does not name one is billed as the model asked for. A model that is
+/// not in the price list by exactly that name is recorded unpriced: `cost` is `None`, which whoever settles or adds up
+/// the record counts as **no money at all**, so that a limit on money does not hold for it. Providers answer with dated
+/// names (`gpt-4o-2024-08-06` to a call for `gpt-4o`): the list must have those too.
 ///
 /// # Examples
 ///

@@ -25,7 +25,7 @@ pub(crate) struct Metering {
 enum Form {
     Events(Events),
     Whole(Whole),
-    /// Something that is neither, or encoded. Only its size is known.
+    /// Something encoded. Only its size is known.
     Opaque,
 }
 
@@ -66,9 +66,11 @@ impl Metering {
             kind.get(..name.len())
                 .is_some_and(|kind| kind.eq_ignore_ascii_case(name))
         };
+        // A stream that was called for need not be labelled, or not as what it is.
+        let streams = is(b"text/event-stream") || tap.streams() && !is(b"application/json");
         let form = if encoded {
             Form::Opaque
-        } else if is(b"text/event-stream") {
+        } else if streams {
             Form::Events(Events::new(tap.hides_usage()))
         } else {
             Form::Whole(Whole::default())

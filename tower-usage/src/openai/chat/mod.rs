@@ -4,13 +4,13 @@ mod answer;
 mod attribution;
 #[cfg(feature = "tokio")]
 mod drain;
-mod estimate;
 mod events;
 mod leave;
 mod meter;
 mod metering;
 mod reading;
 mod tap;
+mod text;
 
 #[cfg(feature = "tokio")]
 pub use self::drain::Drain;

@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 
 use super::{
     answer::{Answer, Reported},
-    estimate::{delta_bytes, message_bytes},
+    text::{delta_bytes, message_bytes},
 };
 
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""usage""#));
@@ -32,11 +32,15 @@ pub(super) struct Reading {
 // === impl Reading ===
 
 impl Reading {
-    /// Reads a whole answer.
+    /// Reads a whole answer. Of one that is cut off or is no JSON, all bytes count as text unless it can be told apart.
     pub(super) fn answer(&mut self, json: &[u8]) {
-        self.text += message_bytes(json);
+        let text = message_bytes(json);
         if let Some(answer) = Answer::read(json) {
             self.take(&answer);
+            self.text += text.unwrap_or(0);
+        } else {
+            let text = text.or_else(|| delta_bytes(json));
+            self.text += text.unwrap_or(json.trim_ascii().len() as u64);
         }
     }
 
@@ -51,6 +55,10 @@ impl Reading {
             return false;
         }
         let data = data(event);
+        if text.is_none() && data.is_empty() && !is_event(event) {
+            self.answer(event);
+            return false;
+        }
         if data.trim_ascii() == b"[DONE]" {
             self.done = true;
             return false;
@@ -84,6 +92,13 @@ fn tells_usage(event: &[u8]) -> bool {
         let value = rest.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
         value.is_some_and(|value| !value.starts_with(b"null"))
     })
+}
+
+/// Whether these are the lines of an event, and not what a provider sent in place of a stream.
+fn is_event(lines: &[u8]) -> bool {
+    const BEGINNINGS: [&[u8]; 5] = [b":", b"data", b"event", b"id", b"retry"];
+    let lines = lines.strip_prefix(BOM).unwrap_or(lines).trim_ascii_start();
+    lines.is_empty() || BEGINNINGS.iter().any(|begins| lines.starts_with(begins))
 }
 
 /// The `data` lines of an event, joined (WHATWG HTML §9.2.6).

@@ -1,9 +1,9 @@
 use std::{fmt, sync::Arc};
 
-use super::{Attribution, estimate, reading::Reading};
+use super::{Attribution, reading::Reading};
 use crate::{
     Clock, NanoUsd, Operation, Outcome, Place, PriceList, Sink, Source, UsageRecord,
-    openai::ModelCall,
+    openai::{ModelCall, estimate},
 };
 
 /// What a meter's calls are recorded with.
@@ -26,6 +26,7 @@ struct Entry {
     record: UsageRecord,
     books: Arc<Books>,
     estimated_input: u64,
+    streams: bool,
     hides_usage: bool,
 }
 
@@ -52,11 +53,18 @@ impl ChatTap {
                 record,
                 books,
                 estimated_input: call.map_or(0, |call| call.estimated_input),
+                streams: call.is_some_and(|call| call.stream),
                 hides_usage: call.is_some_and(|call| call.usage_injected),
             }),
         }
     }
 
+    /// Whether the call was for a stream.
+    pub(super) fn streams(&self) -> bool {
+        self.entry.as_ref().is_some_and(|entry| entry.streams)
+    }
+
+    /// Whether the usage of a stream is not for the client.
     pub(super) fn hides_usage(&self) -> bool {
         self.entry.as_ref().is_some_and(|entry| entry.hides_usage)
     }

@@ -4,12 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::openai::refusal::Refusal;
-
-/// Longer model names are refused; they end in every record.
-const NAME_LIMIT: usize = 256;
-/// A token is about four bytes of English prose (OpenAI Help Center, "What are tokens and how to count them?").
-const BYTES_PER_TOKEN: u64 = 4;
+use crate::openai::{estimate, name::name, refusal::Refusal};
 
 /// What a request asks of a model.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -60,10 +55,8 @@ impl ModelCall {
             return Err(Refusal::Malformed);
         }
         let wire: Wire<'_> = serde_json::from_slice(&body).map_err(|_| Refusal::Malformed)?;
-        let model = wire
-            .model
-            .filter(|name| !name.is_empty() && name.len() <= NAME_LIMIT);
-        let requested_model = model.ok_or(Refusal::Model)?.into();
+        let model = wire.model.as_deref().and_then(name);
+        let requested_model = model.ok_or(Refusal::Model)?;
         let choices = wire.n.unwrap_or(1).max(1);
         let most = wire.max_completion_tokens.max(wire.max_tokens);
         let stream = wire.stream.unwrap_or(false);
@@ -75,7 +68,7 @@ impl ModelCall {
             requested_model,
             max_output: most.map(|most| most.saturating_mul(choices)),
             stream,
-            estimated_input: (body.len() as u64).div_ceil(BYTES_PER_TOKEN),
+            estimated_input: estimate::tokens(body.len() as u64),
             usage_injected: asking.is_some(),
         };
         Ok((call, asking.unwrap_or(body)))

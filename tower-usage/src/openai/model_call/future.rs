@@ -20,6 +20,11 @@ use crate::{ResponseBody, openai::refusal::Refusal};
 
 pin_project! {
     /// Response future of [`ModelCallService`](super::ModelCallService).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while the body is being read, it drops what has arrived and nothing was called; dropped later, it drops
+    /// the call of the service inside.
     pub struct ResponseFuture<S, B>
     where
         S: Service<Request<CallBody>>,

@@ -5,22 +5,14 @@ use memchr::{memchr2, memchr3, memmem::Finder};
 static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""delta""#));
 static MESSAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""message""#));
 
-/// A token is about four bytes of English prose (OpenAI Help Center, "What are tokens and how to count them?").
-const BYTES_PER_TOKEN: u64 = 4;
-
-/// A guess at the tokens of this much text.
-pub(super) const fn tokens(bytes: u64) -> u64 {
-    bytes.div_ceil(BYTES_PER_TOKEN)
-}
-
 /// Bytes of text that a chunk of a stream adds; `None` if it has no delta.
 pub(super) fn delta_bytes(chunk: &[u8]) -> Option<u64> {
     text_bytes(chunk, &DELTA)
 }
 
-/// Bytes of text in the messages of an answer, or of its beginning.
-pub(super) fn message_bytes(answer: &[u8]) -> u64 {
-    text_bytes(answer, &MESSAGE).unwrap_or(0)
+/// Bytes of text in the messages of an answer, or of its beginning; `None` if it has no message.
+pub(super) fn message_bytes(answer: &[u8]) -> Option<u64> {
+    text_bytes(answer, &MESSAGE)
 }
 
 /// Adds up the string values of the objects that are called so. Not a parser: what it reads may be cut off anywhere,
@@ -116,11 +108,6 @@ mod tests {
         ] {
             assert_eq!(delta_bytes(chunk.as_bytes()), bytes, "{chunk}");
         }
-    }
-
-    #[test]
-    fn rounds_tokens_up() {
-        assert_eq!((tokens(0), tokens(1), tokens(4), tokens(5)), (0, 1, 1, 2));
     }
 
     proptest! {

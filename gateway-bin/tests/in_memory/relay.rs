@@ -1,0 +1,218 @@
+//! A relay between a client and an instance that does what the real one cannot be made to do on demand.
+
+use std::sync::Arc;
+
+use futures_util::{SinkExt, StreamExt};
+use gateway::egress::VirtualKeys;
+use gateway::rpc::Forward;
+use gateway::socket::{End, Relay};
+use serde_json::{Value, json};
+use tokio::io::DuplexStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_websockets::{ClientBuilder, CloseCode, Message, ServerBuilder, WebSocketStream};
+use tower_sso::Identity;
+
+use crate::fixture::{Fixture, fixture};
+
+type Client = WebSocketStream<DuplexStream>;
+type Instance = WebSocketStream<TcpStream>;
+
+/// Alice's socket: her end, the instance's end, and what the relay ends with.
+async fn relay(stop: &CancellationToken) -> (Client, Instance, JoinHandle<End>, Fixture) {
+    let fixture = fixture(VirtualKeys::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (theirs, _) = listener.accept().await.unwrap();
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let (queue, outgoing) = mpsc::unbounded_channel();
+    let relay = Relay::new(
+        ServerBuilder::new().serve(near),
+        ClientBuilder::new().take_over(ours),
+        fixture.parts.frames(Forward::new(queue)),
+        outgoing,
+        Arc::new(Identity::builder("https://issuer.example", "alice").build()),
+        "user-alice".into(),
+        stop.clone(),
+    );
+    let ended = tokio::spawn(async move {
+        let (mut client, end) = relay.run().await;
+        if let Some(close) = end.close() {
+            client.send(close).await.unwrap();
+        }
+        end
+    });
+    (
+        ClientBuilder::new().take_over(far),
+        ServerBuilder::new().serve(theirs),
+        ended,
+        fixture,
+    )
+}
+
+async fn next<C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<C>,
+) -> Value {
+    loop {
+        let message = socket.next().await.unwrap().unwrap();
+        if let Some(text) = message.as_text() {
+            return serde_json::from_str(text).unwrap();
+        }
+    }
+}
+
+fn send(id: &str) -> Message {
+    let params = json!({"message": "hi", "idempotencyKey": id});
+    Message::text(
+        json!({"type": "req", "id": id, "method": "chat.send", "params": params}).to_string(),
+    )
+}
+
+fn history(id: usize) -> Message {
+    let frame =
+        json!({"type": "req", "id": id.to_string(), "method": "chat.history", "params": {}});
+    Message::text(frame.to_string())
+}
+
+fn event(agent: &str, seq: u64) -> Message {
+    let payload = json!({"agentId": agent, "sessionKey": format!("agent:{agent}:main"), "n": seq});
+    Message::text(
+        json!({"type": "event", "event": "chat", "payload": payload, "seq": seq}).to_string(),
+    )
+}
+
+#[tokio::test]
+async fn an_answer_comes_before_the_events_behind_it_and_both_before_the_close() {
+    let stop = CancellationToken::new();
+    let (mut client, mut instance, ended, _fixture) = relay(&stop).await;
+    client.send(send("run-1")).await.unwrap();
+    assert_eq!(next(&mut instance).await["id"], "run-1");
+    let started = json!({"type": "res", "id": "run-1", "ok": true, "payload": {"runId": "run-1", "status": "started"}});
+    // One burst: the answer, events, the end.
+    instance
+        .feed(Message::text(started.to_string()))
+        .await
+        .unwrap();
+    for seq in 1..=50 {
+        instance.feed(event("user-alice", seq)).await.unwrap();
+    }
+    instance
+        .feed(Message::close(
+            Some(CloseCode::SERVICE_RESTART),
+            "service restart",
+        ))
+        .await
+        .unwrap();
+    instance.flush().await.unwrap();
+    assert_eq!(next(&mut client).await["type"], "res");
+    for seq in 1..=50 {
+        assert_eq!(next(&mut client).await["seq"], seq);
+    }
+    assert_eq!(
+        ended.await.unwrap(),
+        End::Instance(1012, "service restart".into())
+    );
+}
+
+#[tokio::test]
+async fn events_of_others_leave_no_gap() {
+    let stop = CancellationToken::new();
+    let (mut client, mut instance, _ended, _fixture) = relay(&stop).await;
+    for (seq, agent) in (1..).zip([
+        "user-alice",
+        "user-bob",
+        "user-bob",
+        "user-alice",
+        "main",
+        "user-alice",
+    ]) {
+        instance.feed(event(agent, seq)).await.unwrap();
+    }
+    instance.flush().await.unwrap();
+    for (seq, n) in [(1, 1), (2, 4), (3, 6)] {
+        let event = next(&mut client).await;
+        assert_eq!(
+            (&event["seq"], &event["payload"]["n"]),
+            (&json!(seq), &json!(n))
+        );
+    }
+}
+
+#[tokio::test]
+async fn frames_keep_their_order_and_answers_may_come_in_any() {
+    let stop = CancellationToken::new();
+    let (mut client, mut instance, _ended, _fixture) = relay(&stop).await;
+    for id in 0..40 {
+        client.feed(history(id)).await.unwrap();
+    }
+    client.flush().await.unwrap();
+    for id in 0..40 {
+        assert_eq!(next(&mut instance).await["id"], id.to_string());
+    }
+    for id in (0..40).rev() {
+        let answer = json!({"type": "res", "id": id.to_string(), "ok": true, "payload": {}});
+        instance
+            .feed(Message::text(answer.to_string()))
+            .await
+            .unwrap();
+    }
+    instance.flush().await.unwrap();
+    for id in (0..40).rev() {
+        assert_eq!(next(&mut client).await["id"], id.to_string());
+    }
+}
+
+#[tokio::test]
+async fn what_was_said_last_reaches_the_instance() {
+    let stop = CancellationToken::new();
+    let (mut client, mut instance, ended, fixture) = relay(&stop).await;
+    client.feed(send("last")).await.unwrap();
+    client
+        .feed(Message::close(Some(CloseCode::NORMAL_CLOSURE), ""))
+        .await
+        .unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(next(&mut instance).await["id"], "last");
+    while let Some(Ok(message)) = instance.next().await {
+        assert!(message.is_close(), "the instance is told");
+    }
+    assert_eq!(ended.await.unwrap(), End::Client);
+    let records = fixture.records.take();
+    let [record] = records.as_slice() else {
+        panic!("one record: {records:?}")
+    };
+    assert_eq!(
+        record.run_id.as_deref(),
+        Some("last"),
+        "the run goes on without its client"
+    );
+}
+
+#[tokio::test]
+async fn an_id_that_waits_for_its_answer_cannot_be_used_again() {
+    let stop = CancellationToken::new();
+    let (mut client, mut instance, _ended, _fixture) = relay(&stop).await;
+    client.feed(history(1)).await.unwrap();
+    client.feed(history(1)).await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(next(&mut client).await["error"]["code"], "INVALID_REQUEST");
+    assert_eq!(next(&mut instance).await["id"], "1");
+    let answer = json!({"type": "res", "id": "1", "ok": true, "payload": {}});
+    instance
+        .send(Message::text(answer.to_string()))
+        .await
+        .unwrap();
+    assert_eq!(next(&mut client).await["ok"], true);
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_ends_its_sockets() {
+    let stop = CancellationToken::new();
+    let (_client, _instance, ended, _fixture) = relay(&stop).await;
+    stop.cancel();
+    assert_eq!(ended.await.unwrap(), End::Shutdown);
+}
