@@ -15,7 +15,7 @@ pin_project! {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it before it is ready drops the tap of the call.
+    /// Dropped before it is ready, it drops the call of the service inside and the tap, which accounts for it.
     pub struct ResponseFuture<S, M, Req>
     where
         S: Service<Req>,

@@ -1,4 +1,12 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    all(feature = "openai", feature = "sqlite"),
+    doc = include_str!("../README.md")
+)]
+// The README shows what is behind these two features.
+#![cfg_attr(
+    not(all(feature = "openai", feature = "sqlite")),
+    doc = "Meters what calls of language models take. Described in full with the features `openai` and `sqlite`."
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "openai")]

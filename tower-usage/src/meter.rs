@@ -3,6 +3,63 @@ use crate::Full;
 /// Meters the calls of one protocol: the strategy of a [`UsageLayer`](crate::UsageLayer).
 ///
 /// `Req` and `Res` are the request and response of the service inside, an `http::Request` or any other type.
+///
+/// # Examples
+///
+/// A meter of questions that are not HTTP, each recorded as one run whatever its end:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use tower_usage::{Full, Opened, Operation, Place, Sink, UsageMeter, UsageRecord};
+///
+/// struct Question {
+///     user: Arc<str>,
+/// }
+///
+/// enum Answer {
+///     Given(String),
+///     Busy,
+/// }
+///
+/// #[derive(Clone)]
+/// struct Runs {
+///     sink: Arc<dyn Sink>,
+/// }
+///
+/// /// Records its run when it is dropped: with the answer, with an error, or when the one who asked has left.
+/// struct Run(Option<(Place, UsageRecord)>);
+///
+/// impl Drop for Run {
+///     fn drop(&mut self) {
+///         if let Some((place, record)) = self.0.take() {
+///             place.record(record);
+///         }
+///     }
+/// }
+///
+/// impl UsageMeter<Question, String> for Runs {
+///     type Tap = Run;
+///     type Response = Answer;
+///
+///     fn open(&self, req: &Question) -> Opened<Run> {
+///         let place = match Place::take(Arc::clone(&self.sink)) {
+///             Ok(place) => place,
+///             Err(full) => return Opened::Full(full),
+///         };
+///         let record = UsageRecord::new(Arc::clone(&req.user), Operation::Run);
+///         Opened::Metered(Run(Some((place, record))))
+///     }
+///
+///     fn observe(&self, _: Option<Run>, res: String) -> Answer {
+///         Answer::Given(res)
+///     }
+///
+///     fn refuse(&self, _: Question, _: Full) -> Answer {
+///         Answer::Busy
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not meter `{Req}` answered by `{Res}`",
     label = "no `UsageMeter` for this request and response",
@@ -19,6 +76,9 @@ pub trait UsageMeter<Req, Res> {
     type Response;
 
     /// Looks at a request before it goes inward.
+    ///
+    /// A meter that hands something over to its tap takes the place first, since a call without one is refused. It then
+    /// refuses for want of a place also what it would not have metered.
     fn open(&self, req: &Req) -> Opened<Self::Tap>;
 
     /// Takes the response of a call; `tap` is `None` for one that is not metered.
@@ -40,6 +100,6 @@ pub enum Opened<T> {
     Unmetered,
     /// It is metered by this tap and goes inward.
     Metered(T),
-    /// It would be metered, but there is no place for its record: it is refused.
+    /// There is no place for its record, should it be metered: it is refused.
     Full(Full),
 }

@@ -36,7 +36,8 @@ pub struct UsageRecord {
     pub tokens: TokenCounts,
     /// Runs this record counts: zero for a model call.
     pub calls: u64,
-    /// What it costs; `None` if the model has no price.
+    /// What it costs; `None` if the model has no price, which counts as no money wherever records are added up or
+    /// settled.
     pub cost: Option<NanoUsd>,
     /// How the tokens are known.
     pub source: Source,

@@ -7,6 +7,47 @@ use crate::UsageRecord;
 /// A sink says at admission whether it has room, so that recording at the end cannot fail for want of it. Every
 /// [`admit`](Self::admit) is ended by exactly one `record` or `forgo`; [`Place`] sees to that. None of the three may
 /// wait or panic: they are called on the request path and while a value is dropped.
+///
+/// # Examples
+///
+/// A sink into a channel, with room for so many records until they are received:
+///
+/// ```
+/// use std::sync::{
+///     atomic::{AtomicUsize, Ordering::Relaxed},
+///     mpsc::Sender,
+/// };
+///
+/// use tower_usage::{Full, Sink, UsageRecord};
+///
+/// struct Channel {
+///     /// Given back by whoever receives a record.
+///     places: AtomicUsize,
+///     sender: Sender<UsageRecord>,
+/// }
+///
+/// impl Sink for Channel {
+///     fn admit(&self) -> Result<(), Full> {
+///         let took = self.places.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+///         took.map(drop).map_err(|_| Full::new())
+///     }
+///
+///     fn record(&self, record: UsageRecord) {
+///         if self.sender.send(record).is_err() {
+///             eprintln!("a usage record is lost: nobody receives any more");
+///         }
+///     }
+///
+///     fn forgo(&self) {
+///         self.places.fetch_add(1, Relaxed);
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not take usage records",
+    label = "no `Sink`",
+    note = "`tower_usage::sqlite::SqliteLedger` is a sink; implement `tower_usage::Sink` for another, which is `Send`, `Sync` and `'static`"
+)]
 pub trait Sink: Send + Sync + 'static {
     /// Takes a place for one record.
     ///
