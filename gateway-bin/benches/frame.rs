@@ -27,7 +27,7 @@ use tower_workspace::{ResolveFuture, Workspace};
 const ASK_ALLOCATIONS: u64 = 9;
 
 /// Most allocations of a frame that starts a run: reserved, handed over, recorded.
-const RUN_ALLOCATIONS: u64 = 16;
+const RUN_ALLOCATIONS: u64 = 17;
 
 const ROUNDS: u32 = 7;
 const FRAMES: u32 = if cfg!(debug_assertions) {

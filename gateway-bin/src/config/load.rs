@@ -16,10 +16,14 @@ pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config,
         path: path.to_owned(),
         source,
     })?;
-    let mut config: Config = toml::from_str(&text).map_err(|error| ConfigError::Parse {
-        path: path.to_owned(),
-        line: line_of(&text, error.span()),
-        message: error.message().to_owned(),
+    let mut config: Config = toml::from_str(&text).map_err(|error| {
+        let (line, key) = place_of(&text, error.span());
+        let message = format!("{key}{}", error.message());
+        ConfigError::Parse {
+            path: path.to_owned(),
+            line,
+            message,
+        }
     })?;
     apply_environment(&mut config, env)?;
     read_secrets(&mut config)?;
@@ -68,12 +72,29 @@ impl ConfigError {
     }
 }
 
-/// The line in which something stands. What stands there is not shown: it may be a secret.
-fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
+/// Where something stands: the line, counted from 1, and the key before it if it is a value. The value itself is not
+/// shown: it may be a secret.
+fn place_of(text: &str, span: Option<std::ops::Range<usize>>) -> (usize, String) {
     let before = span
         .and_then(|span| text.get(..span.start))
         .unwrap_or_default();
-    before.matches('\n').count().saturating_add(1)
+    let line = before.matches('\n').count().saturating_add(1);
+    let of_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let key = before
+        .trim_end()
+        .strip_suffix('=')
+        .map(str::trim_end)
+        .map_or("", |before| {
+            before.rsplit(|c| !of_key(c)).next().unwrap_or_default()
+        });
+    (
+        line,
+        if key.is_empty() {
+            String::new()
+        } else {
+            format!("`{key}`: ")
+        },
+    )
 }
 
 /// Variables whose feature this version does not have; an operator who sets one would believe that it works.
@@ -209,4 +230,28 @@ fn read_secret(
     })?;
     *secret = Some(read);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_line_and_key_and_never_the_value() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        for (text, said) in [
+            (
+                "[server]\n\napi_keyy = \"sk-canary\"\n",
+                "line 3: unknown field `api_keyy`",
+            ),
+            ("[server]\npublic = \"sk-canary\"\n", "line 2: `public`: "),
+            ("[workspace]\nroot = 7 # sk-canary\n", "line 2: `root`: "),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = load(&path, |_| None).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+            assert!(!error.contains("canary"), "{error}");
+        }
+    }
 }

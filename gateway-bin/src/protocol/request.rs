@@ -1,6 +1,7 @@
 //! A client's request frame.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -25,7 +26,7 @@ pub struct Request {
     /// The session that the client named.
     pub session: Option<Box<str>>,
     /// The run that a run starter names: its idempotency key (OpenClaw makes it the run's id).
-    pub run_id: Option<Box<str>>,
+    pub run_id: Option<Arc<str>>,
     /// W3C trace context of the frame.
     pub traceparent: Option<Box<str>>,
     /// All other parameters, as the members of a JSON object without its braces.

@@ -64,7 +64,7 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
             .map(Arc::from);
         let mut record = UsageRecord::new(req.identity.user_id().clone(), Operation::Run);
         record.admitted_at = clock::now();
-        record.run_id = req.frame.run_id.as_deref().map(Arc::from);
+        record.run_id = req.frame.run_id.clone();
         record.session_key = session_key;
         // A run costs nothing by itself: its model calls do, each with a record of its own.
         record.cost = Some(NanoUsd::ZERO);
