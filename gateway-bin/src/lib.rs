@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod client_address;
 pub mod clock;
 pub mod config;
 pub mod egress;

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use tower_quota::{Amounts, MemoryStore, QuotaStore, Settled, Ticket};
 use tower_usage::UsageRecord;
 use tower_usage::sqlite::{LedgerError, Settle, SettleError, SettleFuture, SqliteLedger};
+use tracing::warn;
 
 /// Counters in memory that follow the ledger: filled from it at start, settled by it from then on. Σ counters = Σ
 /// records, whatever happened in between.
@@ -50,6 +51,11 @@ impl Settle for Counters {
             }
             None => return SettleFuture::ready(Ok(())),
         };
+        if record.cost.is_none() && record.tokens.total() > 0 {
+            // Never priced as another model, so that it costs nothing until somebody names its price.
+            metrics::counter!("gateway_unpriced_records_total").increment(1);
+            warn!(model = ?record.model, "a model without a [[price]] was used; cost limits do not see it");
+        }
         let cost = record
             .cost
             .and_then(|cost| u64::try_from(cost.as_nanos()).ok())

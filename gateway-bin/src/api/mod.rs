@@ -21,6 +21,7 @@ use tower_quota::{Limits, QuotaStore};
 use tower_usage::sqlite::SqliteLedger;
 
 pub use self::error::ApiError;
+use crate::client_address::TrustedProxies;
 use crate::environment::Environments;
 use crate::instance::Admin;
 use crate::password::Passwords;
@@ -50,6 +51,8 @@ pub struct Api {
     pub instance: Arc<str>,
     /// Where browsers reach us.
     pub public_url: Arc<str>,
+    /// Whose word on a client's address counts.
+    pub proxies: TrustedProxies,
     /// What sockets are served with.
     pub sockets: Sockets,
 }

@@ -35,7 +35,8 @@ pub(super) async fn upgrade(
         }
     };
     let upgraded = hyper::upgrade::on(&mut req);
-    let address = peer.map(|Extension(PeerAddress(address))| address.ip());
+    let address =
+        peer.map(|Extension(PeerAddress(peer))| api.proxies.client(peer.ip(), req.headers()));
     let sockets = api.sockets;
     sockets.tasks.clone().spawn(async move {
         match upgraded.await {

@@ -20,11 +20,6 @@ pub(super) fn check_config(config: &Config) -> ExitCode {
             "  sign-in       {} ({}), audience {}",
             issuer.alias, issuer.url, issuer.audience
         );
-        if issuer.client_id.is_some() {
-            println!(
-                "                client_id is kept for sign-in in a browser, which this version does not have"
-            );
-        }
     }
     for instance in &config.instance {
         println!("  instance      {} at {}", instance.name, instance.url);
@@ -46,5 +41,34 @@ pub(super) fn check_config(config: &Config) -> ExitCode {
             models.join(", ")
         );
     }
+    for key in without_effect(config) {
+        println!("  note          `{key}` has no effect in this version");
+    }
     ExitCode::SUCCESS
+}
+
+/// Keys of the fixed form that are taken, so that one file serves this version and the next, and do nothing yet.
+pub(super) fn without_effect(config: &Config) -> Vec<String> {
+    let mut keys = Vec::new();
+    if !config.server.allowed_origins.is_empty() {
+        keys.push("server.allowed_origins".to_owned());
+    }
+    for issuer in &config.issuer {
+        if issuer.client_id.is_some() {
+            keys.push("issuer.client_id".to_owned());
+        }
+    }
+    for instance in &config.instance {
+        if instance.user.is_some() {
+            keys.push(format!("instance.{}.user", instance.name));
+        }
+    }
+    for (name, plan) in &config.plan {
+        if name != "default" {
+            keys.push(format!("plan.{name}"));
+        } else if !plan.alert_at.is_empty() {
+            keys.push("plan.default.alert_at".to_owned());
+        }
+    }
+    keys
 }

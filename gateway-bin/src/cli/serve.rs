@@ -12,7 +12,9 @@ use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_workspace::fs::{Owner, Provisioner};
 use tracing::{info, warn};
 
+use super::check_config::without_effect;
 use crate::api::{self, Api};
+use crate::client_address::TrustedProxies;
 use crate::clock;
 use crate::config::{self, Config};
 use crate::egress::{Egress, ForwardCall, VirtualKeys};
@@ -164,6 +166,13 @@ pub(super) async fn serve(config: Config) -> Result<Arc<SqliteLedger>, ServeErro
         admin,
         instance: instance.name.as_str().into(),
         public_url: config.server.public_url.as_str().into(),
+        proxies: TrustedProxies::new(
+            config
+                .server
+                .trusted_proxies
+                .iter()
+                .filter_map(|text| text.parse().ok()),
+        ),
         sockets: sockets.clone(),
     };
 
@@ -193,6 +202,9 @@ pub(super) async fn serve(config: Config) -> Result<Arc<SqliteLedger>, ServeErro
     ));
     listeners.spawn(server::serve(egress, model_calls, stop.clone()));
     tokio::spawn(upkeep(metrics, Arc::clone(&ledger), stop.clone()));
+    for key in without_effect(&config) {
+        warn!(key, "this key has no effect in this version");
+    }
     info!(public = %config.server.public, "gateway runs");
 
     told_to_stop().await.map_err(failed("signals"))?;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use http::Uri;
 use tower_usage::PriceList;
 
+use crate::client_address::Network;
 use crate::clock;
 use crate::prices::price_list;
 
@@ -18,6 +19,14 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if let Some(url) = &config.server.egress_url {
         http_url("server.egress_url", url)?;
+    }
+    for network in &config.server.trusted_proxies {
+        if let Err(error) = network.parse::<Network>() {
+            return Err(ConfigError::invalid(
+                "server.trusted_proxies",
+                format!("`{network}` {error}"),
+            ));
+        }
     }
     issuer(config)?;
     instances(config)?;
