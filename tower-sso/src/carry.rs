@@ -29,6 +29,8 @@ pub trait Carry<T> {
     fn carry(&mut self, value: T);
 }
 
+// === impl Carry ===
+
 impl<B, T> Carry<T> for http::Request<B>
 where
     T: Clone + Send + Sync + 'static,

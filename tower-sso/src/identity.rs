@@ -1,6 +1,4 @@
-use std::fmt;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::{fmt, sync::Arc, time::SystemTime};
 
 /// Who is asking, as a verified token says.
 ///

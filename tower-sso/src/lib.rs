@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-mod answer;
+mod answer_future;
 mod carry;
 mod error;
 mod identity;
@@ -12,12 +12,14 @@ mod sso;
 mod token;
 mod verify;
 
-pub use self::answer::AnswerFuture;
-pub use self::carry::Carry;
-pub use self::error::{Reason, VerifyError};
-pub use self::identity::{Identity, IdentityBuilder};
-pub use self::reject::{HttpReject, InvalidRealm, Reject, Rejection};
-pub use self::require::Require;
-pub use self::sso::{ResponseBody, ResponseFuture, Sso, SsoLayer};
-pub use self::token::{BearerHeader, TokenError, TokenSource};
-pub use self::verify::{Verify, VerifyFuture};
+pub use self::{
+    answer_future::AnswerFuture,
+    carry::Carry,
+    error::{Reason, VerifyError},
+    identity::{Identity, IdentityBuilder},
+    reject::{InvalidRealm, Reject, RejectHttp, Rejection},
+    require::Require,
+    sso::{ResponseBody, ResponseFuture, Sso, SsoLayer},
+    token::{BearerHeader, TokenError, TokenSource},
+    verify::{Verify, VerifyFuture},
+};

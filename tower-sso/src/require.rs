@@ -28,6 +28,8 @@ pub struct Require {
     roles: Option<Vec<Box<str>>>,
 }
 
+// === impl Require ===
+
 impl Require {
     /// Requires nothing yet.
     pub fn new() -> Self {

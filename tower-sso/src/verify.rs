@@ -55,6 +55,8 @@ pub trait Verify: Send + Sync + 'static {
     fn verify(&self, token: &str) -> VerifyFuture;
 }
 
+// === impl Verify ===
+
 impl<V: Verify + ?Sized> Verify for Arc<V> {
     fn verify(&self, token: &str) -> VerifyFuture {
         (**self).verify(token)

@@ -2,8 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
-use super::config::JwtConfig;
-use super::json::parse_object;
+use super::{config::JwtConfig, json::parse_object};
 use crate::Reason;
 
 /// The claims of a token, as far as they can be judged without its signature.
@@ -35,8 +34,12 @@ const TEXT: [&str; 14] = [
 /// Claims that are times.
 const TIME: [&str; 4] = ["exp", "nbf", "iat", "auth_time"];
 
-/// Claims only an ID token has (OpenID Connect Core sections 2 and 3.3.2.11).
-const ID_TOKEN: [&str; 3] = ["nonce", "at_hash", "c_hash"];
+/// Claims only an ID token has (OpenID Connect Core sections 3.1.3.6 and 3.3.2.11).
+const ID_TOKEN: [&str; 2] = ["at_hash", "c_hash"];
+
+/// Defined for ID tokens (OpenID Connect Core section 2), but some issuers, such as Keycloak before
+/// version 24, put it into access tokens too.
+const NONCE: &str = "nonce";
 
 // === impl Claims ===
 
@@ -98,7 +101,8 @@ fn check_kind(members: &Map<String, Value>, config: &JwtConfig) -> Result<(), Re
     // Connect Back-Channel Logout section 2.4).
     let is_event = members.contains_key("events");
     let is_id_token = ID_TOKEN.iter().any(|name| members.contains_key(*name));
-    if is_event || (config.required_type.is_some() && is_id_token) {
+    let is_like_one = config.required_type.is_some() && members.contains_key(NONCE);
+    if is_event || is_id_token || is_like_one {
         return Err(Reason::Type);
     }
     Ok(())

@@ -1,10 +1,7 @@
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::algorithm::Algorithm;
-use super::config::JwtConfig;
-use super::json::parse_object;
+use super::{algorithm::Algorithm, config::JwtConfig, json::parse_object};
 use crate::Reason;
 
 /// A signed token, taken apart and not yet verified (RFC 7515 section 7.1).

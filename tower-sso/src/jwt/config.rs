@@ -1,13 +1,18 @@
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use super::algorithm::Algorithm;
-use super::clock::{Clock, SystemClock};
+use super::{
+    algorithm::Algorithm,
+    clock::{Clock, SystemClock},
+};
 
-/// How tokens of one issuer are verified. Each default is the safe choice.
+/// How tokens of one issuer are verified.
+///
+/// Every default is as strict as the tokens of common issuers allow. Two settings make it stricter
+/// where yours allows it: [`required_type`](Self::required_type), since without it an ID token for
+/// the same audience passes unless a claim gives it away, and
+/// [`authorized_parties`](Self::authorized_parties), since without it the tokens of all clients pass.
 ///
 /// # Examples
 ///
@@ -132,8 +137,9 @@ impl JwtConfig {
 
     /// Requires this `typ`, compared without case and without `application/`. Default: none.
     ///
-    /// Requiring `at+jwt` (RFC 9068) keeps ID tokens out; set it where the issuer sends it. Then the
-    /// claims `nonce`, `at_hash` and `c_hash`, which only ID tokens have, refuse a token too.
+    /// Requiring `at+jwt` (RFC 9068) keeps ID tokens out; set it where the issuer sends it. Then a
+    /// claim `nonce` refuses a token too. The claims `at_hash` and `c_hash`, which only ID tokens
+    /// have, always do.
     pub fn required_type(mut self, kind: &str) -> Self {
         self.required_type = Some(kind.into());
         self

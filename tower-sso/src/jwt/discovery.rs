@@ -1,17 +1,20 @@
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::Uri;
-use http::uri::Scheme;
+use http::{Uri, uri::Scheme};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::config::ConfigError;
-use super::fetch::{Fetch, FetchError};
+use super::{
+    config::ConfigError,
+    fetch::{Fetch, FetchError},
+};
 
 /// Where an issuer's keys are, found by OpenID Connect Discovery 1.0.
 pub(super) struct Discovery {

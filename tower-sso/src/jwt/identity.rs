@@ -2,8 +2,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::claims::{Claims, strings};
-use super::config::JwtConfig;
+use super::{
+    claims::{Claims, strings},
+    config::JwtConfig,
+};
 use crate::{Identity, Reason};
 
 /// Makes an identity of claims that hold and whose signature was verified.

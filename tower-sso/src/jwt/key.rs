@@ -1,14 +1,13 @@
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{DecodingKey, crypto::aws_lc::DEFAULT_PROVIDER};
+use serde::{Deserialize, de::IgnoredAny};
 
-use super::algorithm::{Algorithm, KeyKind};
-use super::config::ConfigError;
+use super::{
+    algorithm::{Algorithm, KeyKind},
+    config::ConfigError,
+};
 
 /// A key that signatures are verified with. `Debug` shows its kind only.
 #[derive(Clone)]

@@ -1,8 +1,10 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::algorithm::Algorithm;
-use super::key::{Jwk, VerifyingKey};
+use super::{
+    algorithm::Algorithm,
+    key::{Jwk, VerifyingKey},
+};
 use crate::Reason;
 
 /// The keys tokens of the issuer may be signed with.

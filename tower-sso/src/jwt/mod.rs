@@ -12,7 +12,8 @@
 //!   year 9999.
 //! - A `crit` header refuses the token. `jku`, `x5u`, `jwk` and `x5c` are not looked at.
 //! - `typ` must be the required one; without one it may be absent, `JWT` or `at+jwt`. Security event
-//!   and logout tokens (a claim `events`) never pass.
+//!   and logout tokens (a claim `events`) and ID tokens that show it (a claim `at_hash` or `c_hash`)
+//!   never pass; a claim `nonce` does where no type is required.
 //! - A subject has 1 to 255 bytes without control, invisible or direction-changing characters and
 //!   without white space around it. Otherwise it is compared byte for byte: the composed and the
 //!   decomposed form of one letter are two users, never merged.
@@ -50,10 +51,12 @@ mod remote;
 mod stats;
 mod verifier;
 
-pub use self::algorithm::Algorithm;
-pub use self::clock::{Clock, SystemClock};
-pub use self::config::{ConfigError, JwtConfig};
-pub use self::fetch::{Fetch, FetchError, FetchFuture};
-pub use self::key::VerifyingKey;
-pub use self::stats::Stats;
-pub use self::verifier::JwtVerifier;
+pub use self::{
+    algorithm::Algorithm,
+    clock::{Clock, SystemClock},
+    config::{ConfigError, JwtConfig},
+    fetch::{Fetch, FetchError, FetchFuture},
+    key::VerifyingKey,
+    stats::Stats,
+    verifier::JwtVerifier,
+};

@@ -1,19 +1,23 @@
-use std::error::Error;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    error::Error,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 use bytes::Bytes;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 
-use super::config::{ConfigError, JwtConfig};
-use super::discovery::{Discovery, DiscoveryError};
-use super::fetch::Fetch;
-use super::key_set::KeySet;
+use super::{
+    config::{ConfigError, JwtConfig},
+    discovery::{Discovery, DiscoveryError},
+    fetch::Fetch,
+    key_set::KeySet,
+};
 
 /// The keys of an issuer, fetched when needed and kept fresh.
 ///

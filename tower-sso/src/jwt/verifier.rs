@@ -1,17 +1,18 @@
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
-use super::cache::{TokenHash, VerdictCache};
-use super::claims::Claims;
-use super::compact::Compact;
-use super::config::{ConfigError, JwtConfig};
-use super::fetch::Fetch;
-use super::identity::identify;
-use super::key::VerifyingKey;
-use super::key_set::KeySet;
-use super::remote::{Refresh, Remote, Standing};
-use super::stats::{Counters, Stats};
-use crate::{Identity, Reason, Verify, VerifyError, VerifyFuture};
+use super::{
+    cache::{TokenHash, VerdictCache},
+    claims::Claims,
+    compact::Compact,
+    config::{ConfigError, JwtConfig},
+    fetch::Fetch,
+    identity::identify,
+    key::VerifyingKey,
+    key_set::KeySet,
+    remote::{Refresh, Remote, Standing},
+    stats::{Counters, Stats},
+};
+use crate::{Identity, Reason, Verify, VerifyError, VerifyFuture, token::MAX_LENGTH};
 
 /// Verifies the JSON Web Tokens of one issuer. The [module](crate::jwt) says by which rules.
 ///
@@ -59,9 +60,6 @@ enum Setback {
     Refuse(VerifyError),
     Wait(Refresh),
 }
-
-/// The longest token in bytes that is looked at: as much as common servers allow for all headers.
-const MAX_LENGTH: usize = 16 * 1024;
 
 // === impl JwtVerifier ===
 

@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
 use thiserror::Error;
 
 use crate::{Reject, Rejection, ResponseBody};
@@ -21,9 +23,13 @@ use crate::{Reject, Rejection, ResponseBody};
 /// The body is `{"error":{"code":"…","message":"…","details":{}}}` and says the same of every bad
 /// token. Nothing may store it (`Cache-Control: no-store`).
 #[derive(Clone, Debug)]
-pub struct HttpReject {
-    /// `Bearer realm="…"`, and what has no variable part, made once.
-    challenge: HeaderValue,
+pub struct RejectHttp(Arc<Challenges>);
+
+/// What has no variable part, made once.
+#[derive(Debug)]
+struct Challenges {
+    /// `Bearer realm="…"`.
+    plain: HeaderValue,
     invalid_request: HeaderValue,
     invalid_token: HeaderValue,
     insufficient_scope: HeaderValue,
@@ -35,14 +41,14 @@ pub struct HttpReject {
 #[non_exhaustive]
 pub struct InvalidRealm;
 
-// === impl HttpReject ===
+// === impl RejectHttp ===
 
-impl HttpReject {
+impl RejectHttp {
     /// Refuses in the realm `api`.
     #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            challenge: HeaderValue::from_static("Bearer realm=\"api\""),
+    pub fn new() -> Self {
+        Self(Arc::new(Challenges {
+            plain: HeaderValue::from_static("Bearer realm=\"api\""),
             invalid_request: HeaderValue::from_static(
                 "Bearer realm=\"api\", error=\"invalid_request\"",
             ),
@@ -52,7 +58,7 @@ impl HttpReject {
             insufficient_scope: HeaderValue::from_static(
                 "Bearer realm=\"api\", error=\"insufficient_scope\"",
             ),
-        }
+        }))
     }
 
     /// Refuses in the given realm (RFC 9110 section 11.5).
@@ -68,29 +74,29 @@ impl HttpReject {
             HeaderValue::try_from(format!("Bearer realm=\"{realm}\"{rest}"))
                 .map_err(|_| InvalidRealm)
         };
-        Ok(Self {
-            challenge: challenge("")?,
+        Ok(Self(Arc::new(Challenges {
+            plain: challenge("")?,
             invalid_request: challenge(", error=\"invalid_request\"")?,
             invalid_token: challenge(", error=\"invalid_token\"")?,
             insufficient_scope: challenge(", error=\"insufficient_scope\"")?,
-        })
+        })))
     }
 
     fn form(&self, rejection: &Rejection) -> (StatusCode, Option<HeaderValue>, &'static str) {
         match rejection {
             Rejection::MissingToken => (
                 StatusCode::UNAUTHORIZED,
-                Some(self.challenge.clone()),
+                Some(self.0.plain.clone()),
                 r#"{"error":{"code":"unauthorized","message":"Authentication is required.","details":{}}}"#,
             ),
             Rejection::InvalidRequest(_) => (
                 StatusCode::BAD_REQUEST,
-                Some(self.invalid_request.clone()),
+                Some(self.0.invalid_request.clone()),
                 r#"{"error":{"code":"invalid_request","message":"The credential is malformed or repeated.","details":{}}}"#,
             ),
             Rejection::InvalidToken(_) => (
                 StatusCode::UNAUTHORIZED,
-                Some(self.invalid_token.clone()),
+                Some(self.0.invalid_token.clone()),
                 r#"{"error":{"code":"invalid_token","message":"The token is not valid.","details":{}}}"#,
             ),
             Rejection::InsufficientScope { scope } => (
@@ -100,7 +106,7 @@ impl HttpReject {
             ),
             Rejection::Forbidden => (
                 StatusCode::FORBIDDEN,
-                Some(self.insufficient_scope.clone()),
+                Some(self.0.insufficient_scope.clone()),
                 r#"{"error":{"code":"forbidden","message":"You may not do this.","details":{}}}"#,
             ),
             Rejection::Unavailable => (
@@ -113,7 +119,7 @@ impl HttpReject {
 
     /// The challenge with the scopes that are needed; without them if they cannot be quoted.
     fn name_scope(&self, scope: &Arc<str>) -> HeaderValue {
-        let plain = &self.insufficient_scope;
+        let plain = &self.0.insufficient_scope;
         if !scope.bytes().all(is_quotable) {
             return plain.clone();
         }
@@ -125,13 +131,13 @@ impl HttpReject {
     }
 }
 
-impl Default for HttpReject {
+impl Default for RejectHttp {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<B, R> Reject<Request<B>, Response<R>> for HttpReject {
+impl<B, R> Reject<Request<B>, Response<R>> for RejectHttp {
     type Response = Response<ResponseBody<R>>;
 
     fn pass(&self, response: Response<R>) -> Self::Response {
@@ -165,7 +171,7 @@ mod tests {
     use super::*;
     use crate::{Reason, TokenError};
 
-    fn refuse(policy: &HttpReject, rejection: Rejection) -> Response<ResponseBody<String>> {
+    fn refuse(policy: &RejectHttp, rejection: Rejection) -> Response<ResponseBody<String>> {
         Reject::<_, Response<String>>::reject(policy, Request::new(()), rejection)
     }
 
@@ -214,7 +220,7 @@ mod tests {
             (Rejection::Unavailable, 503, None, "unavailable"),
         ];
         for (rejection, status, wanted, code) in table {
-            let response = refuse(&HttpReject::new(), rejection);
+            let response = refuse(&RejectHttp::new(), rejection);
             assert_eq!(response.status(), status, "{code}");
             assert_eq!(challenge(&response), wanted, "{code}");
             assert_eq!(response.headers()[CACHE_CONTROL], "no-store", "{code}");
@@ -242,7 +248,7 @@ mod tests {
     async fn every_bad_token_gets_the_same_answer() {
         let mut answers = Vec::new();
         for reason in Reason::ALL {
-            let response = refuse(&HttpReject::new(), Rejection::InvalidToken(*reason));
+            let response = refuse(&RejectHttp::new(), Rejection::InvalidToken(*reason));
             let headers = response.headers().clone();
             let body = response.into_body().collect().await.unwrap().to_bytes();
             answers.push((headers, body));
@@ -253,11 +259,11 @@ mod tests {
 
     #[test]
     fn the_realm_can_be_named_but_not_break_out_of_its_quotes() {
-        let policy = HttpReject::with_realm("open claw").unwrap();
+        let policy = RejectHttp::with_realm("open claw").unwrap();
         let response = refuse(&policy, Rejection::MissingToken);
         assert_eq!(challenge(&response), Some(r#"Bearer realm="open claw""#));
         for realm in ["a\"b", "a\\b", "a\r\nb", "ä", "\u{7f}"] {
-            assert!(HttpReject::with_realm(realm).is_err(), "{realm:?}");
+            assert!(RejectHttp::with_realm(realm).is_err(), "{realm:?}");
         }
     }
 
@@ -267,7 +273,7 @@ mod tests {
             scope: "a\" b".into(),
         };
         assert_eq!(
-            challenge(&refuse(&HttpReject::new(), scope)),
+            challenge(&refuse(&RejectHttp::new(), scope)),
             Some(r#"Bearer realm="api", error="insufficient_scope""#)
         );
     }
@@ -279,7 +285,7 @@ mod tests {
             .header("x", "y")
             .body("hello".to_owned())
             .unwrap();
-        let response = Reject::<Request<()>, _>::pass(&HttpReject::new(), inner);
+        let response = Reject::<Request<()>, _>::pass(&RejectHttp::new(), inner);
         assert_eq!(response.status(), 207);
         assert_eq!(response.headers()["x"], "y");
         let body = response.into_body().collect().await.unwrap().to_bytes();

@@ -3,5 +3,7 @@
 mod http;
 mod policy;
 
-pub use self::http::{HttpReject, InvalidRealm};
-pub use self::policy::{Reject, Rejection};
+pub use self::{
+    http::{InvalidRealm, RejectHttp},
+    policy::{Reject, Rejection},
+};

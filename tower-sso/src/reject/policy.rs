@@ -38,7 +38,7 @@ use crate::{Reason, TokenError, VerifyError};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot reject a `{Req}` in place of a `{Res}`",
     label = "not a `Reject<{Req}, {Res}>`",
-    note = "`HttpReject` serves `http::Request` with `http::Response`; other protocols implement \
+    note = "`RejectHttp` serves `http::Request` with `http::Response`; other protocols implement \
             `tower_sso::Reject` and give it to `SsoLayer::reject_with`"
 )]
 pub trait Reject<Req, Res> {

@@ -1,18 +1,26 @@
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::layer::Admission;
-use crate::{Carry, HttpReject, Identity, Reject, Rejection, VerifyFuture};
+use crate::{Carry, Identity, Reject, RejectHttp, Rejection, VerifyFuture};
 
 pin_project! {
     /// The response future of [`Sso`](crate::Sso).
-    pub struct ResponseFuture<S, Req, R = HttpReject>
+    ///
+    /// # Cancel safety
+    ///
+    /// It may be dropped at any time: the verification is dropped with it, or the inner service's
+    /// future.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, Req, R = RejectHttp>
     where
         S: Service<Req>,
     {

@@ -1,15 +1,15 @@
-use std::fmt;
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tower_layer::Layer;
 
-use crate::{BearerHeader, HttpReject, Identity, Rejection, Require, Sso, Verify, VerifyError};
+use crate::{BearerHeader, Identity, RejectHttp, Rejection, Require, Sso, Verify, VerifyError};
 
 /// Lets only requests with a verified token through, each with its [`Identity`].
 ///
 /// The identity is an `Arc<Identity>` in the extensions of an `http::Request`, or wherever the
 /// request type's [`Carry`](crate::Carry) puts it. By default the token is the bearer token of the
-/// `Authorization` header, a request without one is refused, and refusals are HTTP responses.
+/// `Authorization` header, a request without one is refused, and refusals are HTTP responses. A
+/// token of more than 16 KiB is not valid, whoever verifies.
 ///
 /// # Examples
 ///
@@ -25,7 +25,7 @@ use crate::{BearerHeader, HttpReject, Identity, Rejection, Require, Sso, Verify,
 /// ```
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct SsoLayer<T = BearerHeader, R = HttpReject> {
+pub struct SsoLayer<T = BearerHeader, R = RejectHttp> {
     verifier: Arc<dyn Verify>,
     pub(super) source: T,
     pub(super) reject: R,
@@ -47,7 +47,7 @@ impl SsoLayer {
         Self {
             verifier,
             source: BearerHeader::new(),
-            reject: HttpReject::new(),
+            reject: RejectHttp::new(),
             admission: Admission::default(),
         }
     }

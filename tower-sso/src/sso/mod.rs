@@ -7,7 +7,4 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use self::body::ResponseBody;
-pub use self::future::ResponseFuture;
-pub use self::layer::SsoLayer;
-pub use self::service::Sso;
+pub use self::{body::ResponseBody, future::ResponseFuture, layer::SsoLayer, service::Sso};

@@ -1,16 +1,25 @@
-use std::mem;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::{
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use tower_service::Service;
 
 use crate::{
-    BearerHeader, Carry, HttpReject, Identity, Reject, ResponseFuture, SsoLayer, TokenSource,
+    BearerHeader, Carry, Identity, Reason, Reject, RejectHttp, Rejection, ResponseFuture, SsoLayer,
+    TokenSource, token::MAX_LENGTH,
 };
 
 /// Lets only requests with a verified token through. Made by [`SsoLayer`].
+///
+/// If the verdict is there at once, the inner service is called at once too and never cloned.
+///
+/// # Cancel safety
+///
+/// Dropping a [`ResponseFuture`] drops the verification of its token, which changes nothing.
 #[derive(Clone, Debug)]
-pub struct Sso<S, T = BearerHeader, R = HttpReject> {
+pub struct Sso<S, T = BearerHeader, R = RejectHttp> {
     inner: S,
     layer: SsoLayer<T, R>,
 }
@@ -63,6 +72,11 @@ where
         let reject = reject.clone();
 
         let verdict = match source.token(&request) {
+            // Whoever verifies: nobody is made to work through more.
+            Ok(Some(token)) if token.len() > MAX_LENGTH => {
+                let rejection = Rejection::InvalidToken(Reason::TooLong);
+                return ResponseFuture::refuse(request, rejection, reject);
+            }
             Ok(Some(token)) => self.layer.verifier().verify(token),
             Ok(None) => {
                 return match admission.admit_anonymous() {

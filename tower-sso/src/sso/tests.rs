@@ -1,9 +1,11 @@
-use std::convert::Infallible;
-use std::error::Error;
-use std::future::{Future, Ready, ready};
-use std::pin::pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::{Future, Ready, ready},
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -13,7 +15,7 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_service::Service;
 
 use crate::{
-    BearerHeader, Carry, HttpReject, Identity, Reason, Reject, Rejection, Require, ResponseBody,
+    BearerHeader, Carry, Identity, Reason, Reject, RejectHttp, Rejection, Require, ResponseBody,
     ResponseFuture, Sso, SsoLayer, TokenError, TokenSource, Verify, VerifyError, VerifyFuture,
 };
 
@@ -136,6 +138,20 @@ async fn refusals_are_answers_and_do_not_reach_the_inner_service() {
             let response = service.oneshot(request(token)).await.unwrap();
             assert_eq!(response.status(), status, "{token:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn d1_12_a_token_over_the_bound_is_not_valid_whoever_verifies() {
+    let layer = SsoLayer::new(at_once());
+    let longest = "a".repeat(16 * 1024);
+    let (status, body) = ask(&layer, Some(&longest)).await;
+    assert_eq!((status, body), (StatusCode::OK, longest.clone().into()));
+    for length in [16 * 1024 + 1, 64 * 1024, 1024 * 1024] {
+        let too_long = ask(&layer, Some(&"a".repeat(length))).await;
+        let invalid = ask(&layer, Some("expired")).await;
+        assert_eq!(too_long.0, StatusCode::UNAUTHORIZED, "{length}");
+        assert_eq!(too_long, invalid, "{length}");
     }
 }
 
@@ -285,11 +301,11 @@ impl<B, R> Reject<Request<B>, Response<R>> for Both {
     type Response = Response<ResponseBody<R>>;
 
     fn pass(&self, response: Response<R>) -> Self::Response {
-        Reject::<Request<B>, _>::pass(&HttpReject::new(), response)
+        Reject::<Request<B>, _>::pass(&RejectHttp::new(), response)
     }
 
     fn reject(&self, request: Request<B>, rejection: Rejection) -> Self::Response {
-        HttpReject::new().reject(request, rejection)
+        RejectHttp::new().reject(request, rejection)
     }
 }
 
@@ -371,7 +387,7 @@ fn what_is_public_travels_between_threads() {
     is_future::<ResponseBody<Full<Bytes>>>();
     is_value::<Identity>();
     is_value::<Require>();
-    is_value::<HttpReject>();
+    is_value::<RejectHttp>();
     is_value::<BearerHeader>();
     is_value::<Rejection>();
     is_error::<VerifyError>();

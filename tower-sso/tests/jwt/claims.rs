@@ -1,8 +1,7 @@
 //! What the claims of a token say.
 
 use serde_json::{Value, json};
-use tower_sso::Reason;
-use tower_sso::jwt::JwtVerifier;
+use tower_sso::{Reason, jwt::JwtVerifier};
 
 use crate::support::*;
 

@@ -1,8 +1,10 @@
 //! What a token looks like and what its header says.
 
 use serde_json::{Value, json};
-use tower_sso::Reason;
-use tower_sso::jwt::{Algorithm, ConfigError, JwtVerifier, VerifyingKey};
+use tower_sso::{
+    Reason,
+    jwt::{Algorithm, ConfigError, JwtVerifier, VerifyingKey},
+};
 
 use crate::support::*;
 
@@ -77,8 +79,10 @@ fn d1_01_alg_none_in_every_spelling() {
 
 #[test]
 fn d1_02_a_public_key_is_no_secret() {
-    use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-    use aws_lc_rs::signature::KeyPair as _;
+    use aws_lc_rs::{
+        encoding::{AsDer, PublicKeyX509Der},
+        signature::KeyPair as _,
+    };
 
     let public = SigningKey::rsa().as_rsa().public_key();
     let spki: PublicKeyX509Der<'_> = public.as_der().unwrap();
@@ -333,6 +337,20 @@ fn d1_11_a_token_of_another_kind_is_refused() {
         json!({"http://schemas.openid.net/event/backchannel-logout": {}}),
     );
     assert_eq!(refusal(&any, &key.token("k", &logout)), Some(Reason::Type));
+    for name in ["at_hash", "c_hash"] {
+        let token = key.token("k", &claims_with(name, json!("x")));
+        assert_eq!(
+            refusal(&any, &token),
+            Some(Reason::Type),
+            "only ID tokens have {name}"
+        );
+    }
+    let with_nonce = key.token("k", &claims_with("nonce", json!("x")));
+    assert_eq!(
+        refusal(&any, &with_nonce),
+        None,
+        "some issuers put it everywhere"
+    );
     for name in ["nonce", "at_hash", "c_hash"] {
         let header = json!({"alg": "ES256", "kid": "k", "typ": "at+jwt"});
         let token = key.token_with(&header, &claims_with(name, json!("x")));

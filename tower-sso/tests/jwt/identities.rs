@@ -1,11 +1,15 @@
 //! Who a verified token says it is.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Value, json};
-use tower_sso::jwt::{ConfigError, JwtConfig, JwtVerifier};
-use tower_sso::{Identity, Reason};
+use tower_sso::{
+    Identity, Reason,
+    jwt::{ConfigError, JwtConfig, JwtVerifier},
+};
 
 use crate::support::*;
 

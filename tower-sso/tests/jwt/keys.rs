@@ -1,8 +1,10 @@
 //! What keys are used, and what they may be used for.
 
 use serde_json::{Value, json};
-use tower_sso::Reason;
-use tower_sso::jwt::{ConfigError, JwtVerifier, VerifyingKey};
+use tower_sso::{
+    Reason,
+    jwt::{ConfigError, JwtVerifier, VerifyingKey},
+};
 
 use crate::support::*;
 
@@ -312,8 +314,10 @@ fn d1_13_the_pss_salt_is_as_long_as_the_hash() {
 
 #[test]
 fn keys_in_pem_form_verify() {
-    use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-    use aws_lc_rs::signature::KeyPair as _;
+    use aws_lc_rs::{
+        encoding::{AsDer, PublicKeyX509Der},
+        signature::KeyPair as _,
+    };
 
     let pem_of = |der: PublicKeyX509Der<'_>| pem("PUBLIC KEY", der.as_ref());
     let check = |key: &SigningKey, public: VerifyingKey| {

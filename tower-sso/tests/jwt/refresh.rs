@@ -1,13 +1,14 @@
 //! The life of an issuer's keys: found, renewed, withdrawn, and out of reach.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Uri;
 use serde_json::json;
 use tokio::time::advance;
-use tower_sso::jwt::{ConfigError, FetchError, FetchFuture, JwtConfig, JwtVerifier};
-use tower_sso::{Reason, Verify as _, VerifyError};
+use tower_sso::{
+    Reason, Verify as _, VerifyError,
+    jwt::{ConfigError, FetchError, FetchFuture, JwtConfig, JwtVerifier},
+};
 
 use crate::support::*;
 

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tower_sso::Reason;
-use tower_sso::jwt::JwtVerifier;
+use tower_sso::{Reason, jwt::JwtVerifier};
 
 use crate::support::*;
 

@@ -1,13 +1,15 @@
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 /// The answer of a [`Verify`] or of a fetch: there already, or to be waited for.
 ///
-/// One concrete type for both, so that the traits stay object-safe and an answer from memory
-/// allocates nothing. Like any future it must not be polled again after it has answered; if it is,
-/// it stays pending.
+/// One concrete type for both, so that the traits stay object-safe: [`ready`](Self::ready) allocates
+/// nothing, [`boxed`](Self::boxed) once. Like any future it must not be polled again after it has
+/// answered; one that was there already then stays pending.
 ///
 /// [`Verify`]: crate::Verify
 #[must_use = "futures do nothing unless polled"]
@@ -26,7 +28,7 @@ impl<T> AnswerFuture<T> {
         Self(State::Ready(Some(value)))
     }
 
-    /// An answer that takes work or waiting.
+    /// An answer that is still to come.
     pub fn boxed(future: impl Future<Output = T> + Send + 'static) -> Self {
         Self(State::Boxed(Box::pin(future)))
     }
