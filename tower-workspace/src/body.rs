@@ -33,6 +33,8 @@ pin_project! {
     }
 }
 
+// === impl ResponseBody ===
+
 impl<B> ResponseBody<B> {
     /// The inner body, as it is.
     #[must_use]

@@ -8,63 +8,68 @@ use std::{
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{Bind, ResolveFuture};
+use crate::{Bind, ResolveError, ResolveFuture};
 
 pin_project! {
     /// Response future of [`BindWorkspace`](crate::BindWorkspace).
+    ///
+    /// # Cancel safety
+    ///
+    /// It may be dropped at any time: the resolver's future is dropped with it, or the inner
+    /// service's.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B, Req>
     where
         S: Service<Req>,
     {
+        bind: B,
         #[pin]
-        state: State<S, B, Req>,
+        state: State<S, Req>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, B, Req>
+    enum State<S, Req>
     where
         S: Service<Req>,
     {
         Resolve {
             resolve: ResolveFuture,
-            held: Option<Held<S, B, Req>>,
+            held: Option<(S, Req)>,
         },
         Call {
             #[pin]
             future: S::Future,
-            bind: B,
+        },
+        Reject {
+            held: Option<(Req, ResolveError)>,
         },
     }
 }
 
-/// What waits for the workspace.
-struct Held<S, B, Req> {
-    inner: S,
-    bind: B,
-    req: Req,
-}
+// === impl ResponseFuture ===
 
 impl<S, B, Req> ResponseFuture<S, B, Req>
 where
     S: Service<Req>,
 {
-    pub(crate) fn calling(future: S::Future, bind: B) -> Self {
-        Self {
-            state: State::Call { future, bind },
-        }
+    /// `inner` must have been polled ready.
+    pub(crate) const fn resolve(resolve: ResolveFuture, inner: S, req: Req, bind: B) -> Self {
+        let held = Some((inner, req));
+        let state = State::Resolve { resolve, held };
+        Self { bind, state }
     }
 
-    /// `inner` must have been polled ready.
-    pub(crate) fn resolving(resolve: ResolveFuture, inner: S, bind: B, req: Req) -> Self {
-        Self {
-            state: State::Resolve {
-                resolve,
-                held: Some(Held { inner, bind, req }),
-            },
-        }
+    pub(crate) const fn call(future: S::Future, bind: B) -> Self {
+        let state = State::Call { future };
+        Self { bind, state }
+    }
+
+    pub(crate) const fn reject(req: Req, error: ResolveError, bind: B) -> Self {
+        let held = Some((req, error));
+        let state = State::Reject { held };
+        Self { bind, state }
     }
 }
 
@@ -75,29 +80,36 @@ where
 {
     type Output = Result<B::Response, S::Error>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
         loop {
-            let mut this = self.as_mut().project();
             let next = match this.state.as_mut().project() {
                 StateProj::Resolve { resolve, held } => {
                     let resolved = ready!(Pin::new(resolve).poll(cx));
-                    #[expect(clippy::expect_used, reason = "the contract of `Future::poll`")]
-                    let Held {
-                        mut inner,
-                        bind,
-                        mut req,
-                    } = held.take().expect("polled after completion");
+                    let Some((mut inner, mut req)) = held.take() else {
+                        return Poll::Pending;
+                    };
                     match resolved {
                         Ok(workspace) => {
-                            bind.bind(workspace, &mut req);
-                            let future = inner.call(req);
-                            State::Call { future, bind }
+                            this.bind.bind(workspace, &mut req);
+                            State::Call {
+                                future: inner.call(req),
+                            }
                         }
-                        Err(error) => return Poll::Ready(Ok(bind.reject(req, error))),
+                        Err(error) => State::Reject {
+                            held: Some((req, error)),
+                        },
                     }
                 }
-                StateProj::Call { future, bind } => {
-                    return Poll::Ready(ready!(future.poll(cx)).map(|res| bind.pass(res)));
+                StateProj::Call { future } => {
+                    let res = ready!(future.poll(cx))?;
+                    return Poll::Ready(Ok(this.bind.pass(res)));
+                }
+                StateProj::Reject { held } => {
+                    let Some((req, error)) = held.take() else {
+                        return Poll::Pending;
+                    };
+                    return Poll::Ready(Ok(this.bind.reject(req, error)));
                 }
             };
             this.state.set(next);
@@ -110,6 +122,13 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+        let state = match &self.state {
+            State::Resolve { .. } => "resolve",
+            State::Call { .. } => "call",
+            State::Reject { .. } => "reject",
+        };
+        f.debug_struct("ResponseFuture")
+            .field("state", &state)
+            .finish_non_exhaustive()
     }
 }

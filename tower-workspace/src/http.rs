@@ -20,6 +20,9 @@ use crate::{Bind, ResolveError, ResponseBody, Workspace};
 /// | `NotProvisioned` | 409 | |
 /// | `Unavailable`, `Starting` | 503 | `Retry-After` in whole seconds |
 ///
+/// A client is told nothing of the cause. The response carries it inside the server, as an
+/// `Arc<ResolveError>` in its extensions, for a layer outside to log.
+///
 /// # Examples
 ///
 /// ```
@@ -38,6 +41,8 @@ use crate::{Bind, ResolveError, ResponseBody, Workspace};
 pub struct BindHttp<F> {
     user_id: F,
 }
+
+// === impl BindHttp ===
 
 impl<F> BindHttp<F>
 where
@@ -68,7 +73,7 @@ where
     }
 
     fn reject(&self, _: Request<B>, error: ResolveError) -> Self::Response {
-        refuse(&error)
+        refuse(error)
     }
 }
 
@@ -78,8 +83,8 @@ impl<F> fmt::Debug for BindHttp<F> {
     }
 }
 
-fn refuse<R>(error: &ResolveError) -> Response<ResponseBody<R>> {
-    let (status, sentence) = match error {
+fn refuse<R>(error: ResolveError) -> Response<ResponseBody<R>> {
+    let (status, sentence) = match &error {
         ResolveError::NoUser => (
             StatusCode::UNAUTHORIZED,
             r#"{"error":{"code":"unauthorized","message":"Sign in first.","details":{}}}"#,
@@ -113,6 +118,7 @@ fn refuse<R>(error: &ResolveError) -> Response<ResponseBody<R>> {
     if let Some(wait) = error.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
     }
+    res.extensions_mut().insert(Arc::new(error));
     res
 }
 
@@ -142,24 +148,29 @@ mod tests {
             (starting(1_001), 503, Some("2")),
             (starting(0), 503, Some("1")),
         ] {
-            let res = refuse::<Full<Bytes>>(&error);
-            assert_eq!(res.status(), status, "{error}");
+            let code = error.code();
+            let res = refuse::<Full<Bytes>>(error);
+            assert_eq!(res.status(), status, "{code}");
             assert_eq!(res.headers()[CONTENT_TYPE], "application/json");
             assert_eq!(res.headers()[CACHE_CONTROL], "no-store");
             assert_eq!(res.headers().contains_key(WWW_AUTHENTICATE), status == 401);
             let retry_after = res.headers().get(RETRY_AFTER).map(|v| v.to_str().unwrap());
-            assert_eq!(retry_after, wait, "{error}");
+            assert_eq!(retry_after, wait, "{code}");
 
             let body = res.into_body().collect().await.unwrap().to_bytes();
-            let start = format!(r#"{{"error":{{"code":"{}","message":""#, error.code());
+            let start = format!(r#"{{"error":{{"code":"{code}","message":""#);
             assert!(body.starts_with(start.as_bytes()), "{body:?}");
             assert!(body.ends_with(br#"","details":{}}}"#), "{body:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_refusal_says_nothing_of_its_cause() {
-        let res = refuse::<Full<Bytes>>(&ResolveError::unavailable("/secret/path: EIO"));
+    async fn a_refusal_tells_its_cause_to_the_layers_outside_and_not_to_the_client() {
+        let res = refuse::<Full<Bytes>>(ResolveError::unavailable("/secret/path: EIO"));
+        let error = res.extensions().get::<Arc<ResolveError>>().unwrap();
+        let cause = std::error::Error::source(&**error).unwrap();
+        assert_eq!(cause.to_string(), "/secret/path: EIO");
+        assert!(!format!("{:?}", res.headers()).contains("secret"));
         let body = res.into_body().collect().await.unwrap().to_bytes();
         assert!(!String::from_utf8_lossy(&body).contains("secret"));
     }

@@ -14,6 +14,8 @@ pub struct WorkspaceLayer<B> {
     bind: B,
 }
 
+// === impl WorkspaceLayer ===
+
 impl<B> WorkspaceLayer<B> {
     /// A layer that asks `resolver` for the workspace and lets `bind` put it into the request.
     pub fn new(resolver: Arc<dyn WorkspaceResolver>, bind: B) -> Self {

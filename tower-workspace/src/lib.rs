@@ -11,15 +11,19 @@ mod layer;
 mod name;
 mod policy;
 mod resolve;
+mod resolve_future;
 mod service;
 mod workspace;
 
-pub use self::body::ResponseBody;
-pub use self::future::ResponseFuture;
-pub use self::http::BindHttp;
-pub use self::layer::WorkspaceLayer;
-pub use self::name::{DirectoryName, NameError};
-pub use self::policy::Bind;
-pub use self::resolve::{ResolveError, ResolveFuture, WorkspaceResolver};
-pub use self::service::BindWorkspace;
-pub use self::workspace::Workspace;
+pub use self::{
+    body::ResponseBody,
+    future::ResponseFuture,
+    http::BindHttp,
+    layer::WorkspaceLayer,
+    name::{DirectoryName, NameError},
+    policy::Bind,
+    resolve::{ResolveError, WorkspaceResolver},
+    resolve_future::ResolveFuture,
+    service::BindWorkspace,
+    workspace::Workspace,
+};

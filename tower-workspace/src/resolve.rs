@@ -1,22 +1,14 @@
-use std::{
-    error::Error as StdError,
-    fmt,
-    future::{self, Future},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use crate::{NameError, Workspace};
+use crate::{NameError, ResolveFuture};
 
 /// Finds the workspace of a user.
 ///
 /// Closures are resolvers. A resolver that has the answer in memory returns
 /// [`ResolveFuture::ready`], which allocates nothing; one that has to ask returns
-/// [`ResolveFuture::boxed`]. The future may be dropped before it is done.
+/// [`ResolveFuture::boxed`].
 ///
 /// # Examples
 ///
@@ -37,13 +29,16 @@ use crate::{NameError, Workspace};
 pub trait WorkspaceResolver: Send + Sync + 'static {
     /// Finds the workspace of `user_id`.
     ///
-    /// The future fails with [`ResolveError`], for the reason the variant says.
+    /// # Errors
+    ///
+    /// The future resolves to a [`ResolveError`], for the reason that the variant says.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any time. What it has begun, such as making directories, may be
+    /// completed or not.
     fn resolve(&self, user_id: &Arc<str>) -> ResolveFuture;
 }
-
-/// What a [`WorkspaceResolver`] returns: a workspace now or later.
-#[must_use = "futures do nothing unless polled"]
-pub struct ResolveFuture(Inner);
 
 /// Why a request has no workspace.
 #[derive(Debug, Error)]
@@ -72,12 +67,7 @@ pub enum ResolveError {
     },
 }
 
-type Output = Result<Arc<Workspace>, ResolveError>;
-
-enum Inner {
-    Ready(future::Ready<Output>),
-    Boxed(Pin<Box<dyn Future<Output = Output> + Send>>),
-}
+// === impl WorkspaceResolver ===
 
 impl<F> WorkspaceResolver for F
 where
@@ -85,48 +75,6 @@ where
 {
     fn resolve(&self, user_id: &Arc<str>) -> ResolveFuture {
         self(user_id)
-    }
-}
-
-// === impl ResolveFuture ===
-
-impl ResolveFuture {
-    /// A future that is done. Allocates nothing.
-    pub fn ready(result: Result<Arc<Workspace>, ResolveError>) -> Self {
-        Self(Inner::Ready(future::ready(result)))
-    }
-
-    /// A future that has work to do.
-    pub fn boxed<F>(future: F) -> Self
-    where
-        F: Future<Output = Result<Arc<Workspace>, ResolveError>> + Send + 'static,
-    {
-        Self(Inner::Boxed(Box::pin(future)))
-    }
-
-    /// The result if it is there without waiting, else the future itself.
-    pub(crate) fn into_ready(self) -> Result<Output, Self> {
-        match self.0 {
-            Inner::Ready(ready) => Ok(ready.into_inner()),
-            boxed @ Inner::Boxed(_) => Err(Self(boxed)),
-        }
-    }
-}
-
-impl Future for ResolveFuture {
-    type Output = Result<Arc<Workspace>, ResolveError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Inner::Ready(ready) => Pin::new(ready).poll(cx),
-            Inner::Boxed(boxed) => boxed.as_mut().poll(cx),
-        }
-    }
-}
-
-impl fmt::Debug for ResolveFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResolveFuture").finish_non_exhaustive()
     }
 }
 

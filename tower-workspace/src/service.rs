@@ -6,18 +6,25 @@ use std::{
 
 use tower_service::Service;
 
-use crate::{Bind, ResolveError, ResolveFuture, ResponseFuture, WorkspaceResolver};
+use crate::{Bind, ResolveError, ResponseFuture, WorkspaceResolver};
 
 /// Middleware that resolves the user's workspace and binds it to the request.
 ///
 /// A request that names no user, or whose workspace cannot be resolved, is answered with
-/// [`Bind::reject`] and does not reach the inner service. See the [crate documentation](crate).
+/// [`Bind::reject`] and does not reach the inner service. If the answer is there at once, the inner
+/// service is called at once too and never cloned. See the [crate documentation](crate).
+///
+/// # Cancel safety
+///
+/// Dropping a [`ResponseFuture`] drops the resolver's future or the inner service's.
 #[derive(Clone)]
 pub struct BindWorkspace<S, B> {
     inner: S,
     resolver: Arc<dyn WorkspaceResolver>,
     bind: B,
 }
+
+// === impl BindWorkspace ===
 
 impl<S, B> BindWorkspace<S, B> {
     /// Wraps `inner`.
@@ -59,23 +66,23 @@ where
     }
 
     fn call(&mut self, mut req: Req) -> Self::Future {
-        let resolve = match self.bind.user_id(&req) {
-            Some(user_id) => self.resolver.resolve(&user_id),
-            None => ResolveFuture::ready(Err(ResolveError::NoUser)),
+        let bind = self.bind.clone();
+        let Some(user_id) = bind.user_id(&req) else {
+            return ResponseFuture::reject(req, ResolveError::NoUser, bind);
         };
-        let resolve = match resolve.into_ready() {
-            // The usual case: nothing is moved into the future, and the inner service not cloned.
+        match self.resolver.resolve(&user_id).try_ready() {
             Ok(Ok(workspace)) => {
-                self.bind.bind(workspace, &mut req);
-                return ResponseFuture::calling(self.inner.call(req), self.bind.clone());
+                bind.bind(workspace, &mut req);
+                ResponseFuture::call(self.inner.call(req), bind)
             }
-            Ok(Err(error)) => ResolveFuture::ready(Err(error)),
-            Err(pending) => pending,
-        };
-        // The service that was polled ready goes into the future, a clone that was not stays.
-        let unready = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, unready);
-        ResponseFuture::resolving(resolve, ready, self.bind.clone(), req)
+            Ok(Err(error)) => ResponseFuture::reject(req, error, bind),
+            Err(resolve) => {
+                // The service that was polled ready is the one to call; its clone was not.
+                let clone = self.inner.clone();
+                let inner = mem::replace(&mut self.inner, clone);
+                ResponseFuture::resolve(resolve, inner, req, bind)
+            }
+        }
     }
 }
 

@@ -262,8 +262,10 @@ async fn an_answer_in_memory_clones_no_service() {
     let inner = Strict::new();
     let clones = Arc::clone(&inner.clones);
     let mut service = WorkspaceLayer::new(at_once(), BindBoth).layer(inner);
-    let call = service.ready().await.unwrap().call(rpc(1, Some("alice")));
-    assert!(call.await.is_ok());
+    for user_id in [Some("alice"), Some("new"), None] {
+        let call = service.ready().await.unwrap().call(rpc(1, user_id));
+        assert!(call.await.is_ok());
+    }
     assert_eq!(clones.load(Ordering::Relaxed), 0);
 }
 

@@ -1,21 +1,27 @@
 use std::{
     fs::{DirBuilder, File},
     io::{self, Read, Write},
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::rand;
 use rustix::{
     fs::{
         AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchmod, fchown, fstat, fsync,
-        mkdirat, openat, renameat, renameat_with, statat, unlinkat,
+        mkdirat, renameat, renameat_with, statat,
     },
     io::Errno,
-    process::geteuid,
+    process::{getegid, geteuid},
 };
 
-use super::{Owner, ProvisionError, open::open_beneath};
+use super::{
+    Owner, ProvisionError,
+    draft::{self, Draft},
+    open::open_beneath,
+};
 
 /// A directory of a tree, held open.
 ///
@@ -60,18 +66,13 @@ impl Dir {
             // see who else has one.
             root.chmod(&root.fd, path, Mode::RWXU | Mode::XGRP | Mode::XOTH)?;
         }
-        let uids = [0, geteuid().as_raw(), root.expected_uid()];
-        let reason = if !uids.contains(&stat.st_uid) {
-            "belongs to somebody else"
-        } else if Mode::from_raw_mode(stat.st_mode) & (Mode::WOTH | Mode::SVTX) == Mode::WOTH {
-            "is writable by everybody"
-        } else {
-            return Ok(root);
-        };
-        Err(ProvisionError::UnsafeRoot {
-            path: root.path,
-            reason,
-        })
+        match root.distrust(stat.st_uid, stat.st_gid, Mode::from_raw_mode(stat.st_mode)) {
+            None => Ok(root),
+            Some(reason) => Err(ProvisionError::UnsafeRoot {
+                path: root.path,
+                reason,
+            }),
+        }
     }
 
     /// Opens the directory `name`, creating it and putting mode and owner right as needed.
@@ -160,17 +161,13 @@ impl Dir {
     /// Writes a file under a name of its own and gives it `name` when it is whole and on disk.
     fn publish(&self, name: &str, content: &str, existing: Existing) -> Result<(), ProvisionError> {
         let path = self.path.join(name);
-        let draft = draft_name().map_err(|source| io_error("create", &path, source))?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let fd = openat(&self.fd, &draft, flags | OFlags::CLOEXEC, FILE_MODE)
-            .map_err(|errno| io_error("create", &path, errno.into()))?;
-        let published = self.fill(fd, &path, content).and_then(|()| {
-            self.rename(&draft, name, existing)
-                .map_err(|errno| self.explain(name, "replace", "a regular file", errno))
-        });
-        // It is gone where it was renamed. Where it cannot be removed, the first error counts.
-        let _ = unlinkat(&self.fd, &draft, AtFlags::empty());
-        published?;
+        draft::sweep(&self.fd);
+        let draft = Draft::create(&self.fd, FILE_MODE)
+            .map_err(|source| io_error("create", &path, source))?;
+        self.fill(draft.file(), &path, content)?;
+        self.rename(draft.name(), name, existing)
+            .map_err(|errno| self.explain(name, "replace", "a regular file", errno))?;
+        drop(draft);
         fsync(&self.fd).map_err(|errno| io_error("sync", &self.path, errno.into()))
     }
 
@@ -187,10 +184,9 @@ impl Dir {
         renameat(&self.fd, draft, &self.fd, name)
     }
 
-    fn fill(&self, fd: OwnedFd, path: &Path, content: &str) -> Result<(), ProvisionError> {
-        let stat = self.stat(&fd, path)?;
-        self.settle(&fd, path, &stat, FILE_MODE)?;
-        let mut file = File::from(fd);
+    fn fill(&self, mut file: &File, path: &Path, content: &str) -> Result<(), ProvisionError> {
+        let stat = self.stat(file, path)?;
+        self.settle(file, path, &stat, FILE_MODE)?;
         file.write_all(content.as_bytes())
             .and_then(|()| file.sync_all())
             .map_err(|source| io_error("write", path, source))
@@ -199,7 +195,7 @@ impl Dir {
     /// Puts owner and mode right, but takes nothing from a stranger.
     fn settle(
         &self,
-        fd: &OwnedFd,
+        fd: impl AsFd + Copy,
         path: &Path,
         stat: &Stat,
         mode: Mode,
@@ -229,17 +225,34 @@ impl Dir {
         Ok(())
     }
 
-    fn chmod(&self, fd: &OwnedFd, path: &Path, mode: Mode) -> Result<(), ProvisionError> {
+    fn chmod(&self, fd: impl AsFd, path: &Path, mode: Mode) -> Result<(), ProvisionError> {
         fchmod(fd, mode).map_err(|errno| io_error("change mode of", path, errno.into()))
     }
 
-    fn stat(&self, fd: &OwnedFd, path: &Path) -> Result<Stat, ProvisionError> {
+    fn stat(&self, fd: impl AsFd, path: &Path) -> Result<Stat, ProvisionError> {
         fstat(fd).map_err(|errno| io_error("examine", path, errno.into()))
     }
 
     fn expected_uid(&self) -> u32 {
         self.owner
             .map_or_else(|| geteuid().as_raw(), |owner| owner.uid)
+    }
+
+    /// Who else may exchange what is in a root of this user, group and mode, if anybody may.
+    fn distrust(&self, uid: u32, gid: u32, mode: Mode) -> Option<&'static str> {
+        let uids = [0, geteuid().as_raw(), self.expected_uid()];
+        let owned_gid = self.owner.map_or(0, |owner| owner.gid);
+        let gids = [0, getegid().as_raw(), owned_gid];
+        let is_sticky = mode.contains(Mode::SVTX);
+        if !uids.contains(&uid) {
+            Some("belongs to somebody else")
+        } else if mode.contains(Mode::WOTH) && !is_sticky {
+            Some("is writable by everybody")
+        } else if mode.contains(Mode::WGRP) && !is_sticky && !gids.contains(&gid) {
+            Some("is writable by another group")
+        } else {
+            None
+        }
     }
 
     fn stranger(&self, path: &Path, stat: &Stat) -> ProvisionError {
@@ -264,13 +277,6 @@ impl Dir {
             _ => io_error(action, &path, errno.into()),
         }
     }
-}
-
-/// A name nobody else chooses: process ids are alike in containers that share a volume.
-fn draft_name() -> io::Result<String> {
-    let mut random = [0; 16];
-    rand::fill(&mut random).map_err(|_| io::Error::other("no randomness"))?;
-    Ok(format!(".draft-{:032x}", u128::from_ne_bytes(random)))
 }
 
 fn obstructed(path: PathBuf, stat: &Stat, expected: &'static str) -> ProvisionError {
@@ -308,6 +314,7 @@ mod tests {
     use std::{
         fs::{self, Permissions},
         os::unix::fs::{PermissionsExt, symlink},
+        thread,
     };
 
     use tempfile::TempDir;
@@ -345,6 +352,34 @@ mod tests {
         assert!(matches!(open(), Err(ProvisionError::UnsafeRoot { .. })));
         fs::set_permissions(root.path(), Permissions::from_mode(0o1777)).unwrap();
         assert!(open().is_ok());
+    }
+
+    #[test]
+    fn d4_42_a_root_that_another_group_may_write_to_must_be_sticky() {
+        let (_temp, root) = root();
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        let [other, instance] = [gid + 1, gid + 2];
+        let of_instance = Dir {
+            owner: Some(Owner::new(uid, instance).unwrap()),
+            ..root
+        };
+        for (gid, mode, trusted) in [
+            (other, 0o755, true),
+            (other, 0o775, false),
+            (other, 0o1775, true),
+            (gid, 0o775, true),
+            (0, 0o775, true),
+            (instance, 0o775, true),
+        ] {
+            let reason = of_instance.distrust(uid, gid, Mode::from_raw_mode(mode));
+            assert_eq!(reason.is_none(), trusted, "group {gid}, mode {mode:o}");
+        }
+        let nobodys = Dir {
+            owner: None,
+            ..of_instance
+        };
+        let reason = nobodys.distrust(uid, instance, Mode::from_raw_mode(0o775));
+        assert_eq!(reason, Some("is writable by another group"));
     }
 
     #[test]
@@ -391,6 +426,33 @@ mod tests {
         fs::create_dir(root.path().join("file")).unwrap();
         let refused = root.publish("file", "content", Existing::Replace);
         assert!(matches!(refused, Err(ProvisionError::Obstructed { .. })));
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_visit_that_was_cut_short_left_is_removed_by_the_next_that_writes() {
+        let (_temp, root) = root();
+        let left = root.path().join(".draft-0123456789abcdef0123456789abcdef");
+        fs::write(&left, "half of").unwrap();
+        root.ensure_file("file", "content").unwrap();
+        assert!(!left.exists());
+        assert_eq!(root.has_content("file", "content").unwrap(), Some(true));
+    }
+
+    #[test]
+    fn visits_that_write_at_once_do_not_sweep_one_anothers_drafts() {
+        let (_temp, root) = root();
+        thread::scope(|scope| {
+            for writer in 0..8 {
+                let root = &root;
+                scope.spawn(move || {
+                    for round in 0..50 {
+                        let content = format!("{writer} {round}");
+                        root.publish("file", &content, Existing::Replace).unwrap();
+                    }
+                });
+            }
+        });
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
 

@@ -86,6 +86,8 @@ pub enum ProvisionError {
     Interrupted,
 }
 
+// === impl ProvisionError ===
+
 impl From<ProvisionError> for ResolveError {
     /// A user id without a directory is the user's fault, everything else the server's.
     fn from(error: ProvisionError) -> Self {

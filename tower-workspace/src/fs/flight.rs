@@ -21,6 +21,8 @@ pub(super) struct Landed {
     pub(super) workspace: Arc<Workspace>,
 }
 
+// === impl Flights ===
+
 impl Flights {
     /// Waits until no other run for `name` is under way.
     ///

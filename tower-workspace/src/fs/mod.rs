@@ -24,17 +24,21 @@
 //! points are followed: only an administrator can make one.
 //!
 //! The root directory itself is trusted by its path. It must belong to this process's user, to
-//! root, or to the configured [`Owner`], and must not be writable by everybody unless it is
-//! sticky. A root that does not exist is created with mode 0711.
+//! root, or to the configured [`Owner`]; and unless it is sticky it must not be writable by everybody,
+//! nor by a group that is neither this process's, nor root's, nor the owner's. Whoever is in such a
+//! group is trusted. A root that does not exist is created with mode 0711.
 //!
 //! # Several at once
 //!
 //! Within one process visits of one user are one after the other, and those that ask for the same
 //! share one run. Between processes no lock is needed, nor one that a tenant could hold: each step
 //! is idempotent, and a file appears whole or not at all. What a crash or a full disk
-//! interrupted is completed by the next visit; the profile is written last.
+//! interrupted is completed by the next visit; the profile is written last. Names that begin with
+//! `.draft-` are the provisioner's: files half written, which the next visit that writes in that
+//! directory removes unless somebody is still writing them.
 
 mod dir;
+mod draft;
 mod error;
 mod escape;
 mod flight;
@@ -44,8 +48,10 @@ mod person;
 mod provisioner;
 mod template;
 
-pub use self::error::ProvisionError;
-pub use self::owner::{Owner, OwnerError};
-pub use self::person::Person;
-pub use self::provisioner::Provisioner;
-pub use self::template::{Template, TemplateError};
+pub use self::{
+    error::ProvisionError,
+    owner::{Owner, OwnerError},
+    person::Person,
+    provisioner::Provisioner,
+    template::{Template, TemplateError},
+};

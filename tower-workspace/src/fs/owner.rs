@@ -27,6 +27,8 @@ pub enum OwnerError {
     Io(#[from] io::Error),
 }
 
+// === impl Owner ===
+
 impl Owner {
     /// The owner with these numbers.
     ///

@@ -13,6 +13,8 @@ pub struct Person {
     pub(super) sandbox: bool,
 }
 
+// === impl Person ===
+
 impl Person {
     /// A person of whom only the user id is known, without key and sandbox.
     pub fn new(user_id: impl Into<Arc<str>>) -> Self {
