@@ -449,3 +449,57 @@ async fn a_gateway_password_opens_sockets_and_nothing_else() -> Result<()> {
     assert!(matches!(refused, Err(Error::Refused(status)) if status == 401));
     Ok(())
 }
+
+/// A gateway that is told to stop in the middle of an answer records what the provider has been asked for: the run, and
+/// the model call as far as it came.
+#[tokio::test]
+async fn a_gateway_that_stops_in_the_middle_of_a_run_records_it() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut gateway = Gateway::start(Config::new(&kit, dir.path())?, dir.path()).await?;
+    let bob = Person::sign_in(&kit, "bob", &gateway).await?;
+    let mut socket = bob.open().await?;
+    let mark = secret::random()?;
+    let message = format!("{mark} [[words=2000]] [[chunk_delay=50]] [[in=500]] [[out=2000]]");
+    let run_id = socket.start(&message).await?;
+    let begun = |frame: &Value| frame["event"] == "chat" && frame["payload"]["state"] == "delta";
+    socket.ws.find(begun).await?;
+
+    gateway.kill().await?;
+    assert_eq!(socket.ws.closed().await?.0, 1012, "clients come back on it");
+    gateway.start_again().await?;
+    let usage = bob.get("/api/usage").await?;
+    assert_eq!(usage["total"]["runs"], 1, "{usage}");
+    let records = bob.get("/api/usage/records").await?;
+    let records = records["records"].as_array().cloned().unwrap_or_default();
+    let call = records
+        .iter()
+        .find(|record| record["operation"] == "model_call");
+    let call = call.unwrap_or(&Value::Null);
+    assert_eq!(call["source"], "estimated", "{records:?}");
+    assert!(
+        call["inputTokens"]
+            .as_u64()
+            .is_some_and(|tokens| tokens > 0),
+        "{call}"
+    );
+    assert!(
+        call["outputTokens"]
+            .as_u64()
+            .is_some_and(|tokens| tokens > 0),
+        "{call}"
+    );
+    assert!(
+        records
+            .iter()
+            .any(|record| record["runId"] == run_id.as_str()),
+        "{records:?}"
+    );
+    let quota = bob.get("/api/quota").await?;
+    assert_eq!(
+        standing(&quota, "tokens")["used"],
+        usage["total"]["totalTokens"]
+    );
+    assert_eq!(standing(&quota, "tokens")["reserved"], 0);
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! The answer to `connect`: the user's own view of the instance.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::connect::PROTOCOL_VERSION;
 use super::method::METHODS;
@@ -12,7 +12,7 @@ use super::method::METHODS;
 #[non_exhaustive]
 pub struct HelloView {
     server: Server,
-    policy: Box<RawValue>,
+    policy: Map<String, Value>,
     #[serde(default)]
     snapshot: Snapshot,
 }
@@ -36,10 +36,13 @@ struct Snapshot {
     uptime_ms: u64,
 }
 
-/// The response frame to the `connect` request `id`: written anew, so that neither the instance's `deviceToken` nor
+/// The response frame to the `connect` request `id`, for a client whose messages may have `max_payload` bytes: written
+/// anew, so that neither the instance's `deviceToken` nor
 /// other people's presence, sessions or agents can slip through.
 #[must_use]
-pub fn hello_ok(id: &str, view: &HelloView, agent: &str) -> String {
+pub fn hello_ok(id: &str, view: &HelloView, agent: &str, max_payload: usize) -> String {
+    let mut policy = view.policy.clone();
+    policy.insert("maxPayload".to_owned(), max_payload.into());
     let methods: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
     let frame = serde_json::json!({
         "type": "res",
@@ -73,7 +76,7 @@ pub fn hello_ok(id: &str, view: &HelloView, agent: &str) -> String {
                 "role": "operator",
                 "scopes": ["operator.read", "operator.write"],
             },
-            "policy": view.policy,
+            "policy": policy,
         },
     });
     frame.to_string()
@@ -91,10 +94,10 @@ mod tests {
             "snapshot":{"presence":[{"user":{"email":"bob@example.com"}}],"health":{"agents":[{"agentId":"user-bob"}]},
             "uptimeMs":5,"configPath":"/etc/openclaw.json","stateDir":"/state"},
             "pluginSurfaceUrls":{"canvas":"https://x/cap/secret"},
-            "auth":{"deviceToken":"canary","recoveryScope":"r"},"policy":{"maxPayload":26214400}}"#,
+            "auth":{"deviceToken":"canary","recoveryScope":"r"},"policy":{"maxPayload":26214400,"tickIntervalMs":30000}}"#,
         )
         .unwrap();
-        let hello = hello_ok("1", &view, "user-alice");
+        let hello = hello_ok("1", &view, "user-alice", 1_000);
         for foreign in [
             "canary",
             "bob",
@@ -106,7 +109,11 @@ mod tests {
             assert!(!hello.contains(foreign), "{foreign}");
         }
         let hello: serde_json::Value = serde_json::from_str(&hello).unwrap();
-        assert_eq!(hello["payload"]["policy"]["maxPayload"], 26_214_400);
+        assert_eq!(
+            hello["payload"]["policy"]["maxPayload"], 1_000,
+            "our own limit"
+        );
+        assert_eq!(hello["payload"]["policy"]["tickIntervalMs"], 30_000);
         assert_eq!(
             hello["payload"]["snapshot"]["sessionDefaults"]["mainSessionKey"],
             "agent:user-alice:main"

@@ -184,7 +184,12 @@ where
     let agent: Arc<str> = agent_id(&workspace).into();
     client.limits_mut().set_max_payload_len(Some(MAX_MESSAGE));
     client
-        .send(Message::text(hello_ok(&connect.id, &hello, &agent)))
+        .send(Message::text(hello_ok(
+            &connect.id,
+            &hello,
+            &agent,
+            MAX_MESSAGE,
+        )))
         .await?;
     info!(agent = &*agent, "socket open");
 
