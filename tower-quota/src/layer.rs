@@ -9,8 +9,8 @@ use crate::{DenyHttp, Quota, QuotaStore};
 /// The reservation travels inward [in the request](crate::Carry), for whoever settles it. One layer value serves
 /// every request type that its policy and its denier know.
 ///
-/// A request carries one reservation. Of two such layers in a row over HTTP the inner one replaces the outer one's, so
-/// that nobody can settle it: put all that a request is to be charged into one [`Charge`](crate::Charge).
+/// A request carries one reservation. Of two such layers in a row the inner one's replaces the outer one's, which is
+/// given back: put all that a request is to be charged into one [`Charge`](crate::Charge).
 ///
 /// # Examples
 ///

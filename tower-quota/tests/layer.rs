@@ -231,6 +231,20 @@ async fn a_dropped_future_gives_back() {
 }
 
 #[tokio::test]
+async fn of_two_layers_the_inner_ones_reservation_replaces_the_outer_ones() {
+    let (outside, inside) = (calls_per_day(1), calls_per_day(1));
+    let service = ServiceBuilder::new()
+        .layer(QuotaLayer::new(policy, outside.clone()))
+        .layer(QuotaLayer::new(policy, inside.clone()))
+        .service_fn(settle);
+
+    service.oneshot(request("/")).await.unwrap();
+
+    assert_eq!(stands(&*outside).await, (0, 0));
+    assert_eq!(stands(&*inside).await, (1, 0));
+}
+
+#[tokio::test]
 async fn a_future_that_is_never_polled_gives_back() {
     let store = calls_per_day(1);
     let mut service = QuotaLayer::new(policy, store.clone()).layer(service_fn(settle));
