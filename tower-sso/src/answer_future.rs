@@ -65,3 +65,34 @@ impl<T> fmt::Debug for AnswerFuture<T> {
         f.debug_tuple("AnswerFuture").field(&state).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{pending, ready},
+        task::Waker,
+    };
+
+    use super::*;
+
+    fn poll(future: &mut AnswerFuture<u8>) -> Poll<u8> {
+        Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn an_answer_that_is_there_is_given_once_and_then_stays_pending() {
+        let mut future = AnswerFuture::ready(7);
+        assert!(poll(&mut future).is_ready());
+        assert!(poll(&mut future).is_pending());
+        assert!(future.try_ready().is_err());
+    }
+
+    #[test]
+    fn only_an_answer_that_is_there_can_be_had_at_once() {
+        assert!(AnswerFuture::ready(7).try_ready().is_ok());
+        let waiting = AnswerFuture::boxed(pending()).try_ready();
+        assert!(poll(&mut waiting.unwrap_err()).is_pending());
+        let mut coming = AnswerFuture::boxed(ready(7));
+        assert!(poll(&mut coming).is_ready());
+    }
+}
