@@ -65,3 +65,38 @@ impl fmt::Debug for ResolveFuture {
         f.debug_tuple("ResolveFuture").field(&state).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{pending, ready},
+        task::Waker,
+    };
+
+    use super::*;
+
+    fn poll(future: &mut ResolveFuture) -> Poll<Result<Arc<Workspace>, ResolveError>> {
+        Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn an_answer_that_is_there_is_given_once_and_then_stays_pending() {
+        let mut future = ResolveFuture::ready(Err(ResolveError::NotProvisioned));
+        assert!(poll(&mut future).is_ready());
+        assert!(poll(&mut future).is_pending());
+        assert!(future.try_ready().is_err());
+    }
+
+    #[test]
+    fn only_an_answer_that_is_there_can_be_had_at_once() {
+        assert!(
+            ResolveFuture::ready(Err(ResolveError::NotProvisioned))
+                .try_ready()
+                .is_ok()
+        );
+        let waiting = ResolveFuture::boxed(pending()).try_ready();
+        assert!(poll(&mut waiting.unwrap_err()).is_pending());
+        let mut coming = ResolveFuture::boxed(ready(Err(ResolveError::NotProvisioned)));
+        assert!(poll(&mut coming).is_ready());
+    }
+}
