@@ -1,7 +1,8 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
-use tower_quota::{Deny, Refusal, ResponseBody};
+use tower_quota::{Deny, Refusal, ResponseBody, StoreError};
+use tracing::warn;
 
 use crate::clock;
 use crate::rpc::exceeded;
@@ -16,6 +17,15 @@ impl<B, R> Deny<Request<B>, Response<R>> for DenyModelCall {
     type Response = Response<ResponseBody<R>>;
 
     fn pass(&self, res: Response<R>) -> Self::Response {
+        res.map(ResponseBody::new)
+    }
+
+    fn pass_unmetered(&self, res: Response<R>, error: StoreError) -> Self::Response {
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "quota store failed, a model call passed uncounted"
+        );
+        metrics::counter!("gateway_uncounted_total", "plane" => "egress").increment(1);
         res.map(ResponseBody::new)
     }
 
@@ -34,7 +44,8 @@ impl<B, R> Deny<Request<B>, Response<R>> for DenyModelCall {
                     wait,
                 )
             }
-            _ => {
+            refusal => {
+                warn!(?refusal, "quota store failed, a model call is refused");
                 metrics::counter!("gateway_refusals_total", "plane" => "egress", "reason" => "quota_store").increment(1);
                 let message = "Quotas cannot be checked right now.".to_owned();
                 (

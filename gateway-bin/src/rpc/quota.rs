@@ -1,4 +1,7 @@
-use tower_quota::{Charge, Demand, Denied, Deny, Dimension, QuotaPolicy, Refusal, Window};
+use tower_quota::{
+    Charge, Demand, Denied, Deny, Dimension, QuotaPolicy, Refusal, StoreError, Window,
+};
+use tracing::warn;
 
 use super::message::{RpcRequest, RpcResponse};
 use crate::clock;
@@ -32,13 +35,23 @@ impl Deny<RpcRequest, RpcResponse> for DenyFrame {
         res
     }
 
+    fn pass_unmetered(&self, res: RpcResponse, error: StoreError) -> RpcResponse {
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "quota store failed, a frame passed uncounted"
+        );
+        metrics::counter!("gateway_uncounted_total", "plane" => "ingress").increment(1);
+        res
+    }
+
     fn deny(&self, req: RpcRequest, refusal: Refusal) -> RpcResponse {
         let error = match refusal {
             Refusal::Denied(denied) => {
                 metrics::counter!("gateway_refusals_total", "plane" => "ingress", "reason" => "quota").increment(1);
                 frame_error(&denied)
             }
-            _ => {
+            refusal => {
+                warn!(?refusal, "quota store failed, a frame is refused");
                 metrics::counter!("gateway_refusals_total", "plane" => "ingress", "reason" => "quota_store").increment(1);
                 ErrorShape::unavailable("quotas cannot be checked right now", 2_000)
             }
