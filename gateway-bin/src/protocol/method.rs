@@ -1,6 +1,6 @@
 //! The methods that a person may call; every other one is refused, future ones too.
 
-use super::request::Field;
+use super::params::Field;
 
 /// What the gateway knows of a method.
 #[derive(Debug)]

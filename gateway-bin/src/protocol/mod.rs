@@ -9,6 +9,7 @@ mod event;
 mod hello;
 mod method;
 mod object;
+mod params;
 mod request;
 
 pub use self::connect::{Challenge, Connect, ConnectAuth, PROTOCOL_VERSION};

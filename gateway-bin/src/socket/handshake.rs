@@ -1,8 +1,7 @@
 //! The handshake of a person's socket: theirs with us, ours with the instance. Neither side's secrets cross.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::{SinkExt, StreamExt};
@@ -15,6 +14,7 @@ use tokio_websockets::{CloseCode, Limits, Message, ServerBuilder, WebSocketStrea
 use tower_sso::{Identity, Verify, VerifyError};
 use tracing::{debug, info};
 
+use super::place::Places;
 use super::relay::Relay;
 use crate::clock;
 use crate::environment::{EnvironmentError, Environments, agent_id};
@@ -34,9 +34,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Most messages of a client before its `connect` that are no frames: pings, which are answered.
 const MAX_OTHER_MESSAGES: usize = 16;
-
-/// Most sockets of one user, over all their devices and tabs.
-const MAX_SOCKETS_PER_USER: usize = 16;
 
 /// How long a client may take to answer our close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -85,16 +82,6 @@ pub async fn serve<C>(
         Err(ClientGone) => debug!("client left during the handshake"),
     }
     metrics::gauge!("gateway_connections").decrement(1);
-}
-
-/// How many sockets everybody has.
-#[derive(Clone, Default)]
-struct Places(Arc<Mutex<HashMap<Arc<str>, usize>>>);
-
-/// One socket of a user; dropped, there is one less.
-struct PlaceTaken {
-    places: Places,
-    user_id: Arc<str>,
 }
 
 /// The client ended its connection; there is nobody to answer.
@@ -355,37 +342,6 @@ impl Sockets {
             shutdown,
             tasks: TaskTracker::new(),
             places: Places::default(),
-        }
-    }
-}
-
-// === impl Places ===
-
-impl Places {
-    fn take(&self, user_id: &Arc<str>) -> Option<PlaceTaken> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(Arc::clone(user_id)).or_default();
-        if *count >= MAX_SOCKETS_PER_USER {
-            return None;
-        }
-        *count += 1;
-        Some(PlaceTaken {
-            places: self.clone(),
-            user_id: Arc::clone(user_id),
-        })
-    }
-}
-
-// === impl PlaceTaken ===
-
-impl Drop for PlaceTaken {
-    fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.user_id) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.user_id);
-            }
         }
     }
 }

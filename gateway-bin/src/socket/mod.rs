@@ -1,9 +1,12 @@
 //! People's WebSockets: the upgrade, the handshake on both sides, and the relay of frames between them.
 
 mod accept;
+mod end;
 mod handshake;
+mod place;
 mod relay;
 
 pub use self::accept::{UpgradeError, accept};
+pub use self::end::End;
 pub use self::handshake::{Sockets, serve};
-pub use self::relay::{End, Relay};
+pub use self::relay::Relay;

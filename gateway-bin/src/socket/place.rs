@@ -1,0 +1,46 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most sockets of one user, over all their devices and tabs.
+const MAX_SOCKETS_PER_USER: usize = 16;
+
+/// How many sockets everybody has.
+#[derive(Clone, Default)]
+pub(super) struct Places(Arc<Mutex<HashMap<Arc<str>, usize>>>);
+
+/// One socket of a user; dropped, there is one less.
+pub(super) struct PlaceTaken {
+    places: Places,
+    user_id: Arc<str>,
+}
+
+// === impl Places ===
+
+impl Places {
+    pub(super) fn take(&self, user_id: &Arc<str>) -> Option<PlaceTaken> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(Arc::clone(user_id)).or_default();
+        if *count >= MAX_SOCKETS_PER_USER {
+            return None;
+        }
+        *count += 1;
+        Some(PlaceTaken {
+            places: self.clone(),
+            user_id: Arc::clone(user_id),
+        })
+    }
+}
+
+// === impl PlaceTaken ===
+
+impl Drop for PlaceTaken {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.user_id) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.user_id);
+            }
+        }
+    }
+}

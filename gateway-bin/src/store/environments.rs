@@ -1,0 +1,249 @@
+use std::sync::{Arc, PoisonError};
+
+use rusqlite::{OptionalExtension, params};
+
+use super::database::{Store, StoreError, millis};
+use crate::clock;
+
+/// Somebody's environment as the store has it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EnvironmentRow {
+    /// Whose it is.
+    pub user_id: Arc<str>,
+    /// Instance it lies on.
+    pub instance: String,
+    /// Agent on that instance.
+    pub agent_id: String,
+    /// Fingerprint of what the agent was made from.
+    pub agent_spec: String,
+    /// Directory on this host.
+    pub workspace_dir: String,
+    /// Profile name.
+    pub profile_name: String,
+    /// Auth profile id.
+    pub auth_profile_id: String,
+    /// Whether the instance has the agent with the current virtual key.
+    pub agent_ready: bool,
+}
+
+/// A virtual key as the store has it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct VirtualKeyRow {
+    /// Public name of the key.
+    pub key_id: String,
+    /// Who pays.
+    pub user_id: Arc<str>,
+    /// SHA-256 of the whole key.
+    pub hash: [u8; 32],
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Somebody's environment.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn find_environment(
+        &self,
+        user_id: &Arc<str>,
+    ) -> Result<Option<EnvironmentRow>, StoreError> {
+        let user_id = Arc::clone(user_id);
+        self.run(move |connection| {
+            let found = connection.query_row(
+                "SELECT instance, agent_id, workspace_dir, profile_name, auth_profile_id, agent_ready_at IS NOT NULL,
+                     agent_spec
+                 FROM user_openclaw_environments WHERE user_id = ?1",
+                [&*user_id],
+                |row| {
+                    Ok(EnvironmentRow {
+                        user_id: Arc::clone(&user_id),
+                        instance: row.get(0)?,
+                        agent_id: row.get(1)?,
+                        workspace_dir: row.get(2)?,
+                        profile_name: row.get(3)?,
+                        auth_profile_id: row.get(4)?,
+                        agent_ready: row.get(5)?,
+                        agent_spec: row.get(6)?,
+                    })
+                },
+            );
+            Ok(found.optional()?)
+        })
+        .await
+    }
+
+    /// Keeps somebody's environment and a new virtual key for it, before the instance gets either: whatever happens
+    /// then, no agent has a key that is not known here.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn put_environment(
+        &self,
+        row: EnvironmentRow,
+        key: VirtualKeyRow,
+    ) -> Result<(), StoreError> {
+        self.run(move |connection| {
+            let now = millis(clock::now());
+            let transaction = connection.transaction()?;
+            transaction.execute(
+                "INSERT INTO user_openclaw_environments (user_id, workspace_dir, profile_name, auth_profile_id, instance,
+                     agent_id, agent_spec, created_at, updated_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)
+                 ON CONFLICT (user_id) DO UPDATE SET workspace_dir = excluded.workspace_dir,
+                     profile_name = excluded.profile_name, auth_profile_id = excluded.auth_profile_id,
+                     instance = excluded.instance, agent_id = excluded.agent_id,
+                     agent_spec = excluded.agent_spec, agent_ready_at = NULL,
+                     updated_at = excluded.updated_at",
+                params![
+                    &*row.user_id,
+                    row.workspace_dir,
+                    row.profile_name,
+                    row.auth_profile_id,
+                    row.instance,
+                    row.agent_id,
+                    row.agent_spec,
+                    now,
+                ],
+            )?;
+            transaction.execute(
+                "INSERT INTO virtual_keys (key_id, user_id, hash, created_at) VALUES (?1, ?2, ?3, ?4)",
+                params![key.key_id, &*key.user_id, key.hash, now],
+            )?;
+            transaction.commit()?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes that the instance has somebody's agent, with the key `key_id`, and ends all older keys.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn agent_ready(&self, user_id: &Arc<str>, key_id: String) -> Result<(), StoreError> {
+        let user_id = Arc::clone(user_id);
+        self.run(move |connection| {
+            let now = millis(clock::now());
+            let transaction = connection.transaction()?;
+            transaction.execute(
+                "UPDATE user_openclaw_environments SET agent_ready_at = ?2, updated_at = ?2 WHERE user_id = ?1",
+                params![&*user_id, now],
+            )?;
+            transaction.execute(
+                "UPDATE virtual_keys SET revoked_at = ?3 WHERE user_id = ?1 AND key_id <> ?2 AND revoked_at IS NULL",
+                params![&*user_id, key_id, now],
+            )?;
+            transaction.commit()?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// All virtual keys that are in force.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub fn virtual_keys(&self) -> Result<Vec<VirtualKeyRow>, StoreError> {
+        let connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut statement = connection
+            .prepare("SELECT key_id, user_id, hash FROM virtual_keys WHERE revoked_at IS NULL")?;
+        let rows = statement.query_map([], |row| {
+            Ok(VirtualKeyRow {
+                key_id: row.get(0)?,
+                user_id: row.get::<_, String>(1)?.into(),
+                hash: row.get(2)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_sso::Identity;
+
+    use super::*;
+
+    fn open() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("gateway.db")).unwrap();
+        (dir, store)
+    }
+
+    fn person(user_id: &str) -> Arc<Identity> {
+        Arc::new(
+            Identity::builder("https://issuer.example", user_id)
+                .email("a@example.com", true)
+                .build(),
+        )
+    }
+
+    fn environment(user_id: &str) -> EnvironmentRow {
+        EnvironmentRow {
+            user_id: user_id.into(),
+            instance: "one".to_owned(),
+            agent_id: format!("user-{user_id}"),
+            agent_spec: String::new(),
+            workspace_dir: "/w".to_owned(),
+            profile_name: format!("user-{user_id}"),
+            auth_profile_id: format!("user-{user_id}-p"),
+            agent_ready: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_is_ready_with_its_newest_key_only() {
+        let (_dir, store) = open();
+        store.put_user(&person("alice")).await.unwrap();
+        for (key_id, byte) in [("k1", 1), ("k2", 2)] {
+            let key = VirtualKeyRow {
+                key_id: key_id.to_owned(),
+                user_id: "alice".into(),
+                hash: [byte; 32],
+            };
+            store
+                .put_environment(environment("alice"), key)
+                .await
+                .unwrap();
+            assert!(
+                !store
+                    .find_environment(&"alice".into())
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .agent_ready
+            );
+        }
+        assert_eq!(
+            store.virtual_keys().unwrap().len(),
+            2,
+            "until the instance has the new one, the old one stays"
+        );
+        store
+            .agent_ready(&"alice".into(), "k2".to_owned())
+            .await
+            .unwrap();
+        assert!(
+            store
+                .find_environment(&"alice".into())
+                .await
+                .unwrap()
+                .unwrap()
+                .agent_ready
+        );
+        let keys = store.virtual_keys().unwrap();
+        assert_eq!(
+            keys.iter().map(|key| &*key.key_id).collect::<Vec<_>>(),
+            ["k2"]
+        );
+    }
+}

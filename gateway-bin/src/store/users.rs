@@ -1,0 +1,89 @@
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rusqlite::{OptionalExtension, params};
+use tower_sso::Identity;
+
+use super::database::{Store, StoreError, millis, time};
+use crate::clock;
+
+/// A person as the store has them.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct User {
+    /// Stable id.
+    pub user_id: Arc<str>,
+    /// Alias of the issuer.
+    pub provider: String,
+    /// E-mail address.
+    pub email: Option<String>,
+    /// Full name.
+    pub name: Option<String>,
+    /// Picture.
+    pub avatar_url: Option<String>,
+    /// Last sign-in.
+    pub last_login_at: SystemTime,
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Keeps what the issuer says of somebody now.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn put_user(&self, identity: &Arc<Identity>) -> Result<(), StoreError> {
+        let identity = Arc::clone(identity);
+        self.run(move |connection| {
+            let now = millis(clock::now());
+            connection.execute(
+                "INSERT INTO oauth_users (user_id, provider, provider_user_id, email, email_verified, name, avatar_url,
+                     created_at, updated_at, last_login_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8)
+                 ON CONFLICT (user_id) DO UPDATE SET email = excluded.email, email_verified = excluded.email_verified,
+                     name = excluded.name, avatar_url = excluded.avatar_url, updated_at = excluded.updated_at,
+                     last_login_at = excluded.last_login_at",
+                params![
+                    &**identity.user_id(),
+                    identity.provider(),
+                    &**identity.subject(),
+                    identity.email(),
+                    identity.email_verified(),
+                    identity.name(),
+                    identity.picture(),
+                    now,
+                ],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A person.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn find_user(&self, user_id: &Arc<str>) -> Result<Option<User>, StoreError> {
+        let user_id = Arc::clone(user_id);
+        self.run(move |connection| {
+            let found = connection.query_row(
+                "SELECT provider, email, name, avatar_url, last_login_at FROM oauth_users WHERE user_id = ?1",
+                [&*user_id],
+                |row| {
+                    Ok(User {
+                        user_id: Arc::clone(&user_id),
+                        provider: row.get(0)?,
+                        email: row.get(1)?,
+                        name: row.get(2)?,
+                        avatar_url: row.get(3)?,
+                        last_login_at: time(row.get(4)?),
+                    })
+                },
+            );
+            Ok(found.optional()?)
+        })
+        .await
+    }
+}
