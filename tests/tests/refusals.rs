@@ -328,3 +328,51 @@ async fn a_wrong_configuration_says_where_and_changes_nothing() -> Result<()> {
     assert!(!dir.path().join("gateway.db").exists(), "nothing was made");
     Ok(())
 }
+
+#[tokio::test]
+async fn an_instance_that_would_let_nobody_in_is_told_what_to_change() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let good = Config::new(&kit, dir.path())?.text;
+    let path = dir.path().join("gateway.toml");
+    let run = |command: &str, text: &str| {
+        fs::write(&path, text).expect("a file");
+        let binary = std::env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
+        let output = std::process::Command::new(binary)
+            .args([command, "--config"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the gateway runs");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    let (code, said) = run("check-config", &good);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("instance pool-1 is configured as it must be"),
+        "{said}"
+    );
+
+    let other = good.replacen(
+        "mode = \"pool\"",
+        "mode = \"pool\"\norigin = \"https://other.internal\"",
+        1,
+    );
+    let (code, said) = run("check-config", &other);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("allowedOrigins must hold \"https://other.internal\""),
+        "{said}"
+    );
+    let (code, said) = run("serve", &other);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("allowedOrigins must hold \"https://other.internal\""),
+        "{said}"
+    );
+    Ok(())
+}

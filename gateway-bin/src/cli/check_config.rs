@@ -1,9 +1,19 @@
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::Config;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::serve::unmet;
+use crate::config::{Config, Instance};
+use crate::instance::{Admin, Device, Dialer};
+
+/// How long an instance may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Says in a few lines what a configuration that was accepted would do.
-pub(super) fn check_config(config: &Config) -> ExitCode {
+pub(super) async fn check_config(config: &Config) -> ExitCode {
     println!("configuration is good");
     println!(
         "  people        {} on {}",
@@ -23,10 +33,6 @@ pub(super) fn check_config(config: &Config) -> ExitCode {
     }
     for instance in &config.instance {
         println!("  instance      {} at {}", instance.name, instance.url);
-        println!(
-            "                its openclaw.json needs \"gateway.controlUi.allowedOrigins\": [\"{}\"]",
-            instance.origin
-        );
     }
     for provider in &config.provider {
         let models: Vec<&str> = provider
@@ -44,7 +50,39 @@ pub(super) fn check_config(config: &Config) -> ExitCode {
     for key in without_effect(config) {
         println!("  note          `{key}` has no effect in this version");
     }
-    ExitCode::SUCCESS
+    let mut code = ExitCode::SUCCESS;
+    for instance in &config.instance {
+        match ask(instance).await {
+            Some(unmet) if unmet.is_empty() => {
+                println!("instance {} is configured as it must be", instance.name);
+            }
+            Some(unmet) => {
+                println!(
+                    "instance {} must be changed, in its openclaw.json:",
+                    instance.name
+                );
+                for sentence in unmet {
+                    println!("  {sentence}");
+                }
+                code = ExitCode::FAILURE;
+            }
+            None => println!(
+                "instance {} does not answer, so its own configuration was not checked",
+                instance.name
+            ),
+        }
+    }
+    code
+}
+
+/// What must be changed in an instance's own configuration; `None` if it does not answer.
+async fn ask(instance: &Instance) -> Option<Vec<String>> {
+    let (device, _) = Device::generate().ok()?;
+    let dialer = Arc::new(Dialer::new(instance, Arc::new(device)).ok()?);
+    let stop = CancellationToken::new();
+    let _stopped_after = stop.clone().drop_guard();
+    let admin = Admin::start(dialer, |_| {}, stop);
+    timeout(ANSWER, unmet(&admin, instance)).await.ok()
 }
 
 /// Keys of the fixed form that are taken, so that one file serves this version and the next, and do nothing yet.

@@ -66,7 +66,13 @@ impl ConfigFile {
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
-    let filter = EnvFilter::try_from_env("GATEWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // Only a server tells what goes well; the other commands answer on standard output.
+    let level = if matches!(cli.command, Command::Serve(_)) {
+        "info"
+    } else {
+        "error"
+    };
+    let filter = EnvFilter::try_from_env("GATEWAY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -102,7 +108,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Err(error) => fail(MISUSE, &error.to_string()),
         },
         Command::CheckConfig(file) => match file.load() {
-            Ok(config) => check_config::check_config(&config),
+            Ok(config) => runtime.block_on(check_config::check_config(&config)),
             Err(error) => fail(MISUSE, &error.to_string()),
         },
         Command::Chat(chat) => match runtime.block_on(chat.run()) {

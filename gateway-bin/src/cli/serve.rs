@@ -20,7 +20,9 @@ use crate::config::{self, Config};
 use crate::egress::{Egress, ForwardCall, VirtualKeys};
 use crate::environment::Environments;
 use crate::fetch::HttpFetch;
-use crate::instance::{Admin, Agents, Device, Dialer, ModelSpec, Offer, Upstream};
+use crate::instance::{
+    Admin, Agents, Device, Dialer, ModelSpec, Offer, Upstream, unmet_requirements,
+};
 use crate::password::{ConnectVerifier, Passwords};
 use crate::plan;
 use crate::prices::price_list;
@@ -38,6 +40,9 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(32 * 86_400);
 
 /// How long the ledger may take to store what came last.
 const CLOSE: Duration = Duration::from_secs(3);
+
+/// How long the instance may take to say how it is configured; one that is down or starting is not waited for.
+const INSTANCE_WAIT: Duration = Duration::from_secs(3);
 
 /// How often metrics that have no event of their own are taken.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -114,6 +119,19 @@ pub(super) async fn serve(config: Config) -> Result<Arc<SqliteLedger>, ServeErro
         },
         stop.clone(),
     );
+    let unmet = match timeout(INSTANCE_WAIT, unmet(&admin, instance)).await {
+        Ok(unmet) => unmet,
+        Err(_) => {
+            warn!(
+                instance = instance.name,
+                "instance does not answer yet; its configuration is not checked"
+            );
+            Vec::new()
+        }
+    };
+    if !unmet.is_empty() {
+        return Err(failed("the instance's openclaw.json")(unmet.join("; ")));
+    }
     let keys = VirtualKeys::new(&store.virtual_keys().map_err(failed("store"))?);
     let egress_url = config
         .server
@@ -229,6 +247,18 @@ pub(super) async fn close(ledger: Arc<SqliteLedger>) {
         Ok(Err(error)) => warn!(%error, "ledger was not closed well"),
         // Stored within milliseconds; what is not settled in memory is counted from the file at the next start.
         Err(_) => info!("some records are settled at the next start"),
+    }
+}
+
+/// What must be changed in the instance's configuration, once it answers.
+pub(super) async fn unmet(admin: &Admin, instance: &config::Instance) -> Vec<String> {
+    loop {
+        admin.connected().await;
+        if let Ok(answer) = admin.call("config.get", serde_json::json!({})).await {
+            let actual = answer.get("config").unwrap_or(&serde_json::Value::Null);
+            return unmet_requirements(actual, instance);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

@@ -166,6 +166,19 @@ impl Admin {
         *self.connected.borrow()
     }
 
+    /// Waits until the channel is open.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does nothing.
+    pub async fn connected(&self) {
+        let mut connected = self.connected.clone();
+        if connected.wait_for(|open| *open).await.is_err() {
+            // The channel was stopped; it will never be open.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Calls a method of the instance as its administrator.
     ///
     /// # Errors

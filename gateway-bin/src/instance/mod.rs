@@ -4,6 +4,7 @@ mod admin;
 mod agents;
 mod device;
 mod dial;
+mod requirements;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ pub use self::admin::{Admin, AdminError, RunMessage};
 pub use self::agents::{AgentSpec, Agents, ModelSpec, Offer};
 pub use self::device::Device;
 pub use self::dial::{DialError, Dialer, Person, Socket};
+pub use self::requirements::unmet_requirements;
 
 /// One instance and how it is worked with; clones share it.
 #[derive(Clone, Debug)]
