@@ -467,6 +467,11 @@ async fn a_gateway_that_stops_in_the_middle_of_a_run_records_it() -> Result<()> 
 
     gateway.kill().await?;
     assert_eq!(socket.ws.closed().await?.0, 1012, "clients come back on it");
+    let log = gateway.log()?;
+    assert!(
+        log.contains("ledger closed"),
+        "everything is stored and settled: {log}"
+    );
     gateway.start_again().await?;
     let usage = bob.get("/api/usage").await?;
     assert_eq!(usage["total"]["runs"], 1, "{usage}");

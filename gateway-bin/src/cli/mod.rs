@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{self, Runtime};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError};
@@ -82,29 +83,15 @@ pub fn run(cli: Cli) -> ExitCode {
     } else {
         log.init();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &error.to_string()),
     };
     match cli.command {
         Command::Serve(file) => match file.load() {
-            Ok(config) => match runtime.block_on(serve::serve(config)) {
-                Ok(ledger) => {
-                    runtime.shutdown_timeout(ABORT);
-                    match tokio::runtime::Builder::new_current_thread()
-                        .enable_time()
-                        .build()
-                    {
-                        Ok(last) => last.block_on(serve::close(ledger)),
-                        Err(error) => return fail(1, &error.to_string()),
-                    }
-                    ExitCode::SUCCESS
-                }
-                Err(error) => fail(1, &error.to_string()),
-            },
+            Ok(config) => {
+                serve_to_the_end(runtime, config).unwrap_or_else(|message| fail(1, &message))
+            }
             Err(error) => fail(MISUSE, &error.to_string()),
         },
         Command::CheckConfig(file) => match file.load() {
@@ -116,6 +103,21 @@ pub fn run(cli: Cli) -> ExitCode {
             Err(error) => fail(1, &error.to_string()),
         },
     }
+}
+
+/// Serves on `runtime`, and settles on a runtime of its own that outlives it: calls that are cut off at the end record
+/// what they took by being dropped with the first, and are stored and settled by the second.
+fn serve_to_the_end(runtime: Runtime, config: Config) -> Result<ExitCode, String> {
+    let settling = runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build();
+    let settling = settling.map_err(|error| error.to_string())?;
+    let served = runtime.block_on(serve::serve(config, settling.handle()));
+    runtime.shutdown_timeout(ABORT);
+    let ledger = served.map_err(|error| error.to_string())?;
+    settling.block_on(serve::close(&ledger));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {

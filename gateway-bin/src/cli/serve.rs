@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,7 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 const LONGEST_WINDOW: Duration = Duration::from_secs(32 * 86_400);
 
 /// How long the ledger may take to store what came last.
-const CLOSE: Duration = Duration::from_secs(3);
+const CLOSE: Duration = Duration::from_secs(10);
 
 /// How long the instance may take to say how it is configured; one that is down or starting is not waited for.
 const INSTANCE_WAIT: Duration = Duration::from_secs(3);
@@ -62,8 +63,12 @@ fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> ServeError 
     }
 }
 
-/// Runs the gateway until SIGTERM or SIGINT, and answers the ledger, which is still to be [`close`]d.
-pub(super) async fn serve(config: Config) -> Result<Arc<SqliteLedger>, ServeError> {
+/// Runs the gateway until SIGTERM or SIGINT, and answers the ledger, which settles on `settling` and is still to be
+/// [`close`]d.
+pub(super) async fn serve(
+    config: Config,
+    settling: &Handle,
+) -> Result<Arc<SqliteLedger>, ServeError> {
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(failed("metrics"))?;
@@ -87,9 +92,12 @@ pub(super) async fn serve(config: Config) -> Result<Arc<SqliteLedger>, ServeErro
         .unwrap_or(std::time::UNIX_EPOCH);
     let counters = Counters::fill(Arc::clone(&quota), &ledger, since).map_err(failed("ledger"))?;
     restore_limits(&store, &plan, quota.as_ref()).await?;
-    ledger
-        .start_settling(Arc::new(counters))
-        .map_err(failed("ledger"))?;
+    {
+        let _settler_runs_there = settling.enter();
+        ledger
+            .start_settling(Arc::new(counters))
+            .map_err(failed("ledger"))?;
+    }
 
     let [instance, ..] = config.instance.as_slice() else {
         return Err(failed("instance")("is missing"));
@@ -239,14 +247,15 @@ pub(super) async fn serve(config: Config) -> Result<Arc<SqliteLedger>, ServeErro
     Ok(ledger)
 }
 
-/// Waits until everything that was recorded is stored. It must be called when the tasks of the server are gone: those
-/// that were cut off record what they took by being dropped.
-pub(super) async fn close(ledger: Arc<SqliteLedger>) {
+/// Waits until everything that was recorded is stored and settled. To be called when the tasks of the server are gone:
+/// those that were cut off record what they took by being dropped.
+pub(super) async fn close(ledger: &SqliteLedger) {
     match timeout(CLOSE, ledger.close()).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => info!("ledger closed"),
         Ok(Err(error)) => warn!(%error, "ledger was not closed well"),
-        // Stored within milliseconds; what is not settled in memory is counted from the file at the next start.
-        Err(_) => info!("some records are settled at the next start"),
+        Err(_) => {
+            warn!("ledger did not close in time; what it stored is settled at the next start");
+        }
     }
 }
 
