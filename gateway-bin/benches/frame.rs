@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use gateway::instance::Gate;
 use gateway::prices::price_list;
 use gateway::protocol::parse_request;
 use gateway::rpc::{Forward, Outgoing, Reply, RpcRequest, RpcResponse};
@@ -67,6 +68,7 @@ fn parts() -> Parts {
         ledger: Arc::new(Nowhere),
         prices: Arc::new(price_list(&[]).expect("no prices")),
         provider: "openai".into(),
+        gate: Gate::default(),
     }
 }
 
@@ -137,7 +139,7 @@ fn time(mut work: impl FnMut()) -> Duration {
 fn measure(name: &str, text: &str, starts_run: bool, most: u64) {
     let (queue, outgoing) = mpsc::unbounded_channel();
     let mut bench = Bench {
-        stack: parts().frames(Forward::new(queue)),
+        stack: parts().frames(Forward::new(queue, Gate::default())),
         outgoing,
         identity: Arc::new(Identity::builder("https://issuer.example", "alice").build()),
         turns: Arc::new(Semaphore::new(1)),

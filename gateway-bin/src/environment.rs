@@ -17,7 +17,7 @@ use tower_workspace::{NameError, ResolveError, ResolveFuture, Workspace, Workspa
 use tracing::{info, warn};
 
 use crate::egress::{MintedKey, VirtualKeys};
-use crate::instance::{AgentSpec, Dialer, Offer, Upstream};
+use crate::instance::{AgentSpec, Dialer, Gate, Offer, Upstream};
 use crate::password;
 use crate::store::{EnvironmentRow, Store};
 
@@ -116,6 +116,12 @@ impl Environments {
                 .await
                 .unwrap_or_else(|elapsed| Err(unavailable("instance", elapsed))),
         }
+    }
+
+    /// What runs on the instance go through.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.shared.upstream.gate
     }
 
     /// The id of the auth profile in somebody's workspace.

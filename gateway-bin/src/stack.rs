@@ -17,6 +17,7 @@ use tower_usage::{PriceList, Sink, UsageLayer};
 use tower_workspace::{BindHttp, WorkspaceLayer, WorkspaceResolver};
 
 use crate::egress::{DenyModelCall, ForwardCall, ModelCallCharge, attribute};
+use crate::instance::Gate;
 use crate::rpc::{BindFrame, DenyFrame, Forward, RpcRequest, RpcResponse, RunCharge, RunMeter};
 
 /// How long the answer to a client that left is read on, so that it is metered to the token.
@@ -44,6 +45,8 @@ pub struct Parts {
     pub prices: Arc<PriceList>,
     /// The provider behind egress.
     pub provider: Arc<str>,
+    /// What runs on the instance go through.
+    pub gate: Gate,
 }
 
 // === impl Parts ===
@@ -86,7 +89,7 @@ impl Parts {
         let meter = ChatMeter::new(
             Arc::clone(&self.ledger),
             Arc::clone(&self.prices),
-            attribute(Arc::clone(&self.provider)),
+            attribute(Arc::clone(&self.provider), self.gate.clone()),
         );
         ServiceBuilder::new()
             .layer(SsoLayer::new(Arc::clone(&self.virtual_keys)))

@@ -21,9 +21,7 @@ use crate::config::{self, Config};
 use crate::egress::{Egress, ForwardCall, VirtualKeys};
 use crate::environment::Environments;
 use crate::fetch::HttpFetch;
-use crate::instance::{
-    Admin, Agents, Device, Dialer, ModelSpec, Offer, Upstream, unmet_requirements,
-};
+use crate::instance::{Admin, Device, Dialer, ModelSpec, Offer, Upstream, unmet_requirements};
 use crate::password::{ConnectVerifier, Passwords};
 use crate::plan;
 use crate::prices::price_list;
@@ -162,7 +160,7 @@ pub(super) async fn serve(
         store.clone(),
         provisioner(&config, instance.workspace_root.as_ref())?,
         keys.clone(),
-        Upstream::new(instance.name.as_str(), dialer, Agents::start(admin.clone())),
+        Upstream::new(instance.name.as_str(), dialer, admin.clone()),
         Offer::new(provider.name.as_str(), base_url, models),
     );
     let tokens = Arc::new(verifier(&config, issuer)?);
@@ -179,6 +177,7 @@ pub(super) async fn serve(
         ledger: ledger.clone(),
         prices,
         provider: provider.name.as_str().into(),
+        gate: environments.gate().clone(),
     };
     let connect = Arc::new(ConnectVerifier::new(passwords.clone(), tokens));
     let sockets = Sockets::new(environments.clone(), connect, parts.clone(), stop.clone());

@@ -7,6 +7,7 @@ use tower_usage::openai::{Attribution, ModelCall};
 use tower_usage::{PriceList, TokenCounts};
 
 use crate::clock;
+use crate::instance::Gate;
 
 /// Set aside for the answer of a call that sets no limit of its own.
 const DEFAULT_OUTPUT: u64 = 4_096;
@@ -64,9 +65,12 @@ impl<B> QuotaPolicy<Request<B>> for ModelCallCharge {
 /// call.
 pub fn attribute(
     provider: Arc<str>,
+    gate: Gate,
 ) -> impl Fn(&Extensions) -> Option<Attribution> + Send + Sync + 'static {
     move |extensions| {
         let identity: &Arc<Identity> = extensions.get()?;
+        // A model is called: whatever run it is for is prepared.
+        gate.leave(identity.user_id());
         let mut attribution = Attribution::new(Arc::clone(identity.user_id()));
         attribution.provider = Some(Arc::clone(&provider));
         if let Some(reservation) = extensions.get::<Reservation>() {

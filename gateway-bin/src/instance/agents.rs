@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::admin::{Admin, AdminError};
+use super::gate::Gate;
 use crate::config::Secret;
 
 /// Tools an agent may use: a list of what is allowed, since a list of what is denied leaks with every new tool.
@@ -177,20 +178,20 @@ impl ModelSpec {
 // === impl Agents ===
 
 impl Agents {
-    /// Starts the writer.
+    /// Starts the writer, which goes through `gate`.
     #[must_use]
-    pub fn start(admin: Admin) -> Self {
+    pub fn start(admin: Admin, gate: Gate) -> Self {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         let writer = admin.clone();
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while waiting.recv_many(&mut batch, BATCH).await > 0 {
-                let result = write(&writer, &batch).await;
+                let result = write(&writer, &gate, &batch).await;
                 // One that the instance will never take must not keep the others from theirs.
                 let singly = batch.len() > 1 && matches!(&result, Err(AdminError::Invalid { .. }));
                 for wanted in batch.drain(..) {
                     let result = match singly {
-                        true => write(&writer, std::slice::from_ref(&wanted)).await,
+                        true => write(&writer, &gate, std::slice::from_ref(&wanted)).await,
                         false => result.clone(),
                     };
                     let _ = wanted.made.send(result);
@@ -231,7 +232,7 @@ impl Agents {
 }
 
 /// Writes all of `batch` by one patch and waits until the instance lists them.
-async fn write(admin: &Admin, batch: &[Wanted]) -> Result<(), AdminError> {
+async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), AdminError> {
     let mut entries = Map::new();
     let mut providers = Map::new();
     for Wanted {
@@ -243,6 +244,7 @@ async fn write(admin: &Admin, batch: &[Wanted]) -> Result<(), AdminError> {
         providers.insert(spec.provider(), provider);
     }
     let mut attempt = 1;
+    let changing = gate.change().await;
     loop {
         let current = admin.call("config.get", json!({})).await?;
         // With entries of its own the instance has no default agent unless it is one of them.
@@ -275,6 +277,7 @@ async fn write(admin: &Admin, batch: &[Wanted]) -> Result<(), AdminError> {
             Err(error) => return Err(error),
         }
     }
+    drop(changing);
     let deadline = Instant::now() + APPEAR;
     loop {
         let list = admin.call("agents.list", json!({})).await?;

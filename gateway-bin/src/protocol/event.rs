@@ -53,6 +53,7 @@ struct Payload<'a> {
     agent_id: Option<Cow<'a, str>>,
     status: Option<Cow<'a, str>>,
     run_id: Option<Cow<'a, str>>,
+    state: Option<Cow<'a, str>>,
 }
 
 /// Who gets an event.
@@ -100,6 +101,16 @@ impl InstanceFrame<'_> {
             ("event", _, Some(event)) => Kind::Event(event),
             _ => Kind::Other,
         }
+    }
+
+    /// Whether the event says that a run is over.
+    #[must_use]
+    pub fn ends_run(&self) -> bool {
+        self.event.as_deref() == Some("chat")
+            && matches!(
+                self.payload.state.as_deref(),
+                Some("final" | "error" | "aborted")
+            )
     }
 
     /// Whether the event is about `agent` and about nobody else.
@@ -170,6 +181,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Payload<'a> {
                         Some("agentId") => &mut self.0.agent_id,
                         Some("status") => &mut self.0.status,
                         Some("runId") => &mut self.0.run_id,
+                        Some("state") => &mut self.0.state,
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                             continue;

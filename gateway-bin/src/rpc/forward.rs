@@ -1,19 +1,23 @@
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::sync::{mpsc, oneshot};
 use tower_service::Service;
 
-use super::message::{RpcRequest, RpcResponse};
+use super::message::{RpcRequest, RpcResponse, Turn};
 use crate::environment::agent_id;
+use crate::instance::Gate;
 use crate::protocol::{ErrorShape, error_response};
 
 /// The innermost service of a socket: writes a frame anew for the instance and waits for its response.
 #[derive(Clone, Debug)]
 pub struct Forward {
     instance: mpsc::UnboundedSender<Outgoing>,
+    gate: Gate,
 }
 
 /// A frame for the instance. How many there can be is bounded by the socket, which reads no frame while some are
@@ -39,27 +43,39 @@ pub enum Reply {
 }
 
 /// Future of [`Forward`].
-#[derive(Debug)]
 pub struct ForwardFuture {
     state: State,
+    /// The gate and who went through it, for a frame that starts a run.
+    entered: Option<(Gate, Arc<str>)>,
 }
 
-#[derive(Debug)]
 enum State {
     Refused(Option<RpcResponse>),
+    Held {
+        entering: Pin<Box<dyn Future<Output = ()> + Send>>,
+        frame: Option<Admitted>,
+    },
     Waiting {
         id: Box<str>,
         reply: oneshot::Receiver<Reply>,
     },
 }
 
+/// A frame that may go to the instance.
+struct Admitted {
+    instance: mpsc::UnboundedSender<Outgoing>,
+    id: Box<str>,
+    text: String,
+    turn: Option<Turn>,
+}
+
 // === impl Forward ===
 
 impl Forward {
-    /// A service that queues frames for an instance.
+    /// A service that queues frames for an instance; those that start runs go through its `gate`.
     #[must_use]
-    pub fn new(instance: mpsc::UnboundedSender<Outgoing>) -> Self {
-        Self { instance }
+    pub fn new(instance: mpsc::UnboundedSender<Outgoing>, gate: Gate) -> Self {
+        Self { instance, gate }
     }
 }
 
@@ -75,6 +91,7 @@ impl Service<RpcRequest> for Forward {
     fn call(&mut self, mut req: RpcRequest) -> ForwardFuture {
         let refused = |req: &RpcRequest, error: ErrorShape| ForwardFuture {
             state: State::Refused(Some(req.refuse(&error))),
+            entered: None,
         };
         // Without a workspace nobody has a session: a stack that lost its workspace layer forwards nothing.
         let Some(workspace) = req.workspace.take() else {
@@ -91,28 +108,67 @@ impl Service<RpcRequest> for Forward {
                 ErrorShape::new("FORBIDDEN", "this session was not found"),
             );
         };
-        let text = req.frame.to_frame(&session, &agent);
-        let (reply, answered) = oneshot::channel();
-        let id = req.frame.id.clone();
-        if self
-            .instance
-            .send(Outgoing {
-                id: id.clone(),
-                text,
-                reply,
-            })
-            .is_err()
-        {
-            return refused(&req, gone());
+        let frame = Admitted {
+            instance: self.instance.clone(),
+            id: req.frame.id.clone(),
+            text: req.frame.to_frame(&session, &agent),
+            turn: req.turn.take(),
+        };
+        if !req.frame.method.starts_run {
+            return ForwardFuture {
+                state: frame.send(),
+                entered: None,
+            };
         }
-        // Queued: the next frame may follow.
-        drop(req.turn.take());
+        let user_id = req.identity.user_id();
+        let state = if self.gate.try_enter(user_id) {
+            frame.send()
+        } else {
+            // Its turn is kept: the frames behind it wait too, and order holds.
+            State::Held {
+                entering: Box::pin(self.gate.enter(user_id)),
+                frame: Some(frame),
+            }
+        };
         ForwardFuture {
-            state: State::Waiting {
+            state,
+            entered: Some((self.gate.clone(), Arc::clone(user_id))),
+        }
+    }
+}
+
+// === impl Admitted ===
+
+impl Admitted {
+    fn send(self) -> State {
+        let Self {
+            instance,
+            id,
+            text,
+            turn,
+        } = self;
+        let (reply, answered) = oneshot::channel();
+        let sent = instance.send(Outgoing {
+            id: id.clone(),
+            text,
+            reply,
+        });
+        // Queued: the next frame may follow.
+        drop(turn);
+        match sent {
+            Ok(()) => State::Waiting {
                 id,
                 reply: answered,
             },
+            Err(_) => State::Refused(Some(refusal(&id, &gone()))),
         }
+    }
+}
+
+fn refusal(id: &str, error: &ErrorShape) -> RpcResponse {
+    RpcResponse {
+        text: error_response(id, error).into(),
+        started_run: None,
     }
 }
 
@@ -126,28 +182,38 @@ impl Future for ForwardFuture {
     type Output = Result<RpcResponse, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Ok(match &mut self.state {
-            State::Refused(response) => {
+        loop {
+            let response = match &mut self.state {
                 // Polled again after it was ready: the contract of futures allows anything but a panic here.
-                response.take().unwrap_or(RpcResponse {
-                    text: Box::default(),
-                    started_run: None,
-                })
-            }
-            State::Waiting { id, reply } => {
-                let error = match ready!(Pin::new(reply).poll(cx)) {
-                    Ok(Reply::Response(response)) => return Poll::Ready(Ok(response)),
-                    Ok(Reply::DuplicateId) => ErrorShape::new(
-                        "INVALID_REQUEST",
-                        "a request of the same id has not been answered yet",
-                    ),
-                    Err(_) => gone(),
-                };
-                RpcResponse {
-                    text: error_response(id, &error).into(),
-                    started_run: None,
+                State::Refused(response) => response.take().unwrap_or_else(|| refusal("", &gone())),
+                State::Held { entering, frame } => {
+                    ready!(entering.as_mut().poll(cx));
+                    self.state = frame.take().map_or(State::Refused(None), Admitted::send);
+                    continue;
                 }
+                State::Waiting { id, reply } => match ready!(Pin::new(reply).poll(cx)) {
+                    Ok(Reply::Response(response)) => response,
+                    Ok(Reply::DuplicateId) => {
+                        let message = "a request of the same id has not been answered yet";
+                        refusal(id, &ErrorShape::new("INVALID_REQUEST", message))
+                    }
+                    Err(_) => refusal(id, &gone()),
+                },
+            };
+            if let Some((gate, user_id)) = self
+                .entered
+                .take()
+                .filter(|_| response.started_run.is_none())
+            {
+                gate.leave(&user_id);
             }
-        }))
+            return Poll::Ready(Ok(response));
+        }
+    }
+}
+
+impl fmt::Debug for ForwardFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardFuture").finish_non_exhaustive()
     }
 }

@@ -180,8 +180,9 @@ where
         .await?;
     info!(agent = &*agent, "socket open");
 
+    let gate = sockets.environments.gate().clone();
     let (queue, outgoing) = mpsc::unbounded_channel();
-    let stack = sockets.layers.frames(Forward::new(queue));
+    let stack = sockets.layers.frames(Forward::new(queue, gate.clone()));
     let expiry = identity
         .expires_at()
         .map(|at| tokio::time::sleep(at.duration_since(clock::now()).unwrap_or(Duration::ZERO)));
@@ -193,6 +194,7 @@ where
         outgoing,
         identity,
         Arc::clone(&agent),
+        gate,
         shutdown,
     )
     .until(expiry);

@@ -19,7 +19,7 @@ use tower_service::Service;
 use tower_sso::Identity;
 
 use super::end::End;
-use crate::instance::Socket;
+use crate::instance::{Gate, Socket};
 use crate::protocol::{
     ErrorShape, FrameError, InstanceFrame, Kind, Renumber, Scope, error_response, event_scope,
     parse_request,
@@ -58,6 +58,7 @@ where
     /// Requests that the instance has and has not answered.
     waiting: HashMap<Box<str>, oneshot::Sender<Reply>>,
     renumber: Renumber,
+    gate: Gate,
     /// When a side that does not read is given up; set while one does not.
     stalled: Option<Pin<Box<Sleep>>>,
     pings: Interval,
@@ -75,7 +76,8 @@ where
     S: Service<RpcRequest, Response = RpcResponse, Error = Infallible>,
 {
     /// A relay between two sockets whose handshakes are done. `outgoing` is what the innermost service of `stack`
-    /// queues.
+    /// queues, and `gate` the one that it goes through.
+    #[expect(clippy::too_many_arguments, reason = "a relay joins that many things")]
     pub fn new(
         client: WebSocketStream<C>,
         instance: Socket,
@@ -83,6 +85,7 @@ where
         outgoing: mpsc::UnboundedReceiver<Outgoing>,
         identity: Arc<Identity>,
         agent: Arc<str>,
+        gate: Gate,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
@@ -97,6 +100,7 @@ where
             outgoing,
             waiting: HashMap::new(),
             renumber: Renumber::default(),
+            gate,
             stalled: None,
             pings: interval_at(Instant::now() + PING, PING),
             heard: true,
@@ -266,6 +270,9 @@ where
                     if !pass {
                         self.renumber.drop_event(&frame);
                         continue;
+                    }
+                    if frame.ends_run() {
+                        self.gate.leave(self.identity.user_id());
                     }
                     metrics::counter!("gateway_frames_total", "direction" => "out", "kind" => "event").increment(1);
                     match self.renumber.number(&frame, text) {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use gateway::egress::VirtualKeys;
+use gateway::instance::Gate;
 use gateway::prices::price_list;
 use gateway::stack::Parts;
 use tower_quota::{Dimension, Limit, Limits, MemoryStore, OnStoreFailure, Window};
@@ -64,6 +65,7 @@ pub(crate) fn fixture(keys: VirtualKeys) -> Fixture {
         ledger: records.clone(),
         prices: Arc::new(price_list(&prices).unwrap()),
         provider: "openai".into(),
+        gate: Gate::default(),
     };
     Fixture {
         parts,

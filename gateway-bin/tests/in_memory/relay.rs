@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
 use gateway::egress::VirtualKeys;
+use gateway::instance::Gate;
 use gateway::rpc::Forward;
 use gateway::socket::{End, Relay};
 use serde_json::{Value, json};
@@ -33,10 +34,11 @@ async fn relay(stop: &CancellationToken) -> (Client, Instance, JoinHandle<End>, 
     let relay = Relay::new(
         ServerBuilder::new().serve(near),
         ClientBuilder::new().take_over(ours),
-        fixture.parts.frames(Forward::new(queue)),
+        fixture.parts.frames(Forward::new(queue, Gate::default())),
         outgoing,
         Arc::new(Identity::builder("https://issuer.example", "alice").build()),
         "user-alice".into(),
+        Gate::default(),
         stop.clone(),
     );
     let ended = tokio::spawn(async move {

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
 use gateway::egress::{ForwardCall, VirtualKeys};
+use gateway::instance::Gate;
 use gateway::protocol::parse_request;
 use gateway::rpc::{Forward, Outgoing, Reply, RpcRequest, RpcResponse};
 use gateway::stack::Parts;
@@ -48,7 +49,7 @@ fn frames(
 ) -> Frames<impl Service<RpcRequest, Response = RpcResponse, Error = Infallible>> {
     let (queue, outgoing) = mpsc::unbounded_channel();
     Frames {
-        stack: parts.frames(Forward::new(queue)),
+        stack: parts.frames(Forward::new(queue, Gate::default())),
         outgoing,
     }
 }
@@ -169,7 +170,7 @@ async fn a_run_that_started_is_recorded_and_one_that_did_not_is_given_back() {
 fn a_run_whose_connection_is_gone_is_recorded_because_it_goes_on() {
     let fixture = fixture(VirtualKeys::default());
     let (queue, mut outgoing) = mpsc::unbounded_channel();
-    let mut stack = fixture.parts.frames(Forward::new(queue));
+    let mut stack = fixture.parts.frames(Forward::new(queue, Gate::default()));
     let text = r#"{"type":"req","id":"1","method":"chat.send","params":{"message":"hi","idempotencyKey":"run-2"}}"#;
     let turn = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let identity = Arc::new(Identity::builder("https://issuer.example", "alice").build());
@@ -190,6 +191,41 @@ fn a_run_whose_connection_is_gone_is_recorded_because_it_goes_on() {
     };
     assert_eq!(record.run_id.as_deref(), Some("run-2"));
     assert!(record.settle_ref.is_some(), "and its call is used");
+}
+
+#[tokio::test]
+async fn a_run_waits_while_agents_are_made_and_frames_behind_it_keep_their_order() {
+    let fixture = fixture(VirtualKeys::default());
+    let gate = Gate::default();
+    let (queue, mut outgoing) = mpsc::unbounded_channel();
+    let mut stack = fixture.parts.frames(Forward::new(queue, gate.clone()));
+    let turns = Arc::new(Semaphore::new(1));
+    let identity = Arc::new(Identity::builder("https://issuer.example", "alice").build());
+    let text = r#"{"type":"req","id":"1","method":"chat.send","params":{"message":"hi","idempotencyKey":"k"}}"#;
+    let mut cx = Context::from_waker(Waker::noop());
+    let changing = gate.change().await;
+    assert!(changing.is_some());
+    assert!(stack.poll_ready(&mut cx).is_ready());
+    let turn = Arc::clone(&turns).try_acquire_owned().unwrap();
+    let mut future = pin!(stack.call(RpcRequest::new(
+        parse_request(text).unwrap(),
+        identity,
+        turn.into()
+    )));
+    assert!(future.as_mut().poll(&mut cx).is_pending());
+    assert!(
+        outgoing.try_recv().is_err(),
+        "not while the configuration changes"
+    );
+    assert_eq!(
+        turns.available_permits(),
+        0,
+        "the next frame waits behind it"
+    );
+    drop(changing);
+    assert!(future.as_mut().poll(&mut cx).is_pending());
+    assert!(outgoing.try_recv().is_ok());
+    assert_eq!(turns.available_permits(), 1);
 }
 
 // === egress ===
