@@ -508,25 +508,3 @@ async fn a_gateway_that_stops_in_the_middle_of_a_run_records_it() -> Result<()> 
     assert_eq!(standing(&quota, "tokens")["reserved"], 0);
     Ok(())
 }
-
-/// Somebody new makes OpenClaw read its configuration anew, and that ends runs which it is just preparing. Whoever is at
-/// work must not notice.
-#[tokio::test]
-async fn somebody_new_disturbs_nobody_who_is_at_work() -> Result<()> {
-    let kit = Kit::from_env()?;
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let gateway = Gateway::start(Config::new(&kit, dir.path())?, dir.path()).await?;
-    let alice = Person::sign_in(&kit, "alice", &gateway).await?;
-    let mut alice = alice.open().await?;
-    for newcomer in ["bob", "admin"] {
-        let newcomer = Person::sign_in(&kit, newcomer, &gateway).await?;
-        // The run is being prepared while the agent of the other is asked for, and theirs while nothing else happens.
-        let run_id = alice.start("while somebody comes").await?;
-        let (turn, opened) = tokio::join!(alice.end_of(&run_id), newcomer.open());
-        let turn = turn?;
-        assert_eq!(turn.state, "final", "{}", turn.text);
-        let turn = opened?.turn("the first message").await?;
-        assert_eq!(turn.state, "final", "{}", turn.text);
-    }
-    Ok(())
-}
