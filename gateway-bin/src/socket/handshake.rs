@@ -186,7 +186,6 @@ where
     let expiry = identity
         .expires_at()
         .map(|at| tokio::time::sleep(at.duration_since(clock::now()).unwrap_or(Duration::ZERO)));
-    let shutdown = sockets.shutdown.clone();
     let relay = Relay::new(
         client,
         instance,
@@ -195,9 +194,9 @@ where
         identity,
         Arc::clone(&agent),
         gate,
-        shutdown,
     )
-    .until(expiry);
+    .until(expiry)
+    .stopped_by(sockets.shutdown.clone());
     let (client, end) = relay.run().await;
     info!(agent = &*agent, ?end, "socket closed");
     Ok((client, end.close()))

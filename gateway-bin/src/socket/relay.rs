@@ -65,7 +65,7 @@ where
     /// Whether the client has sent anything since the last ping.
     heard: bool,
     expiry: Option<Pin<Box<Sleep>>>,
-    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 // === impl Relay ===
@@ -77,7 +77,6 @@ where
 {
     /// A relay between two sockets whose handshakes are done. `outgoing` is what the innermost service of `stack`
     /// queues, and `gate` the one that it goes through.
-    #[expect(clippy::too_many_arguments, reason = "a relay joins that many things")]
     pub fn new(
         client: WebSocketStream<C>,
         instance: Socket,
@@ -86,7 +85,6 @@ where
         identity: Arc<Identity>,
         agent: Arc<str>,
         gate: Gate,
-        shutdown: CancellationToken,
     ) -> Self {
         Self {
             client,
@@ -105,7 +103,7 @@ where
             pings: interval_at(Instant::now() + PING, PING),
             heard: true,
             expiry: None,
-            shutdown: Box::pin(shutdown.cancelled_owned()),
+            stop: None,
         }
     }
 
@@ -113,6 +111,13 @@ where
     #[must_use]
     pub fn until(mut self, expiry: Option<Sleep>) -> Self {
         self.expiry = expiry.map(Box::pin);
+        self
+    }
+
+    /// Ends the relay when `stop` is cancelled: the gateway stops.
+    #[must_use]
+    pub fn stopped_by(mut self, stop: CancellationToken) -> Self {
+        self.stop = Some(Box::pin(stop.cancelled_owned()));
         self
     }
 
@@ -133,7 +138,11 @@ where
     /// Moves what can be moved without waiting, and only then flushes: the number of writes, not the codec, is what a
     /// frame costs.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if self.shutdown.as_mut().poll(cx).is_ready() {
+        if self
+            .stop
+            .as_mut()
+            .is_some_and(|stop| stop.as_mut().poll(cx).is_ready())
+        {
             return Poll::Ready(End::Shutdown);
         }
         if self

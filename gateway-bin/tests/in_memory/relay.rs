@@ -39,8 +39,8 @@ async fn relay(stop: &CancellationToken) -> (Client, Instance, JoinHandle<End>, 
         Arc::new(Identity::builder("https://issuer.example", "alice").build()),
         "user-alice".into(),
         Gate::default(),
-        stop.clone(),
-    );
+    )
+    .stopped_by(stop.clone());
     let ended = tokio::spawn(async move {
         let (mut client, end) = relay.run().await;
         if let Some(close) = end.close() {
