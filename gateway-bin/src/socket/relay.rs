@@ -175,12 +175,14 @@ where
     /// Writes what is queued to both sides, and sees whether they live.
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if self.pings.poll_tick(cx).is_ready() {
-            // While many requests wait for their answers nothing is read, and nothing can be heard.
-            let reading = self.in_flight.len() < MAX_IN_FLIGHT;
-            if reading && !std::mem::take(&mut self.heard) {
+            let takes = self.client_takes(cx).is_ok_and(|takes| takes);
+            // Only of one that we read from can we say that it says nothing.
+            let reads = takes && self.outgoing.is_empty() && self.in_flight.len() < MAX_IN_FLIGHT;
+            if reads && !self.heard {
                 return Poll::Ready(End::Client);
             }
-            if let Ok(true) = self.client_takes(cx) {
+            self.heard = !reads;
+            if takes {
                 let _ = self.forward_client(Message::ping(""));
             }
             // The next tick is polled for, so that it wakes us.

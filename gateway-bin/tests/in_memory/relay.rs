@@ -218,3 +218,19 @@ async fn a_gateway_that_stops_ends_its_sockets() {
     stop.cancel();
     assert_eq!(ended.await.unwrap(), End::Shutdown);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_is_pinged_and_one_that_does_not_answer_is_gone() {
+    let stop = CancellationToken::new();
+    let (mut client, _instance, ended, _fixture) = relay(&stop).await;
+    // Reading answers the ping.
+    let ping = client.next().await.unwrap().unwrap();
+    assert!(ping.is_ping());
+    client.flush().await.unwrap();
+    let ping = client.next().await.unwrap().unwrap();
+    assert!(ping.is_ping(), "who has answered stays");
+    client.flush().await.unwrap();
+    // From here on nobody reads.
+    let end = tokio::time::timeout(std::time::Duration::from_secs(600), ended).await;
+    assert_eq!(end.unwrap().unwrap(), End::Client);
+}
