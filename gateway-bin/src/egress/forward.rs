@@ -20,6 +20,7 @@ use tower_service::Service;
 use tower_usage::openai::{CallBody, ModelCall};
 use tracing::warn;
 
+use super::refusal::refusal;
 use crate::config::Provider;
 
 /// Headers of a provider's answer that an instance may see.
@@ -185,21 +186,5 @@ fn inbound(response: Response<Incoming>) -> Response<Either<Incoming, Full<Bytes
     let mut response = Response::new(Either::Left(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    response
-}
-
-fn refusal(
-    status: StatusCode,
-    code: &'static str,
-    message: &'static str,
-) -> Response<Either<Incoming, Full<Bytes>>> {
-    let body = serde_json::json!({
-        "error": { "message": message, "type": "gateway_error", "param": null, "code": code },
-    });
-    let mut response = Response::new(Either::Right(Full::from(body.to_string())));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use tower::ServiceExt;
 use tower_service::Service;
+
+use super::refusal::refusal;
 
 /// The routes of the egress listener: model calls, and nothing else.
 #[derive(Clone, Debug)]
@@ -54,7 +55,7 @@ where
                     Ok(match call.await {
                         Ok(Ok(response)) => response.map(Either::Left),
                         Ok(Err(never)) => match never {},
-                        Err(_) => refuse(
+                        Err(_) => refusal(
                             StatusCode::INTERNAL_SERVER_ERROR,
                             "internal_error",
                             "The call failed.",
@@ -62,27 +63,11 @@ where
                     })
                 })
             }
-            _ => Box::pin(std::future::ready(Ok(refuse(
+            _ => Box::pin(std::future::ready(Ok(refusal(
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "Only POST /v1/chat/completions is served here.",
             )))),
         }
     }
-}
-
-fn refuse<R>(
-    status: StatusCode,
-    code: &'static str,
-    message: &'static str,
-) -> Response<Either<R, Full<Bytes>>> {
-    let body = serde_json::json!({
-        "error": { "message": message, "type": "gateway_error", "param": null, "code": code },
-    });
-    let mut response = Response::new(Either::Right(Full::from(body.to_string())));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

@@ -6,6 +6,7 @@ mod forward;
 mod key;
 mod listener;
 mod policy;
+mod refusal;
 
 pub use self::deny::DenyModelCall;
 pub use self::forward::{ForwardCall, ProviderClient};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use http::Uri;
@@ -207,7 +207,7 @@ impl Dialer {
             serde_json::json!({
                 "minProtocol": PROTOCOL_VERSION, "maxProtocol": PROTOCOL_VERSION, "client": client,
                 "role": "operator", "scopes": ["operator.read", "operator.write"], "caps": person.caps,
-                "device": self.device.sign(READ_WRITE, now_ms(), nonce),
+                "device": self.device.sign(READ_WRITE, clock::now_ms(), nonce),
             })
         })
         .await
@@ -313,10 +313,4 @@ fn header_value(value: &str) -> Result<HeaderValue, DialError> {
 
 fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DialError {
     DialError::Unreachable(Some(error.into()))
-}
-
-fn now_ms() -> u128 {
-    clock::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis())
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -104,7 +104,7 @@ async fn open<C>(
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    let challenge = Challenge.frame(&uuid::Uuid::new_v4().to_string(), now_ms());
+    let challenge = Challenge.frame(&uuid::Uuid::new_v4().to_string(), clock::now_ms());
     client.send(Message::text(challenge)).await?;
     let connect = match timeout(CONNECT_TIMEOUT, first_message(&mut client)).await {
         Ok(message) => Connect::parse(&message?),
@@ -317,12 +317,6 @@ where
 
 fn close(code: CloseCode, reason: &str) -> Message {
     Message::close(Some(code), reason)
-}
-
-fn now_ms() -> u128 {
-    clock::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis())
 }
 
 // === impl Sockets ===

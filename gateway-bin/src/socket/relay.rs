@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Sink, SinkExt, Stream};
+use metrics::{Counter, counter};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, Interval, Sleep, interval_at, sleep, timeout};
@@ -58,6 +59,7 @@ where
     /// Requests that the instance has and has not answered.
     waiting: HashMap<Box<str>, oneshot::Sender<Reply>>,
     renumber: Renumber,
+    counters: FrameCounters,
     gate: Gate,
     /// When a side that does not read is given up; set while one does not.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -66,6 +68,14 @@ where
     heard: bool,
     expiry: Option<Pin<Box<Sleep>>>,
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+/// Counts frames by what they are; looked up once for each socket, not for each frame.
+#[derive(Debug)]
+struct FrameCounters {
+    requests: Counter,
+    responses: Counter,
+    events: Counter,
 }
 
 // === impl Relay ===
@@ -98,6 +108,7 @@ where
             outgoing,
             waiting: HashMap::new(),
             renumber: Renumber::default(),
+            counters: FrameCounters::new(),
             gate,
             stalled: None,
             pings: interval_at(Instant::now() + PING, PING),
@@ -270,7 +281,7 @@ where
                         text: text.into(),
                         started_run,
                     }));
-                    metrics::counter!("gateway_frames_total", "direction" => "out", "kind" => "response").increment(1);
+                    self.counters.responses.increment(1);
                 }
                 Kind::Event(name) => {
                     let pass = match event_scope(name) {
@@ -285,7 +296,7 @@ where
                     if frame.ends_run() {
                         self.gate.leave(self.identity.user_id());
                     }
-                    metrics::counter!("gateway_frames_total", "direction" => "out", "kind" => "event").increment(1);
+                    self.counters.events.increment(1);
                     match self.renumber.number(&frame, text) {
                         Some(text) => self.send_client(text)?,
                         None => self.forward_client(message)?,
@@ -331,8 +342,7 @@ where
             let Some(text) = message.as_text() else {
                 continue;
             };
-            metrics::counter!("gateway_frames_total", "direction" => "in", "kind" => "request")
-                .increment(1);
+            self.counters.requests.increment(1);
             match (parse_request(text), self.turn.take()) {
                 (Ok(frame), Some(turn)) => {
                     let request = RpcRequest::new(frame, Arc::clone(&self.identity), turn);
@@ -415,5 +425,17 @@ fn client_error(error: &tokio_websockets::Error) -> End {
         tokio_websockets::Error::PayloadTooLong { .. } => End::Protocol(1009, "message too big"),
         tokio_websockets::Error::Protocol(_) => End::Protocol(1002, "protocol error"),
         _ => End::Client,
+    }
+}
+
+// === impl FrameCounters ===
+
+impl FrameCounters {
+    fn new() -> Self {
+        Self {
+            requests: counter!("gateway_frames_total", "direction" => "in", "kind" => "request"),
+            responses: counter!("gateway_frames_total", "direction" => "out", "kind" => "response"),
+            events: counter!("gateway_frames_total", "direction" => "out", "kind" => "event"),
+        }
     }
 }
