@@ -57,7 +57,8 @@ fn parts() -> Parts {
         Limit::at_most(Dimension::Cost, Window::Month, u64::MAX),
         Limit::at_most(Dimension::Calls, Window::Day, u64::MAX),
     ];
-    let workspace = Arc::new(Workspace::new("alice", "/srv/users").expect("a user id"));
+    let workspace = Workspace::new("alice", "/srv/users").expect("a user id");
+    let workspace = Arc::new(workspace.with_slot("slot-001"));
     let nobody = |_: &str| VerifyFuture::ready(Err(VerifyError::Invalid(Reason::Unknown)));
     Parts {
         tokens: Arc::new(nobody),

@@ -1,13 +1,11 @@
 //! Where people work: a directory here, an agent on the instance, and a virtual key that joins its model calls to its
 //! owner.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt::{self, Write};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -17,12 +15,9 @@ use tower_workspace::{NameError, ResolveError, ResolveFuture, Workspace, Workspa
 use tracing::{info, warn};
 
 use crate::egress::{MintedKey, VirtualKeys};
-use crate::instance::{AgentSpec, Dialer, Gate, Offer, Upstream};
+use crate::instance::{Admin, AgentSpec, Dialer, Gate, Offer, Upstream, slot_name};
 use crate::password;
 use crate::store::{EnvironmentRow, Store};
-
-/// Longest id of an agent (`agents.entries` of the instance's configuration).
-const MAX_AGENT_ID: usize = 64;
 
 /// Longest wait for an environment; an instance under load takes some seconds for an agent.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(45);
@@ -40,6 +35,9 @@ pub enum EnvironmentError {
     /// The user id cannot name a directory.
     #[error("user id can have no workspace")]
     InvalidUser(#[from] NameError),
+    /// All places of the instance are taken.
+    #[error("instance has no place left")]
+    Full,
     /// Something that it needs does not answer.
     #[error("{what} failed")]
     Unavailable {
@@ -66,7 +64,8 @@ struct Shared {
 // === impl Environments ===
 
 impl Environments {
-    /// The environments on one instance, whose agents may use what `offer` names.
+    /// The environments on one instance, whose agents may use what `offer` names. Runs as long as it is used in a task of
+    /// the current runtime, in which it notices that the instance is not what it was.
     #[must_use]
     pub fn new(
         store: Store,
@@ -75,17 +74,18 @@ impl Environments {
         upstream: Upstream,
         offer: Offer,
     ) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                store,
-                provisioner,
-                keys,
-                upstream,
-                offer,
-                open: RwLock::default(),
-                opening: std::sync::Mutex::default(),
-            }),
-        }
+        let admin = upstream.admin.clone();
+        let shared = Arc::new(Shared {
+            store,
+            provisioner,
+            keys,
+            upstream,
+            offer,
+            open: RwLock::default(),
+            opening: std::sync::Mutex::default(),
+        });
+        tokio::spawn(look_again(admin, Arc::downgrade(&shared)));
+        Self { shared }
     }
 
     /// How the instance is reached.
@@ -116,6 +116,19 @@ impl Environments {
                 .await
                 .unwrap_or_else(|elapsed| Err(unavailable("instance", elapsed))),
         }
+    }
+
+    /// Gives somebody whose environment is open their role on the instance again.
+    ///
+    /// # Errors
+    ///
+    /// See [`EnvironmentError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave them without the role.
+    pub async fn bind(&self, workspace: &Workspace) -> Result<(), EnvironmentError> {
+        self.shared.bind(workspace).await
     }
 
     /// What runs on the instance go through.
@@ -210,7 +223,8 @@ impl Shared {
                 let described = self
                     .provisioner
                     .describe(&Person::new(Arc::clone(user_id)))?;
-                Ok(Arc::new(described.with_instance(row.instance)))
+                let workspace = described.with_instance(row.instance);
+                Ok(Arc::new(workspace.with_slot(row.agent_id)))
             }
             _ => Err(ResolveError::NotProvisioned),
         }
@@ -220,8 +234,13 @@ impl Shared {
         let user_id = identity.user_id();
         let person = self.person(identity).await?;
         let described = self.provisioner.describe(&person)?;
-        // The agent's id is made of the directory's name, which names one user only.
-        let agent: Arc<str> = agent_id(&described).into();
+        let instance = &*self.upstream.name;
+        let slot = self
+            .store
+            .assign_slot(user_id, instance, self.upstream.slots)
+            .await;
+        let slot = slot.map_err(|error| unavailable("store", error))?;
+        let agent: Arc<str> = slot_name(slot.ok_or(EnvironmentError::Full)?).into();
         let spec = AgentSpec::new(
             Arc::clone(&agent),
             described.instance_workspace_dir().display().to_string(),
@@ -242,7 +261,8 @@ impl Shared {
                 Some(minted)
             }
         };
-        let workspace = Arc::new(described.with_instance(&*self.upstream.name));
+        let workspace = described.with_instance(instance).with_slot(agent);
+        let workspace = Arc::new(workspace);
         if let Some(minted) = minted {
             self.make_agent(&workspace, spec, minted).await?;
         }
@@ -334,6 +354,7 @@ impl Shared {
         self.keys.admit(&key);
         let made = self.upstream.agents.make(spec, virtual_key).await;
         made.map_err(|error| unavailable("instance", error))?;
+        self.bind(workspace).await?;
         let ready = self
             .store
             .agent_ready(workspace.user_id(), key.key_id.clone())
@@ -343,25 +364,25 @@ impl Shared {
         info!(agent = &*agent, "environment made");
         Ok(())
     }
+
+    async fn bind(&self, workspace: &Workspace) -> Result<(), EnvironmentError> {
+        let slot = workspace.slot().unwrap_or_default();
+        let bound = self.upstream.bind(workspace.name().as_str(), slot).await;
+        bound.map_err(|error| unavailable("instance", error))
+    }
 }
 
-/// The agent of a workspace: named like its profile where the instance takes that name.
-///
-/// OpenClaw refuses ids of more than 64 characters. A directory's name is hashed again then; no directory has a name of
-/// that form, so nobody else has the agent.
-#[must_use]
-pub fn agent_id(workspace: &Workspace) -> Cow<'_, str> {
-    let profile = workspace.profile_name();
-    if profile.len() <= MAX_AGENT_ID {
-        return Cow::Borrowed(profile);
+/// Whenever the instance was away, looks again at what it has when somebody comes: it may have been restored from a
+/// backup.
+async fn look_again(admin: Admin, shared: Weak<Shared>) {
+    loop {
+        admin.reconnected().await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let mut open = shared.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.clear();
     }
-    let hash = digest(&SHA256, profile.as_bytes());
-    let mut id = "user-_".to_owned();
-    for byte in hash.as_ref().iter().take(16) {
-        // Writing to a String does not fail.
-        let _ = write!(id, "{byte:02x}");
-    }
-    Cow::Owned(id)
 }
 
 fn unavailable(
@@ -376,37 +397,5 @@ fn unavailable(
     EnvironmentError::Unavailable {
         what,
         source: Box::new(source),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn agent(user_id: &str) -> String {
-        agent_id(&Workspace::new(user_id, "/w").unwrap()).into_owned()
-    }
-
-    #[test]
-    fn every_user_has_an_agent_of_their_own_that_the_instance_takes() {
-        assert_eq!(agent("alice"), "user-alice");
-        let ids = [
-            "a".repeat(59),
-            "a".repeat(60),
-            "a".repeat(63),
-            "a".repeat(64),
-            "a".repeat(65),
-            "auth0|a".to_owned(),
-        ];
-        let mut agents: Vec<String> = ids.iter().map(|id| agent(id)).collect();
-        assert!(
-            agents.iter().all(|agent| agent.len() <= MAX_AGENT_ID),
-            "{agents:?}"
-        );
-        // What somebody would have to be called to get another one's agent.
-        agents.push(agent(agents[2].strip_prefix("user-").unwrap()));
-        agents.sort();
-        agents.dedup();
-        assert_eq!(agents.len(), ids.len() + 1, "{agents:?}");
     }
 }

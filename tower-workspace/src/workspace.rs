@@ -42,6 +42,7 @@ pub struct Workspace {
     key_id: Option<Arc<str>>,
     sandbox: bool,
     instance: Option<Arc<str>>,
+    slot: Option<Arc<str>>,
 }
 
 // === impl Workspace ===
@@ -71,6 +72,7 @@ impl Workspace {
             key_id: None,
             sandbox: false,
             instance: None,
+            slot: None,
         })
     }
 
@@ -100,6 +102,13 @@ impl Workspace {
     #[must_use]
     pub fn with_instance(mut self, instance: impl Into<Arc<str>>) -> Self {
         self.instance = Some(instance.into());
+        self
+    }
+
+    /// Sets what the instance calls the user's part of it: an agent, an account, a schema.
+    #[must_use]
+    pub fn with_slot(mut self, slot: impl Into<Arc<str>>) -> Self {
+        self.slot = Some(slot.into());
         self
     }
 
@@ -171,6 +180,12 @@ impl Workspace {
     pub fn instance(&self) -> Option<&str> {
         self.instance.as_deref()
     }
+
+    /// What the instance calls the user's part of it, if one was assigned.
+    #[must_use]
+    pub fn slot(&self) -> Option<&str> {
+        self.slot.as_deref()
+    }
 }
 
 const WORKSPACE_DIR: &str = "workspace";
@@ -208,7 +223,8 @@ mod tests {
             .with_instance_root("/there")
             .with_key_id("k1")
             .with_sandbox(true)
-            .with_instance("gateway-1");
+            .with_instance("gateway-1")
+            .with_slot("slot-001");
         assert_eq!(workspace.directory(), Path::new("/here/bob"));
         assert_eq!(
             workspace.instance_workspace_dir(),
@@ -216,6 +232,7 @@ mod tests {
         );
         assert_eq!(workspace.key_id(), Some("k1"));
         assert_eq!(workspace.instance(), Some("gateway-1"));
+        assert_eq!(workspace.slot(), Some("slot-001"));
         assert!(workspace.has_sandbox());
     }
 }

@@ -14,7 +14,7 @@ use tower_usage::NanoUsd;
 use tower_workspace::Workspace;
 
 use super::{Api, ApiError, quota, rfc3339};
-use crate::environment::{EnvironmentError, agent_id};
+use crate::environment::EnvironmentError;
 use crate::plan::with_own;
 
 /// Role that may ask for more than the plan.
@@ -109,7 +109,7 @@ pub(super) async fn credentials(
         "workspaceDir": workspace.instance_workspace_dir(),
         "profileName": workspace.profile_name(),
         "hasSandbox": workspace.has_sandbox(),
-        "sessionKey": format!("agent:{}:main", agent_id(&workspace)),
+        "sessionKey": format!("agent:{}:main", workspace.slot().unwrap_or_default()),
         "expiresAt": rfc3339(issued.expires_at),
     }))
 }

@@ -160,7 +160,12 @@ pub(super) async fn serve(
         store.clone(),
         provisioner(&config, instance.workspace_root.as_ref())?,
         keys.clone(),
-        Upstream::new(instance.name.as_str(), dialer, admin.clone()),
+        Upstream::new(
+            instance.name.as_str(),
+            dialer,
+            admin.clone(),
+            instance.capacity,
+        ),
         Offer::new(provider.name.as_str(), base_url, models),
     );
     let tokens = Arc::new(verifier(&config, issuer)?);

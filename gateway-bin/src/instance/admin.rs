@@ -179,6 +179,20 @@ impl Admin {
         }
     }
 
+    /// Waits until the channel was closed and is open again: the instance may not be what it was.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does nothing.
+    pub async fn reconnected(&self) {
+        let mut connected = self.connected.clone();
+        if connected.wait_for(|open| !*open).await.is_ok() {
+            self.connected().await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Calls a method of the instance as its administrator.
     ///
     /// # Errors

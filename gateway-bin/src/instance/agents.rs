@@ -9,10 +9,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::admin::{Admin, AdminError};
 use super::gate::Gate;
+use super::roles;
 use crate::config::Secret;
 
 /// Tools an agent may use: a list of what is allowed, since a list of what is denied leaks with every new tool.
@@ -178,15 +179,23 @@ impl ModelSpec {
 // === impl Agents ===
 
 impl Agents {
-    /// Starts the writer, which goes through `gate`.
+    /// Starts the writer, which goes through `gate` and defines the roles of so many slots first.
     #[must_use]
-    pub fn start(admin: Admin, gate: Gate) -> Self {
+    pub fn start(admin: Admin, gate: Gate, slots: u32) -> Self {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         let writer = admin.clone();
         tokio::spawn(async move {
             let mut batch = Vec::new();
+            // Before anybody comes, if it can be: those who are connected are disconnected by it.
+            writer.connected().await;
+            if let Err(error) = roles::define(&writer, &gate, slots).await {
+                warn!(%error, "roles cannot be defined yet");
+            }
             while waiting.recv_many(&mut batch, BATCH).await > 0 {
-                let result = write(&writer, &gate, &batch).await;
+                let result = match roles::define(&writer, &gate, slots).await {
+                    Ok(()) => write(&writer, &gate, &batch).await,
+                    Err(error) => Err(error),
+                };
                 // One that the instance will never take must not keep the others from theirs.
                 let singly = batch.len() > 1 && matches!(&result, Err(AdminError::Invalid { .. }));
                 for wanted in batch.drain(..) {

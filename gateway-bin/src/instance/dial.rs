@@ -72,6 +72,9 @@ pub enum DialError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The instance lets the person in and allows nothing: they have not the role of a slot.
+    #[error("instance allows this person nothing")]
+    Unbound,
     /// The instance does not want us: its configuration and ours do not fit.
     #[error("instance refused the connection: {0}")]
     Refused(String),
@@ -197,7 +200,7 @@ impl Dialer {
             HeaderValue::from_static(READ_WRITE),
         ));
         headers.push((ORIGIN, self.origin.clone()));
-        self.handshake(headers, |nonce| {
+        let connected = self.handshake(headers, |nonce| {
             let mut client = serde_json::json!({
                 "id": "webchat-ui", "version": env!("CARGO_PKG_VERSION"), "platform": "web", "mode": "webchat",
             });
@@ -209,8 +212,12 @@ impl Dialer {
                 "role": "operator", "scopes": ["operator.read", "operator.write"], "caps": person.caps,
                 "device": self.device.sign(READ_WRITE, clock::now_ms(), nonce),
             })
-        })
-        .await
+        });
+        let (socket, hello) = connected.await?;
+        if !hello.may_write() {
+            return Err(DialError::Unbound);
+        }
+        Ok((socket, hello))
     }
 
     /// Opens the administration channel: the shared password, no identity.

@@ -6,6 +6,7 @@ mod device;
 mod dial;
 mod gate;
 mod requirements;
+mod roles;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ pub use self::device::Device;
 pub use self::dial::{DialError, Dialer, Person, Socket};
 pub use self::gate::Gate;
 pub use self::requirements::unmet_requirements;
+pub use self::roles::slot_name;
 
 /// One instance and how it is worked with; clones share it.
 #[derive(Clone, Debug)]
@@ -24,6 +26,10 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Opens connections to it.
     pub dialer: Arc<Dialer>,
+    /// Administers it.
+    pub admin: Admin,
+    /// How many people it takes.
+    pub slots: u32,
     /// Makes people's agents on it.
     pub agents: Agents,
     /// When its configuration may change.
@@ -35,13 +41,28 @@ pub struct Upstream {
 impl Upstream {
     /// An instance with a writer of its agents on the administration channel.
     #[must_use]
-    pub fn new(name: impl Into<Arc<str>>, dialer: Arc<Dialer>, admin: Admin) -> Self {
+    pub fn new(name: impl Into<Arc<str>>, dialer: Arc<Dialer>, admin: Admin, slots: u32) -> Self {
         let gate = Gate::default();
         Self {
             name: name.into(),
             dialer,
-            agents: Agents::start(admin, gate.clone()),
+            agents: Agents::start(admin.clone(), gate.clone(), slots),
+            admin,
+            slots,
             gate,
         }
+    }
+
+    /// Lets the person whom the instance knows as `user` use the slot of that name, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdminError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave the person without the role; calling it again gives it.
+    pub async fn bind(&self, user: &str, slot: &str) -> Result<(), AdminError> {
+        roles::give(&self.admin, &self.dialer, user, slot).await
     }
 }

@@ -81,6 +81,7 @@ impl From<Refusal> for ErrorShape {
             Refusal::UnknownMethod => {
                 Self::new("FORBIDDEN", refusal.to_string()).detail("METHOD_NOT_AVAILABLE")
             }
+            Refusal::NotOwn(_) => Self::new("FORBIDDEN", refusal.to_string()),
             Refusal::InvalidFrame | Refusal::InvalidParams | Refusal::SecondConnect => {
                 Self::new("INVALID_REQUEST", refusal.to_string())
             }

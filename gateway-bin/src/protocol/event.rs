@@ -5,7 +5,10 @@ use std::fmt;
 
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
+
+use super::view::{Owner, View};
 
 /// A frame of the instance, read as far as forwarding needs it: once, borrowed, the payload not built.
 #[derive(Debug, Deserialize)]
@@ -54,6 +57,11 @@ struct Payload<'a> {
     status: Option<Cow<'a, str>>,
     run_id: Option<Cow<'a, str>>,
     state: Option<Cow<'a, str>>,
+    session_id: Option<Cow<'a, str>>,
+    /// `session.sessionId`.
+    of_session: Option<Cow<'a, str>>,
+    /// `inFlightRun.runId`.
+    in_flight: Option<Cow<'a, str>>,
 }
 
 /// Who gets an event.
@@ -64,6 +72,8 @@ pub enum Scope {
     All,
     /// The user whose agent it is about.
     Own,
+    /// Everybody, each a view of their own.
+    Shown(View),
     /// Nobody: about others, about the host, or unknown.
     Nobody,
 }
@@ -75,6 +85,8 @@ pub fn event_scope(name: &str) -> Scope {
         "tick" | "shutdown" | "chat.metadata.changed" => Scope::All,
         "agent" | "chat" | "chat.side_result" | "session.message" | "session.operation"
         | "session.tool" | "sessions.changed" => Scope::Own,
+        "health" => Scope::Shown(View::Health),
+        "presence" => Scope::Shown(View::Presence),
         _ => Scope::Nobody,
     }
 }
@@ -83,6 +95,14 @@ pub fn event_scope(name: &str) -> Scope {
 #[derive(Debug, Default)]
 pub struct Renumber {
     dropped: u64,
+}
+
+/// What a user was shown last of what everybody is told: an event that changes nothing for them is not sent, since it
+/// would tell that something has changed for somebody else.
+#[derive(Debug, Default)]
+pub struct LastShown {
+    health: Option<Value>,
+    presence: Option<Value>,
 }
 
 // === impl InstanceFrame ===
@@ -113,15 +133,41 @@ impl InstanceFrame<'_> {
             )
     }
 
-    /// Whether the event is about `agent` and about nobody else.
+    /// The ids of runs that the frame names.
+    pub fn runs(&self) -> impl Iterator<Item = &str> {
+        let Payload {
+            run_id, in_flight, ..
+        } = &self.payload;
+        [run_id, in_flight]
+            .into_iter()
+            .filter_map(|id| id.as_deref())
+    }
+
+    /// The ids of sessions that the frame names.
+    pub fn sessions(&self) -> impl Iterator<Item = &str> {
+        let Payload {
+            session_id,
+            of_session,
+            ..
+        } = &self.payload;
+        [session_id, of_session]
+            .into_iter()
+            .filter_map(|id| id.as_deref())
+    }
+
+    /// Whether the event is about the agent of `owner` and about nobody else.
     #[must_use]
-    pub fn is_of(&self, agent: &str) -> bool {
-        let of_session = self.payload.session_key.as_deref().map(|key| {
-            key.strip_prefix("agent:")
-                .and_then(|rest| rest.strip_prefix(agent))
-                .is_some_and(|rest| rest.starts_with(':'))
-        });
-        let of_agent = self.payload.agent_id.as_deref().map(|id| id == agent);
+    pub fn is_of(&self, owner: &Owner) -> bool {
+        let of_session = self
+            .payload
+            .session_key
+            .as_deref()
+            .map(|key| owner.has_session(key));
+        let of_agent = self
+            .payload
+            .agent_id
+            .as_deref()
+            .map(|id| id == &*owner.agent);
         match (of_session, of_agent) {
             (None, None) => false,
             (session, id) => session.unwrap_or(true) && id.unwrap_or(true),
@@ -146,7 +192,7 @@ impl Renumber {
             return None;
         }
         let digits = event.seq?.get();
-        let seq: u64 = digits.parse().ok()?;
+        let seq = self.seq(event)?;
         // The digits are a part of `text`, which was parsed without a copy.
         let start = (digits.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
         let (head, tail) = (
@@ -155,9 +201,58 @@ impl Renumber {
         );
         let mut frame = String::with_capacity(text.len());
         frame.push_str(head);
-        frame.push_str(&seq.saturating_sub(self.dropped).to_string());
+        frame.push_str(&seq.to_string());
         frame.push_str(tail);
         Some(frame)
+    }
+
+    /// The number that the client expects.
+    fn seq(&self, event: &InstanceFrame<'_>) -> Option<u64> {
+        let seq: u64 = event.seq?.get().parse().ok()?;
+        Some(seq.saturating_sub(self.dropped))
+    }
+}
+
+// === impl LastShown ===
+
+impl LastShown {
+    /// The event `text` as `owner` may see it, with the number that `renumber` gives it; `None` if it has nothing new
+    /// for them.
+    #[must_use]
+    pub fn event(
+        &mut self,
+        event: &InstanceFrame<'_>,
+        text: &str,
+        (view, owner): (View, &Owner),
+        renumber: &Renumber,
+    ) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Body {
+            payload: Value,
+        }
+        let name = event.event.as_deref()?;
+        let Body { payload } = serde_json::from_str(text).ok()?;
+        let shown = owner.show(payload, view)?;
+        let last = match view {
+            View::Health => &mut self.health,
+            _ => &mut self.presence,
+        };
+        // When it was looked at, and how long that took, is no news.
+        let mut news = shown.clone();
+        for passing in ["ts", "durationMs"] {
+            if let Some(members) = news.as_object_mut() {
+                members.remove(passing);
+            }
+        }
+        if last.as_ref() == Some(&news) {
+            return None;
+        }
+        *last = Some(news);
+        let mut frame = serde_json::json!({"type": "event", "event": name, "payload": shown});
+        if let (Some(seq), Some(members)) = (renumber.seq(event), frame.as_object_mut()) {
+            members.insert("seq".to_owned(), seq.into());
+        }
+        Some(frame.to_string())
     }
 }
 
@@ -182,6 +277,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Payload<'a> {
                         Some("status") => &mut self.0.status,
                         Some("runId") => &mut self.0.run_id,
                         Some("state") => &mut self.0.state,
+                        Some("sessionId") => &mut self.0.session_id,
+                        Some("session") => {
+                            self.0.of_session = map.next_value::<Payload<'de>>()?.session_id;
+                            continue;
+                        }
+                        Some("inFlightRun") => {
+                            self.0.in_flight = map.next_value::<Payload<'de>>()?.run_id;
+                            continue;
+                        }
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                             continue;
@@ -292,6 +396,38 @@ mod tests {
         serde_json::from_str(text).unwrap()
     }
 
+    fn alice() -> Owner {
+        Owner::new("user-alice", "alice")
+    }
+
+    #[test]
+    fn the_ids_of_runs_and_sessions_are_read() {
+        let text = r#"{"type":"res","id":"1","ok":true,"payload":{"runId":"r1","sessionId":"s1","session":{"sessionId":"s2","runId":"x"},"inFlightRun":{"runId":"r2","sessionId":"x"}}}"#;
+        let frame = event(text);
+        assert_eq!(frame.runs().collect::<Vec<_>>(), ["r1", "r2"]);
+        assert_eq!(frame.sessions().collect::<Vec<_>>(), ["s1", "s2"]);
+        let odd = r#"{"type":"res","id":"1","ok":true,"payload":{"session":7,"inFlightRun":[{}],"runId":null}}"#;
+        assert_eq!(event(odd).runs().count() + event(odd).sessions().count(), 0);
+    }
+
+    #[test]
+    fn what_everybody_is_told_is_shown_when_it_changes_for_oneself() {
+        let (mut last, renumber) = (LastShown::default(), Renumber { dropped: 2 });
+        let mut show = |who: &str, seq: u64| {
+            let text = format!(
+                r#"{{"type":"event","event":"presence","payload":{{"presence":[{{"user":{{"email":"{who}"}}}}]}},"seq":{seq},"stateVersion":{{"presence":9}}}}"#
+            );
+            last.event(&event(&text), &text, (View::Presence, &alice()), &renumber)
+        };
+        assert_eq!(
+            show("alice", 5).unwrap(),
+            r#"{"event":"presence","payload":{"presence":[{"user":{"email":"alice"}}]},"seq":3,"type":"event"}"#
+        );
+        assert_eq!(show("alice", 6), None);
+        assert!(show("bob", 7).unwrap().contains("[]"), "alice has left");
+        assert_eq!(show("carol", 8), None, "others come and go unseen");
+    }
+
     #[test]
     fn an_event_belongs_to_the_agent_that_all_its_names_agree_on() {
         for (payload, own) in [
@@ -315,9 +451,9 @@ mod tests {
             ("{}", false),
         ] {
             let text = format!(r#"{{"type":"event","event":"chat","payload":{payload},"seq":7}}"#);
-            assert_eq!(event(&text).is_of("user-alice"), own, "{payload}");
+            assert_eq!(event(&text).is_of(&alice()), own, "{payload}");
         }
-        assert!(!event(r#"{"type":"event","event":"chat"}"#).is_of("user-alice"));
+        assert!(!event(r#"{"type":"event","event":"chat"}"#).is_of(&alice()));
     }
 
     #[test]
@@ -368,8 +504,8 @@ mod tests {
 
     #[test]
     fn unknown_events_and_frames_are_for_nobody() {
-        assert_eq!(event_scope("presence"), Scope::Nobody);
-        assert_eq!(event_scope("health"), Scope::Nobody);
+        assert_eq!(event_scope("config.changed"), Scope::Nobody);
+        assert_eq!(event_scope("cron"), Scope::Nobody);
         assert_eq!(event_scope("a.future.event"), Scope::Nobody);
         assert!(matches!(
             event(r#"{"type":"hello","x":1}"#).kind(),

@@ -1,10 +1,11 @@
 //! The answer to `connect`: the user's own view of the instance.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::connect::PROTOCOL_VERSION;
 use super::method::METHODS;
+use super::view::{Owner, View};
 
 /// What of the instance's `hello-ok` a client may see.
 #[derive(Debug, Deserialize)]
@@ -15,6 +16,14 @@ pub struct HelloView {
     policy: Map<String, Value>,
     #[serde(default)]
     snapshot: Snapshot,
+    #[serde(default)]
+    auth: Auth,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Auth {
+    #[serde(default)]
+    scopes: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -34,17 +43,40 @@ struct Server {
 struct Snapshot {
     #[serde(default)]
     uptime_ms: u64,
+    #[serde(default)]
+    presence: Value,
+    #[serde(default)]
+    health: Value,
 }
+
+// === impl HelloView ===
+
+impl HelloView {
+    /// Whether the connection may read and write.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        SCOPES
+            .iter()
+            .all(|scope| self.auth.scopes.iter().any(|given| given == scope))
+    }
+}
+
+/// The scopes of every person.
+const SCOPES: [&str; 2] = ["operator.read", "operator.write"];
 
 /// The response frame to the `connect` request `id`, for a client whose messages may have `max_payload` bytes: written
 /// anew, so that neither the instance's `deviceToken` nor
 /// other people's presence, sessions or agents can slip through.
 #[must_use]
-pub fn hello_ok(id: &str, view: &HelloView, agent: &str, max_payload: usize) -> String {
+pub fn hello_ok(id: &str, view: &HelloView, owner: &Owner, max_payload: usize) -> String {
+    let agent = &*owner.agent;
+    let of_snapshot = |part: &Value, view| owner.show(part.clone(), view);
+    let presence = of_snapshot(&view.snapshot.presence, View::Presence);
+    let health = of_snapshot(&view.snapshot.health, View::Health);
     let mut policy = view.policy.clone();
     policy.insert("maxPayload".to_owned(), max_payload.into());
     let methods: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
-    let frame = serde_json::json!({
+    let frame = json!({
         "type": "res",
         "id": id,
         "ok": true,
@@ -54,13 +86,13 @@ pub fn hello_ok(id: &str, view: &HelloView, agent: &str, max_payload: usize) -> 
             "server": view.server,
             "features": {
                 "methods": methods,
-                "events": ["agent", "chat", "chat.metadata.changed", "session.message", "session.operation",
-                    "session.tool", "sessions.changed", "shutdown", "tick"],
+                "events": ["agent", "chat", "chat.metadata.changed", "health", "presence", "session.message",
+                    "session.operation", "session.tool", "sessions.changed", "shutdown", "tick"],
                 "capabilities": [],
             },
             "snapshot": {
-                "presence": [],
-                "health": {},
+                "presence": presence.unwrap_or_else(|| json!([])),
+                "health": health.unwrap_or_else(|| json!({})),
                 "stateVersion": { "presence": 0, "health": 0 },
                 "uptimeMs": view.snapshot.uptime_ms,
                 "authMode": "trusted-proxy",
@@ -74,7 +106,7 @@ pub fn hello_ok(id: &str, view: &HelloView, agent: &str, max_payload: usize) -> 
             "auth": {
                 "method": "trusted-proxy",
                 "role": "operator",
-                "scopes": ["operator.read", "operator.write"],
+                "scopes": SCOPES,
             },
             "policy": policy,
         },
@@ -91,13 +123,15 @@ mod tests {
         let view: HelloView = serde_json::from_str(
             r#"{"type":"hello-ok","protocol":4,"server":{"version":"2026.9.6","buildId":"b","connId":"c"},
             "features":{"methods":["config.get"],"events":[]},
-            "snapshot":{"presence":[{"user":{"email":"bob@example.com"}}],"health":{"agents":[{"agentId":"user-bob"}]},
+            "snapshot":{"presence":[{"user":{"email":"bob"}},{"user":{"email":"alice"}}],
+            "health":{"ok":true,"agents":[{"agentId":"user-bob"}]},
             "uptimeMs":5,"configPath":"/etc/openclaw.json","stateDir":"/state"},
             "pluginSurfaceUrls":{"canvas":"https://x/cap/secret"},
-            "auth":{"deviceToken":"canary","recoveryScope":"r"},"policy":{"maxPayload":26214400,"tickIntervalMs":30000}}"#,
+            "auth":{"deviceToken":"canary","recoveryScope":"r","scopes":["operator.read"]},"policy":{"maxPayload":26214400,"tickIntervalMs":30000}}"#,
         )
         .unwrap();
-        let hello = hello_ok("1", &view, "user-alice", 1_000);
+        assert!(!view.may_write(), "it may only read");
+        let hello = hello_ok("1", &view, &Owner::new("user-alice", "alice"), 1_000);
         for foreign in [
             "canary",
             "bob",
@@ -114,6 +148,11 @@ mod tests {
             "our own limit"
         );
         assert_eq!(hello["payload"]["policy"]["tickIntervalMs"], 30_000);
+        assert_eq!(
+            hello["payload"]["snapshot"]["presence"],
+            json!([{"user": {"email": "alice"}}])
+        );
+        assert_eq!(hello["payload"]["snapshot"]["health"]["ok"], true);
         assert_eq!(
             hello["payload"]["snapshot"]["sessionDefaults"]["mainSessionKey"],
             "agent:user-alice:main"

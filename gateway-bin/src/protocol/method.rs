@@ -1,6 +1,7 @@
 //! The methods that a person may call; every other one is refused, future ones too.
 
 use super::params::Field;
+use super::view::View;
 
 /// What the gateway knows of a method.
 #[derive(Debug)]
@@ -12,7 +13,9 @@ pub struct Method {
     /// Whether it takes `agentId`, which then is the user's.
     pub takes_agent: bool,
     /// Whether it starts a run, and so takes one call of the quota.
-    pub starts_run: bool,
+    pub starts_run: StartsRun,
+    /// What of its result is shown.
+    pub view: View,
     /// Further parameters that a client may set.
     pub(super) fields: &'static [Field],
 }
@@ -29,27 +32,58 @@ pub enum SessionField {
     Key,
 }
 
+/// Whether a method starts a run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum StartsRun {
+    /// Never.
+    No,
+    /// When it has a `message`.
+    WithMessage,
+    /// Always.
+    Yes,
+}
+
 /// The declared methods, sorted by name.
 pub static METHODS: &[Method] = &[
     Method {
         name: "agent.identity.get",
         session: SessionField::None,
         takes_agent: true,
-        starts_run: false,
+        starts_run: StartsRun::No,
+        view: View::Whole,
+        fields: &[],
+    },
+    Method {
+        name: "agent.wait",
+        session: SessionField::None,
+        takes_agent: false,
+        starts_run: StartsRun::No,
+        view: View::Whole,
+        fields: &[Field::RunId, Field::TimeoutMs],
+    },
+    Method {
+        name: "agents.list",
+        session: SessionField::None,
+        takes_agent: false,
+        starts_run: StartsRun::No,
+        view: View::Agents,
         fields: &[],
     },
     Method {
         name: "chat.abort",
         session: SessionField::SessionKey,
         takes_agent: true,
-        starts_run: false,
+        starts_run: StartsRun::No,
+        view: View::Whole,
         fields: &[Field::RunId],
     },
     Method {
         name: "chat.history",
         session: SessionField::SessionKey,
         takes_agent: true,
-        starts_run: false,
+        starts_run: StartsRun::No,
+        view: View::Whole,
         fields: &[
             Field::Limit,
             Field::Offset,
@@ -62,17 +96,20 @@ pub static METHODS: &[Method] = &[
         name: "chat.metadata",
         session: SessionField::SessionKey,
         takes_agent: true,
-        starts_run: false,
+        starts_run: StartsRun::No,
+        view: View::Whole,
         fields: &[],
     },
     Method {
         name: "chat.send",
         session: SessionField::SessionKey,
         takes_agent: true,
-        starts_run: true,
+        starts_run: StartsRun::Yes,
+        view: View::Whole,
         fields: &[
             Field::Message,
             Field::IdempotencyKey,
+            Field::SessionId,
             Field::Thinking,
             Field::QueueMode,
             Field::Attachments,
@@ -80,24 +117,51 @@ pub static METHODS: &[Method] = &[
         ],
     },
     Method {
+        name: "health",
+        session: SessionField::None,
+        takes_agent: false,
+        starts_run: StartsRun::No,
+        view: View::Health,
+        fields: &[],
+    },
+    Method {
         name: "models.list",
         session: SessionField::None,
         takes_agent: true,
-        starts_run: false,
+        starts_run: StartsRun::No,
+        view: View::Whole,
         fields: &[],
+    },
+    Method {
+        name: "sessions.create",
+        session: SessionField::None,
+        takes_agent: true,
+        starts_run: StartsRun::WithMessage,
+        view: View::Session,
+        fields: &[Field::Label, Field::Message],
+    },
+    Method {
+        name: "sessions.delete",
+        session: SessionField::Key,
+        takes_agent: true,
+        starts_run: StartsRun::No,
+        view: View::Session,
+        fields: &[Field::ArchivedOnly, Field::ExpectedSessionId],
     },
     Method {
         name: "sessions.describe",
         session: SessionField::Key,
         takes_agent: true,
-        starts_run: false,
+        starts_run: StartsRun::No,
+        view: View::Whole,
         fields: &[Field::IncludeDerivedTitles, Field::IncludeLastMessage],
     },
     Method {
         name: "sessions.list",
         session: SessionField::None,
         takes_agent: true,
-        starts_run: false,
+        starts_run: StartsRun::No,
+        view: View::Sessions,
         fields: &[
             Field::Limit,
             Field::Offset,
@@ -111,21 +175,54 @@ pub static METHODS: &[Method] = &[
         name: "sessions.messages.subscribe",
         session: SessionField::Key,
         takes_agent: true,
-        starts_run: false,
+        starts_run: StartsRun::No,
+        view: View::Whole,
         fields: &[],
     },
     Method {
         name: "sessions.messages.unsubscribe",
         session: SessionField::Key,
         takes_agent: true,
-        starts_run: false,
+        starts_run: StartsRun::No,
+        view: View::Whole,
+        fields: &[],
+    },
+    Method {
+        name: "sessions.patch",
+        session: SessionField::Key,
+        takes_agent: true,
+        starts_run: StartsRun::No,
+        view: View::Session,
+        fields: &[
+            Field::Archived,
+            Field::ExpectedSessionId,
+            Field::Label,
+            Field::Pinned,
+            Field::Unread,
+        ],
+    },
+    Method {
+        name: "sessions.resolve",
+        session: SessionField::Key,
+        takes_agent: true,
+        starts_run: StartsRun::No,
+        view: View::Session,
         fields: &[],
     },
     Method {
         name: "sessions.subscribe",
         session: SessionField::None,
         takes_agent: false,
-        starts_run: false,
+        starts_run: StartsRun::No,
+        view: View::Whole,
+        fields: &[],
+    },
+    Method {
+        name: "system-presence",
+        session: SessionField::None,
+        takes_agent: false,
+        starts_run: StartsRun::No,
+        view: View::Presence,
         fields: &[],
     },
 ];

@@ -49,21 +49,28 @@ macro_rules! params {
 
 params! {
     active_minutes: u32 = ActiveMinutes,
+    archived: bool = Archived,
+    archived_only: bool = ArchivedOnly,
     attachments: Vec<Object<Attachment<'a>>> = Attachments,
     cursor: Text<'a> = Cursor,
+    expected_session_id: Text<'a> = ExpectedSessionId,
     idempotency_key: Text<'a> = IdempotencyKey,
     include_derived_titles: bool = IncludeDerivedTitles,
     include_last_message: bool = IncludeLastMessage,
+    label: Text<'a> = Label,
     limit: u32 = Limit,
     max_bytes: u32 = MaxBytes,
     max_chars: u32 = MaxChars,
     message: Text<'a> = Message,
     offset: u32 = Offset,
+    pinned: bool = Pinned,
     queue_mode: Text<'a> = QueueMode,
     run_id: Text<'a> = RunId,
     search: Text<'a> = Search,
+    session_id: Text<'a> = SessionId,
     thinking: Text<'a> = Thinking,
     timeout_ms: u32 = TimeoutMs,
+    unread: bool = Unread,
 }
 
 /// A string that is borrowed where the frame has no escapes in it; serde borrows a `Cow` only where it is told to.

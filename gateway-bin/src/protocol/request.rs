@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::method::{Method, SessionField, find_method};
+use super::method::{Method, SessionField, StartsRun, find_method};
 use super::object::Object;
 use super::params::{Params, Text};
 
@@ -26,8 +26,14 @@ pub struct Request {
     pub method: &'static Method,
     /// The session that the client named.
     pub session: Option<Box<str>>,
+    /// Whether it starts a run.
+    pub starts_run: bool,
     /// The run that a run starter names: its idempotency key (OpenClaw makes it the run's id).
     pub run_id: Option<Arc<str>>,
+    /// The run that it is about, which must be the user's own.
+    pub of_run: Option<Box<str>>,
+    /// The session that it names by an id of the instance's, which must be the user's own.
+    pub of_session: Option<Box<str>>,
     /// W3C trace context of the frame.
     pub traceparent: Option<Box<str>>,
     /// All other parameters, as the members of a JSON object without its braces.
@@ -98,10 +104,17 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
         });
     }
 
-    let run_id = match (method.starts_run, &params.idempotency_key) {
+    let starts_run = match method.starts_run {
+        StartsRun::No => false,
+        StartsRun::WithMessage => params.message.is_some(),
+        StartsRun::Yes => true,
+    };
+    let run_id = match (starts_run, &params.idempotency_key) {
         (true, Some(Text(key))) => Some(key.as_ref().into()),
         _ => None,
     };
+    let named = |text: &Option<Text<'_>>| text.as_ref().map(|Text(id)| id.as_ref().into());
+    let (of_run, of_session) = (named(&params.run_id), named(&params.session_id));
     let mut members = serde_json::to_string(&params).map_err(|_| FrameError::Malformed)?;
     members.pop();
     members.remove(0);
@@ -109,7 +122,10 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
         id: frame.id.into(),
         method,
         session,
+        starts_run,
         run_id,
+        of_run,
+        of_session,
         traceparent: frame.traceparent.map(Into::into),
         members,
     })
@@ -148,6 +164,9 @@ pub enum Refusal {
     /// `connect` is for the first frame.
     #[error("connect is only valid as the first request")]
     SecondConnect,
+    /// It names a run or a session by an id that is not known to be one of the user's own.
+    #[error("this {0} was not found")]
+    NotOwn(&'static str),
 }
 
 #[derive(Deserialize)]
@@ -335,7 +354,6 @@ mod tests {
             r#"{"agentId":"user-bob","message":"x","idempotencyKey":"k"}"#,
             r#"{"agentId":"user-bob","sessionKey":"agent:user-alice:main","message":"x","idempotencyKey":"k"}"#,
             r#"{"agentId":"user-bob","sessionKey":"main","message":"x","idempotencyKey":"k"}"#,
-            r#"{"sessionId":"19aa071e","message":"x","idempotencyKey":"k"}"#,
             r#"{"workspaceDir":"/","message":"x","idempotencyKey":"k"}"#,
             r#"{"message":"x","idempotencyKey":"k","attachments":[{"sessionKey":"agent:user-bob:main"}]}"#,
             r#"{"message":"x","idempotencyKey":"k","workContext":{"sessionKey":"agent:user-bob:main"}}"#,
@@ -419,6 +437,31 @@ mod tests {
             "[".repeat(100_000)
         );
         assert!(parse_request(&deep).is_err());
+    }
+
+    #[test]
+    fn ids_of_runs_and_sessions_are_named_for_whoever_knows_whose_they_are() {
+        let text = r#"{"type":"req","id":"1","method":"chat.abort","params":{"runId":"r"}}"#;
+        assert_eq!(parse_request(text).unwrap().of_run.as_deref(), Some("r"));
+        let text = r#"{"type":"req","id":"1","method":"chat.send","params":{"message":"m","sessionId":"s"}}"#;
+        assert_eq!(
+            parse_request(text).unwrap().of_session.as_deref(),
+            Some("s")
+        );
+    }
+
+    #[test]
+    fn a_session_that_begins_with_a_message_begins_with_a_run() {
+        for (params, starts) in [
+            (r#"{"message":"m"}"#, true),
+            (r#"{"label":"l"}"#, false),
+            (r#"{"message":""}"#, true),
+        ] {
+            let text = format!(
+                r#"{{"type":"req","id":"1","method":"sessions.create","params":{params}}}"#
+            );
+            assert_eq!(parse_request(&text).unwrap().starts_run, starts, "{params}");
+        }
     }
 
     #[test]

@@ -9,9 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use tower_service::Service;
 
 use super::message::{RpcRequest, RpcResponse, Turn};
-use crate::environment::agent_id;
 use crate::instance::Gate;
-use crate::protocol::{ErrorShape, error_response};
+use crate::protocol::{ErrorShape, View, error_response};
 
 /// The innermost service of a socket: writes a frame anew for the instance and waits for its response.
 #[derive(Clone, Debug)]
@@ -28,6 +27,8 @@ pub struct Outgoing {
     pub id: Box<str>,
     /// The frame.
     pub text: String,
+    /// What of the response the client may see.
+    pub view: View,
     /// Gets the response.
     pub reply: oneshot::Sender<Reply>,
 }
@@ -66,6 +67,7 @@ struct Admitted {
     instance: mpsc::UnboundedSender<Outgoing>,
     id: Box<str>,
     text: String,
+    view: View,
     turn: Option<Turn>,
 }
 
@@ -94,14 +96,14 @@ impl Service<RpcRequest> for Forward {
             entered: None,
         };
         // Without a workspace nobody has a session: a stack that lost its workspace layer forwards nothing.
-        let Some(workspace) = req.workspace.take() else {
+        let workspace = req.workspace.take();
+        let Some(agent) = workspace.as_ref().and_then(|workspace| workspace.slot()) else {
             return refused(
                 &req,
                 ErrorShape::new("FORBIDDEN", "you have no workspace here yet"),
             );
         };
-        let agent = agent_id(&workspace);
-        let Some(session) = req.frame.session_of(&agent) else {
+        let Some(session) = req.frame.session_of(agent) else {
             metrics::counter!("gateway_refusals_total", "plane" => "ingress", "reason" => "foreign_session").increment(1);
             return refused(
                 &req,
@@ -111,10 +113,11 @@ impl Service<RpcRequest> for Forward {
         let frame = Admitted {
             instance: self.instance.clone(),
             id: req.frame.id.clone(),
-            text: req.frame.to_frame(&session, &agent),
+            text: req.frame.to_frame(&session, agent),
+            view: req.frame.method.view,
             turn: req.turn.take(),
         };
-        if !req.frame.method.starts_run {
+        if !req.frame.starts_run {
             return ForwardFuture {
                 state: frame.send(),
                 entered: None,
@@ -145,12 +148,14 @@ impl Admitted {
             instance,
             id,
             text,
+            view,
             turn,
         } = self;
         let (reply, answered) = oneshot::channel();
         let sent = instance.send(Outgoing {
             id: id.clone(),
             text,
+            view,
             reply,
         });
         // Queued: the next frame may follow.

@@ -19,7 +19,7 @@ pub struct DenyFrame;
 impl QuotaPolicy<RpcRequest> for RunCharge {
     fn charge(&self, req: &RpcRequest) -> Option<Charge> {
         let something_left = Demand { min: 1, want: 0 };
-        req.frame.method.starts_run.then(|| {
+        req.frame.starts_run.then(|| {
             Charge::new(req.identity.user_id().clone())
                 .exactly(Dimension::Calls, 1)
                 .demand(Dimension::Tokens, something_left)

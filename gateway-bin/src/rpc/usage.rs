@@ -6,7 +6,6 @@ use tower_usage::{Full, NanoUsd, Opened, Operation, Place, Sink, UsageMeter, Usa
 
 use super::message::{RpcRequest, RpcResponse};
 use crate::clock;
-use crate::environment::agent_id;
 use crate::protocol::ErrorShape;
 
 /// Records the runs that frames start. What a run takes in tokens and money is recorded at egress.
@@ -50,7 +49,7 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
     type Response = RpcResponse;
 
     fn open(&self, req: &RpcRequest) -> Opened<RunTap> {
-        if !req.frame.method.starts_run {
+        if !req.frame.starts_run {
             return Opened::Unmetered;
         }
         let place = match Place::take(Arc::clone(&self.sink)) {
@@ -60,7 +59,7 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
         let session_key = req
             .workspace
             .as_ref()
-            .and_then(|workspace| req.frame.session_of(&agent_id(workspace)))
+            .and_then(|workspace| req.frame.session_of(workspace.slot()?))
             .map(Arc::from);
         let mut record = UsageRecord::new(req.identity.user_id().clone(), Operation::Run);
         record.admitted_at = clock::now();

@@ -17,9 +17,9 @@ use tracing::{debug, info};
 use super::place::Places;
 use super::relay::Relay;
 use crate::clock;
-use crate::environment::{EnvironmentError, Environments, agent_id};
+use crate::environment::{EnvironmentError, Environments};
 use crate::instance::{DialError, Person};
-use crate::protocol::{Challenge, Connect, ErrorShape, error_response, hello_ok};
+use crate::protocol::{Challenge, Connect, ErrorShape, Owner, error_response, hello_ok};
 use crate::rpc::Forward;
 use crate::stack::Parts;
 
@@ -160,7 +160,18 @@ where
     person.address = address;
     person.caps = &connect.caps;
     person.instance_id = connect.instance_id.as_deref();
-    let (instance, hello) = match sockets.environments.dialer().connect(&person).await {
+    let connected = match sockets.environments.dialer().connect(&person).await {
+        // Somebody else's administrator, or a backup, has taken the role away.
+        Err(DialError::Unbound) => match sockets.environments.bind(&workspace).await {
+            Ok(()) => sockets.environments.dialer().connect(&person).await,
+            Err(error) => {
+                let (error, code) = environment_refusal(&error);
+                return refuse(client, Some(&connect.id), &error, code).await;
+            }
+        },
+        connected => connected,
+    };
+    let (instance, hello) = match connected {
         Ok(connected) => connected,
         Err(error) => {
             let (error, code) = dial_refusal(&error);
@@ -168,13 +179,14 @@ where
         }
     };
 
-    let agent: Arc<str> = agent_id(&workspace).into();
+    let agent: Arc<str> = workspace.slot().unwrap_or_default().into();
+    let owner = Owner::new(Arc::clone(&agent), workspace.name().as_str());
     client.limits_mut().set_max_payload_len(Some(MAX_MESSAGE));
     client
         .send(Message::text(hello_ok(
             &connect.id,
             &hello,
-            &agent,
+            &owner,
             MAX_MESSAGE,
         )))
         .await?;
@@ -186,17 +198,9 @@ where
     let expiry = identity
         .expires_at()
         .map(|at| tokio::time::sleep(at.duration_since(clock::now()).unwrap_or(Duration::ZERO)));
-    let relay = Relay::new(
-        client,
-        instance,
-        stack,
-        outgoing,
-        identity,
-        Arc::clone(&agent),
-        gate,
-    )
-    .until(expiry)
-    .stopped_by(sockets.shutdown.clone());
+    let relay = Relay::new(client, instance, stack, outgoing, identity, owner, gate)
+        .until(expiry)
+        .stopped_by(sockets.shutdown.clone());
     let (client, end) = relay.run().await;
     info!(agent = &*agent, ?end, "socket closed");
     Ok((client, end.close()))
@@ -243,6 +247,10 @@ fn environment_refusal(error: &EnvironmentError) -> (ErrorShape, CloseCode) {
             ErrorShape::unavailable("your workspace is not available right now", 2_000),
             CloseCode::SERVICE_OVERLOAD,
         ),
+        EnvironmentError::Full => (
+            ErrorShape::unavailable("all places here are taken; tell your administrator", 60_000),
+            CloseCode::SERVICE_OVERLOAD,
+        ),
         EnvironmentError::InvalidUser { .. } => (
             ErrorShape::new("FORBIDDEN", "your user id cannot have a workspace here"),
             CloseCode::POLICY_VIOLATION,
@@ -256,7 +264,7 @@ fn dial_refusal(error: &DialError) -> (ErrorShape, CloseCode) {
             u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX)
         }
         DialError::Unreachable(_) => 2_000,
-        DialError::Refused(_) => 15_000,
+        DialError::Refused(_) | DialError::Unbound => 15_000,
     };
     tracing::warn!(%error, "instance did not take a connection");
     (

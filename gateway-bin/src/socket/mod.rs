@@ -3,6 +3,7 @@
 mod accept;
 mod end;
 mod handshake;
+mod owned;
 mod place;
 mod relay;
 

@@ -20,10 +20,11 @@ use tower_service::Service;
 use tower_sso::Identity;
 
 use super::end::End;
+use super::owned::Owned;
 use crate::instance::{Gate, Socket};
 use crate::protocol::{
-    ErrorShape, FrameError, InstanceFrame, Kind, Renumber, Scope, error_response, event_scope,
-    parse_request,
+    ErrorShape, FrameError, InstanceFrame, Kind, LastShown, Owner, Renumber, Scope, View,
+    error_response, event_scope, parse_request,
 };
 use crate::rpc::{Outgoing, Reply, RpcRequest, RpcResponse, Turn};
 
@@ -49,7 +50,7 @@ where
     instance: Socket,
     stack: S,
     identity: Arc<Identity>,
-    agent: Arc<str>,
+    owner: Owner,
     turns: PollSemaphore,
     turn: Option<Turn>,
     /// Requests inside the stack, the answered ones leave it in any order.
@@ -57,8 +58,10 @@ where
     /// What the innermost service has queued for the instance.
     outgoing: mpsc::UnboundedReceiver<Outgoing>,
     /// Requests that the instance has and has not answered.
-    waiting: HashMap<Box<str>, oneshot::Sender<Reply>>,
+    waiting: HashMap<Box<str>, (View, oneshot::Sender<Reply>)>,
+    owned: Owned,
     renumber: Renumber,
+    last_shown: LastShown,
     counters: FrameCounters,
     gate: Gate,
     /// When a side that does not read is given up; set while one does not.
@@ -93,7 +96,7 @@ where
         stack: S,
         outgoing: mpsc::UnboundedReceiver<Outgoing>,
         identity: Arc<Identity>,
-        agent: Arc<str>,
+        owner: Owner,
         gate: Gate,
     ) -> Self {
         Self {
@@ -101,13 +104,15 @@ where
             instance,
             stack,
             identity,
-            agent,
+            owner,
             turns: PollSemaphore::new(Arc::new(Semaphore::new(1))),
             turn: None,
             in_flight: FuturesUnordered::new(),
             outgoing,
             waiting: HashMap::new(),
+            owned: Owned::default(),
             renumber: Renumber::default(),
+            last_shown: LastShown::default(),
             counters: FrameCounters::new(),
             gate,
             stalled: None,
@@ -269,16 +274,28 @@ where
                     status,
                     run_id,
                 } => {
-                    let Some(reply) = self.waiting.remove(id) else {
+                    let Some((view, reply)) = self.waiting.remove(id) else {
                         continue;
                     };
+                    let mut shown = None;
+                    if ok {
+                        self.owned.learn(&frame);
+                        if view != View::Whole {
+                            // Without an answer whoever waits is told that there is none.
+                            let Some((frame, sessions)) = self.owner.response(text, view) else {
+                                continue;
+                            };
+                            self.owned.learn_sessions(&sessions);
+                            shown = Some(frame);
+                        }
+                    }
                     let started_run = if ok && status == Some("started") {
                         run_id.map(Arc::from)
                     } else {
                         None
                     };
                     let _ = reply.send(Reply::Response(RpcResponse {
-                        text: text.into(),
+                        text: shown.map_or_else(|| text.into(), String::into_boxed_str),
                         started_run,
                     }));
                     self.counters.responses.increment(1);
@@ -286,7 +303,27 @@ where
                 Kind::Event(name) => {
                     let pass = match event_scope(name) {
                         Scope::All => true,
-                        Scope::Own => frame.is_of(&self.agent),
+                        Scope::Own => {
+                            let own = frame.is_of(&self.owner);
+                            if own {
+                                self.owned.learn(&frame);
+                            }
+                            own
+                        }
+                        Scope::Shown(view) => {
+                            let shown = self.last_shown.event(
+                                &frame,
+                                text,
+                                (view, &self.owner),
+                                &self.renumber,
+                            );
+                            if let Some(shown) = shown {
+                                self.counters.events.increment(1);
+                                self.send_client(shown)?;
+                                continue;
+                            }
+                            false
+                        }
                         Scope::Nobody => false,
                     };
                     if !pass {
@@ -343,7 +380,14 @@ where
                 continue;
             };
             self.counters.requests.increment(1);
-            match (parse_request(text), self.turn.take()) {
+            let parsed = parse_request(text).and_then(|frame| match self.owned.check(&frame) {
+                Ok(()) => Ok(frame),
+                Err(refusal) => Err(FrameError::Refused {
+                    id: frame.id,
+                    refusal,
+                }),
+            });
+            match (parsed, self.turn.take()) {
                 (Ok(frame), Some(turn)) => {
                     let request = RpcRequest::new(frame, Arc::clone(&self.identity), turn);
                     self.in_flight.push(self.stack.call(request));
@@ -377,7 +421,12 @@ where
                 Poll::Ready(Err(_)) => return Err(instance_gone()),
                 Poll::Pending => break,
             }
-            let Poll::Ready(Some(Outgoing { id, text, reply })) = self.outgoing.poll_recv(cx)
+            let Poll::Ready(Some(Outgoing {
+                id,
+                text,
+                view,
+                reply,
+            })) = self.outgoing.poll_recv(cx)
             else {
                 break;
             };
@@ -386,7 +435,7 @@ where
                 let _ = reply.send(Reply::DuplicateId);
                 continue;
             }
-            self.waiting.insert(id, reply);
+            self.waiting.insert(id, (view, reply));
             Pin::new(&mut self.instance)
                 .start_send(Message::text(text))
                 .map_err(|_| instance_gone())?;

@@ -76,6 +76,49 @@ impl Store {
         .await
     }
 
+    /// The number of somebody's slot among the `slots` of an instance, counted from 1: theirs if they have one, else the
+    /// next one; `None` if there is none left.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn assign_slot(
+        &self,
+        user_id: &Arc<str>,
+        instance: &str,
+        slots: u32,
+    ) -> Result<Option<u32>, StoreError> {
+        let (user_id, instance) = (Arc::clone(user_id), instance.to_owned());
+        self.run(move |connection| {
+            let transaction = connection.transaction()?;
+            let find = |sql: &str| {
+                let found = transaction.query_row(sql, params![&*user_id, instance], |row| row.get(0));
+                found.optional()
+            };
+            let theirs = find("SELECT slot FROM assignments WHERE user_id = ?1 AND instance = ?2")?;
+            if theirs.is_some() {
+                return Ok(theirs);
+            }
+            let next: u32 = transaction.query_row(
+                "SELECT coalesce(max(slot), 0) + 1 FROM assignments WHERE instance = ?1",
+                [&instance],
+                |row| row.get(0),
+            )?;
+            if next > slots {
+                return Ok(None);
+            }
+            transaction.execute(
+                "INSERT INTO assignments (user_id, instance, slot, created_at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (user_id) DO UPDATE SET instance = excluded.instance, slot = excluded.slot,
+                     created_at = excluded.created_at",
+                params![&*user_id, instance, next, millis(clock::now())],
+            )?;
+            transaction.commit()?;
+            Ok(Some(next))
+        })
+        .await
+    }
+
     /// Keeps somebody's environment and a new virtual key for it, before the instance gets either: whatever happens
     /// then, no agent has a key that is not known here.
     ///
@@ -198,6 +241,19 @@ mod tests {
             auth_profile_id: format!("user-{user_id}-p"),
             agent_ready: false,
         }
+    }
+
+    #[tokio::test]
+    async fn everybody_has_a_slot_of_their_own_and_keeps_it() {
+        let (_dir, store) = open();
+        let mut slots = Vec::new();
+        for user_id in ["alice", "bob", "alice", "carol", "bob"] {
+            store.put_user(&person(user_id)).await.unwrap();
+            slots.push(store.assign_slot(&user_id.into(), "one", 2).await.unwrap());
+        }
+        assert_eq!(slots, [Some(1), Some(2), Some(1), None, Some(2)]);
+        let elsewhere = store.assign_slot(&"carol".into(), "two", 2).await.unwrap();
+        assert_eq!(elsewhere, Some(1));
     }
 
     #[tokio::test]

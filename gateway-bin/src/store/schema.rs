@@ -5,7 +5,8 @@ use rusqlite::{Connection, Transaction};
 use super::StoreError;
 
 /// Each entry is applied once, in order; entries are never changed, only added.
-const MIGRATIONS: &[&str] = &[r"
+const MIGRATIONS: &[&str] = &[
+    r"
     -- People as their issuer describes them. An e-mail address may be missing and names nobody.
     CREATE TABLE oauth_users (
         user_id           TEXT NOT NULL PRIMARY KEY,
@@ -87,7 +88,18 @@ const MIGRATIONS: &[&str] = &[r"
         name              TEXT NOT NULL PRIMARY KEY,
         secret            BLOB NOT NULL
     ) STRICT;
-    "];
+    ",
+    r"
+    -- Who has which place on which instance. A place is not given to anybody else.
+    CREATE TABLE assignments (
+        user_id           TEXT NOT NULL PRIMARY KEY REFERENCES oauth_users (user_id),
+        instance          TEXT NOT NULL,
+        slot              INTEGER NOT NULL,
+        created_at        INTEGER NOT NULL,
+        UNIQUE (instance, slot)
+    ) STRICT;
+    ",
+];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

@@ -50,7 +50,10 @@ pub(crate) fn fixture(keys: VirtualKeys) -> Fixture {
     let records = Arc::new(Records::default());
     let workspaces = |user: &Arc<str>| {
         ResolveFuture::ready(match &**user {
-            "alice" => Ok(Arc::new(Workspace::new("alice", "/srv/users").unwrap())),
+            "alice" => {
+                let workspace = Workspace::new("alice", "/srv/users").unwrap();
+                Ok(Arc::new(workspace.with_slot("user-alice")))
+            }
             _ => Err(ResolveError::NotProvisioned),
         })
     };

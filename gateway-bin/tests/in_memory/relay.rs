@@ -6,6 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use gateway::egress::VirtualKeys;
 use gateway::instance::Gate;
 use gateway::rpc::Forward;
+use gateway::protocol::Owner;
 use gateway::socket::{End, Relay};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
@@ -37,7 +38,7 @@ async fn relay(stop: &CancellationToken) -> (Client, Instance, JoinHandle<End>, 
         fixture.parts.frames(Forward::new(queue, Gate::default())),
         outgoing,
         Arc::new(Identity::builder("https://issuer.example", "alice").build()),
-        "user-alice".into(),
+        Owner::new("user-alice", "alice"),
         Gate::default(),
     )
     .stopped_by(stop.clone());

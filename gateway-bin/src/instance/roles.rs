@@ -1,0 +1,181 @@
+//! The instance's own wall between people: a role for each slot, which allows its own agent and sessions and nothing of
+//! others, and a role for everybody else, which allows nothing.
+//!
+//! The roles are there before the people: when one is defined OpenClaw closes all connections, and when somebody is
+//! given one only theirs.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::time::{sleep, timeout};
+use tracing::info;
+
+use super::admin::{Admin, AdminError};
+use super::dial::{DialError, Dialer, Person};
+use super::gate::Gate;
+
+/// The role of who has no slot.
+const NOBODY: &str = "nobody";
+
+/// How often the definition of roles is tried, and giving one to somebody.
+const ATTEMPTS: usize = 5;
+
+/// Pause before another attempt.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How long the administration channel may be gone after the roles were defined.
+const RECONNECT: Duration = Duration::from_secs(15);
+
+/// The name of a slot, of its agent and of its role.
+#[must_use]
+pub fn slot_name(slot: u32) -> String {
+    format!("slot-{slot:03}")
+}
+
+/// Defines the roles of `slots` slots, where they are not defined as they must be.
+///
+/// # Errors
+///
+/// See [`AdminError`]; some may have been defined all the same.
+pub(super) async fn define(admin: &Admin, gate: &Gate, slots: u32) -> Result<(), AdminError> {
+    let mut failed = AdminError::Down;
+    for _ in 0..ATTEMPTS {
+        let current = match admin.call("config.get", json!({})).await {
+            Ok(current) => current,
+            Err(error) => {
+                failed = error;
+                // The channel is closed with all others when roles change.
+                let _ = timeout(RECONNECT, admin.connected()).await;
+                sleep(RETRY).await;
+                continue;
+            }
+        };
+        let Some(missing) = missing(current.pointer("/config/gateway/roles"), slots) else {
+            return Ok(());
+        };
+        let raw = json!({ "gateway": { "roles": missing } }).to_string();
+        let base = current.get("hash").and_then(Value::as_str);
+        let changing = gate.change().await;
+        let patched = admin
+            .call("config.patch", json!({ "raw": raw, "baseHash": base }))
+            .await;
+        drop(changing);
+        match patched {
+            Ok(_) => info!(slots, "roles defined"),
+            Err(error @ AdminError::Invalid { .. }) => return Err(error),
+            Err(error) => failed = error,
+        }
+        sleep(RETRY).await;
+    }
+    Err(failed)
+}
+
+/// What of the roles is not as it must be, as a merge patch.
+fn missing(actual: Option<&Value>, slots: u32) -> Option<Value> {
+    let definition = |agents: &[&str], scopes: &[&str]| json!({ "sessions": { "others": "none" }, "agents": agents, "scopes": scopes });
+    let names = (1..=slots).map(slot_name);
+    let wanted = names
+        .map(|name| {
+            let role = definition(&[&name], &["operator.read", "operator.write"]);
+            (name, role)
+        })
+        .chain([(NOBODY.to_owned(), definition(&[], &[]))]);
+    let definitions: Map<String, Value> = wanted
+        .filter(|(name, role)| {
+            actual.and_then(|roles| roles.get("definitions")?.get(name)) != Some(role)
+        })
+        .collect();
+    let default = actual
+        .and_then(|roles| roles.get("default"))
+        .and_then(Value::as_str);
+    (default != Some(NOBODY) || !definitions.is_empty())
+        .then(|| json!({ "default": NOBODY, "definitions": definitions }))
+}
+
+/// Gives the role of a slot to the person whom the instance knows as `user`. Their connections are closed if they had
+/// another one.
+///
+/// # Errors
+///
+/// See [`AdminError`].
+pub(super) async fn give(
+    admin: &Admin,
+    dialer: &Dialer,
+    user: &str,
+    role: &str,
+) -> Result<(), AdminError> {
+    for _ in 0..ATTEMPTS {
+        let list = admin.call("users.list", json!({})).await?;
+        if let Some(profile) = profile(&list, user) {
+            if profile.get("role").and_then(Value::as_str) == Some(role) {
+                return Ok(());
+            }
+            let id = profile.get("id").and_then(Value::as_str);
+            let params = json!({ "profileId": id, "role": role });
+            return admin.call("users.setRole", params).await.map(drop);
+        }
+        // Somebody whom the instance has never seen gets to be known by connecting.
+        match dialer.connect(&Person::new(user)).await {
+            Ok(_) | Err(DialError::Unbound) => {}
+            Err(_) => sleep(RETRY).await,
+        }
+    }
+    Err(AdminError::Invalid {
+        message: "the person did not get to be known there".to_owned(),
+    })
+}
+
+fn profile<'a>(list: &'a Value, user: &str) -> Option<&'a Value> {
+    let profiles = list.get("profiles")?.as_array()?;
+    profiles.iter().find(|profile| {
+        let emails = profile.get("emails").and_then(Value::as_array);
+        let is_merged = profile
+            .get("mergedInto")
+            .is_some_and(|into| !into.is_null());
+        !is_merged && emails.is_some_and(|emails| emails.iter().any(|email| email == user))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_found_and_nothing_else_touched() {
+        let all = missing(None, 2).unwrap();
+        assert_eq!(
+            all["definitions"]["slot-002"],
+            json!({"sessions": {"others": "none"}, "agents": ["slot-002"], "scopes": ["operator.read", "operator.write"]})
+        );
+        assert_eq!(
+            all["definitions"]["nobody"],
+            json!({"sessions": {"others": "none"}, "agents": [], "scopes": []})
+        );
+        assert_eq!(missing(Some(&all), 2), None);
+        let more = missing(Some(&all), 3).unwrap();
+        assert_eq!(more["definitions"].as_object().unwrap().len(), 1);
+        let mut changed = all.clone();
+        changed["definitions"]["slot-001"]["agents"] = json!("*");
+        changed["definitions"]["operators"] = json!({"agents": "*"});
+        let repaired = missing(Some(&changed), 2).unwrap();
+        assert_eq!(
+            repaired["definitions"],
+            json!({"slot-001": all["definitions"]["slot-001"]})
+        );
+        changed = all;
+        changed["default"] = json!("operators");
+        assert_eq!(
+            missing(Some(&changed), 2),
+            Some(json!({"default": "nobody", "definitions": {}}))
+        );
+    }
+
+    #[test]
+    fn a_person_is_found_by_their_exact_name() {
+        let list = json!({"profiles": [
+            {"id": "1", "emails": ["alice2"]}, {"id": "2", "emails": ["alice"], "mergedInto": "3"},
+            {"id": "3", "emails": ["x", "alice"], "mergedInto": null}]});
+        assert_eq!(profile(&list, "alice").unwrap()["id"], "3");
+        assert!(profile(&list, "Alice").is_none() && profile(&json!({}), "alice").is_none());
+    }
+}
