@@ -58,7 +58,7 @@ fn parts() -> Parts {
         Limit::at_most(Dimension::Calls, Window::Day, u64::MAX),
     ];
     let workspace = Workspace::new("alice", "/srv/users").expect("a user id");
-    let workspace = Arc::new(workspace.with_slot("slot-001"));
+    let workspace = Arc::new(workspace.with_slot("user-alice"));
     let nobody = |_: &str| VerifyFuture::ready(Err(VerifyError::Invalid(Reason::Unknown)));
     Parts {
         tokens: Arc::new(nobody),

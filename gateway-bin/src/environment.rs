@@ -235,40 +235,49 @@ impl Shared {
         let person = self.person(identity).await?;
         let described = self.provisioner.describe(&person)?;
         let instance = &*self.upstream.name;
+        if let Some((agent, key_id)) = self.find_in_use(user_id, &described).await? {
+            self.provision(&person.with_key_id(key_id)).await?;
+            let workspace = described.with_instance(instance).with_slot(agent);
+            return Ok(self.keep(workspace));
+        }
+        let agent: Arc<str> = self.assign(&described).await?.into();
+        let minted = self.keys.mint(user_id);
+        let minted = minted.map_err(|error| unavailable("randomness", error))?;
+        self.provision(&person.with_key_id(minted.row.key_id.as_str()))
+            .await?;
+        let spec = self.spec(Arc::clone(&agent), &described);
+        let workspace = described.with_instance(instance).with_slot(agent);
+        self.make_agent(&workspace, spec, minted).await?;
+        Ok(self.keep(workspace))
+    }
+
+    fn keep(&self, workspace: Workspace) -> Arc<Workspace> {
+        let workspace = Arc::new(workspace);
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.insert(Arc::clone(workspace.user_id()), Arc::clone(&workspace));
+        workspace
+    }
+
+    fn spec(&self, agent: Arc<str>, workspace: &Workspace) -> AgentSpec {
+        let directory = workspace.instance_workspace_dir().display().to_string();
+        AgentSpec::new(agent, directory, &self.offer)
+    }
+
+    /// Finds somebody a place on the instance.
+    async fn assign(&self, workspace: &Workspace) -> Result<String, EnvironmentError> {
+        let in_use = self.upstream.slots_in_use(workspace.name().as_str()).await;
+        let in_use = in_use.map_err(|error| unavailable("instance", error))?;
+        let (instance, slots) = (&*self.upstream.name, self.upstream.slots);
+        let user_id = workspace.user_id();
         let slot = self
             .store
-            .assign_slot(user_id, instance, self.upstream.slots)
+            .assign_slot(user_id, instance, slots, in_use)
             .await;
         let slot = slot.map_err(|error| unavailable("store", error))?;
-        let agent: Arc<str> = slot_name(slot.ok_or(EnvironmentError::Full)?).into();
-        let spec = AgentSpec::new(
-            Arc::clone(&agent),
-            described.instance_workspace_dir().display().to_string(),
-            &self.offer,
-        );
-        let minted = match self.find_key_in_use(user_id, &spec).await? {
-            Some(key_id) => {
-                self.provision(&person.with_key_id(key_id)).await?;
-                None
-            }
-            None => {
-                let minted = self
-                    .keys
-                    .mint(user_id)
-                    .map_err(|error| unavailable("randomness", error))?;
-                self.provision(&person.with_key_id(minted.row.key_id.as_str()))
-                    .await?;
-                Some(minted)
-            }
-        };
-        let workspace = described.with_instance(instance).with_slot(agent);
-        let workspace = Arc::new(workspace);
-        if let Some(minted) = minted {
-            self.make_agent(&workspace, spec, minted).await?;
-        }
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        open.insert(Arc::clone(user_id), Arc::clone(&workspace));
-        Ok(workspace)
+        slot.map(slot_name).ok_or_else(|| {
+            warn!(slots, "instance has no place left");
+            EnvironmentError::Full
+        })
     }
 
     /// Who the environment is for. A gateway password says only the id; the rest was kept at the sign-in behind it.
@@ -295,25 +304,26 @@ impl Shared {
         Ok(person)
     }
 
-    /// The key that the agent on the instance uses, if the agent is there and is as it must be now.
-    async fn find_key_in_use(
+    /// Somebody's agent on the instance and the key that it uses, if it is there and is as it must be now.
+    async fn find_in_use(
         &self,
         user_id: &Arc<str>,
-        spec: &AgentSpec,
-    ) -> Result<Option<String>, EnvironmentError> {
+        workspace: &Workspace,
+    ) -> Result<Option<(Arc<str>, String)>, EnvironmentError> {
         let row = self.store.find_environment(user_id).await;
         let row = row.map_err(|error| unavailable("store", error))?;
-        let as_it_must_be = row.is_some_and(|row| {
-            row.agent_ready
-                && row.instance == *self.upstream.name
-                && row.agent_spec == spec.fingerprint()
-        });
+        let Some(row) = row.filter(|row| row.agent_ready && row.instance == *self.upstream.name)
+        else {
+            return Ok(None);
+        };
+        let spec = self.spec(row.agent_id.into(), workspace);
+        let as_it_must_be = row.agent_spec == spec.fingerprint();
         let Some(key_id) = self.keys.find_key_id(user_id).filter(|_| as_it_must_be) else {
             return Ok(None);
         };
         let exists = self.upstream.agents.exists(&spec.agent).await;
         let exists = exists.map_err(|error| unavailable("instance", error))?;
-        Ok(exists.then_some(key_id))
+        Ok(exists.then_some((spec.agent, key_id)))
     }
 
     async fn provision(&self, person: &Person) -> Result<(), EnvironmentError> {

@@ -2,8 +2,8 @@
 //
 //   node issuer.mjs --modules DIR --port PORT
 //
-// DIR is the `node_modules` that holds `oidc-provider`. Whoever types the name `alice`, `bob` or
-// `admin` into the sign-in page, with any password, is that person. Clients:
+// DIR is the `node_modules` that holds `oidc-provider`. Whoever types a name of `a-z`, `0-9` and `-`
+// into the sign-in page, with any password, is that person; `admin` is an administrator. Clients:
 //
 //   gateway-cli   public; code with PKCE; http://127.0.0.1:<any port>/callback
 //   gateway       secret `gateway-secret`; http://127.0.0.1:<any port>/auth/callback
@@ -20,11 +20,12 @@ const { default: Provider } = await import(pathToFileURL(join(args.modules, "oid
 
 const DEFAULT_RESOURCE = "urn:openclaw";
 
-const people = {
-  alice: { name: "Alice Example", email: "alice@example.com", email_verified: true, groups: ["staff"] },
-  bob: { name: "Bob Example", email: "bob@example.com", email_verified: true, groups: ["staff"] },
-  admin: { name: "Ada Admin", email: "admin@example.com", email_verified: true, groups: ["staff", "openclaw-admins"] },
-};
+const person = (id) => ({
+  name: `${id} of Example`,
+  email: `${id}@example.com`,
+  email_verified: true,
+  groups: id === "admin" ? ["staff", "openclaw-admins"] : ["staff"],
+});
 
 const resourceServer = (indicator) => {
   const [, audience, ttl] = /^urn:([a-z0-9-]+)(?::ttl:(\d+))?$/.exec(indicator) ?? [];
@@ -84,8 +85,8 @@ const provider = new Provider(issuer, {
     },
   },
   findAccount: (_ctx, id) =>
-    Object.hasOwn(people, id) ? { accountId: id, claims: () => ({ sub: id, ...people[id] }) } : undefined,
-  extraTokenClaims: (_ctx, token) => people[token.accountId],
+    /^[a-z0-9-]{1,48}$/.test(id) ? { accountId: id, claims: () => ({ sub: id, ...person(id) }) } : undefined,
+  extraTokenClaims: (_ctx, token) => person(token.accountId),
 });
 
 const server = provider.listen(Number(args.port), "127.0.0.1", () => console.log(`issuer ${issuer}`));

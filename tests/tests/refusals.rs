@@ -129,17 +129,17 @@ async fn frames_that_name_somebody_else_change_nothing() -> Result<()> {
     let mut socket = bob.open().await?;
     let text = "d3-38-never-said";
     for params in [
-        json!({"sessionKey": "agent:user-alice:main"}),
+        json!({"sessionKey": "agent:slot-149:main"}),
         json!({"sessionKey": "agent:main:main"}),
         json!({"sessionKey": "user:alice"}),
         json!({"sessionKey": "global"}),
-        json!({"sessionKey": "AGENT:user-bob:main"}),
-        json!({"sessionKey": "main", "agentId": "user-alice"}),
+        json!({"sessionKey": "AGENT:slot-001:main"}),
+        json!({"sessionKey": "main", "agentId": "slot-149"}),
         json!({"sessionKey": "main", "workspaceDir": "/"}),
         json!({"sessionKey": "main", "authProfileId": "user-alice-openai"}),
         json!({"sessionKey": "main", "sessionId": "19aa071e-665f-46c2-8c18-7a40a2236b70"}),
-        json!({"sessionKey": ["agent:user-alice:main"]}),
-        json!({"sessionKey": "main", "attachments": [{"sessionKey": "agent:user-alice:main"}]}),
+        json!({"sessionKey": ["agent:slot-149:main"]}),
+        json!({"sessionKey": "main", "attachments": [{"sessionKey": "agent:slot-149:main"}]}),
     ] {
         let mut frame = send_params(text)?;
         for (name, value) in params.as_object().into_iter().flatten() {
@@ -149,12 +149,12 @@ async fn frames_that_name_somebody_else_change_nothing() -> Result<()> {
         assert_eq!(refused["ok"], false, "{params}: {refused}");
     }
     for frame in [
-        r#"{"type":"req","id":"e1","method":"chat.send","params":{"sessionKey":"main","\u0073essionKey":"agent:user-alice:main","message":"x","idempotencyKey":"k"}}"#,
-        r#"{"type":"req","id":"e2","method":"chat.send","params":{"SessionKey":"agent:user-alice:main","message":"x","idempotencyKey":"k"}}"#,
+        r#"{"type":"req","id":"e1","method":"chat.send","params":{"sessionKey":"main","\u0073essionKey":"agent:slot-149:main","message":"x","idempotencyKey":"k"}}"#,
+        r#"{"type":"req","id":"e2","method":"chat.send","params":{"SessionKey":"agent:slot-149:main","message":"x","idempotencyKey":"k"}}"#,
         r#"{"type":"req","id":"e3","method":"config.get","params":{}}"#,
         r#"{"type":"req","id":"e4","method":"connect","params":{}}"#,
-        r#"{"type":"req","id":"e5","method":"sessions.list","params":{"agentId":"user-alice"}}"#,
-        r#"{"type":"req","id":"e6","method":"models.list","params":["user-alice"]}"#,
+        r#"{"type":"req","id":"e5","method":"sessions.list","params":{"agentId":"slot-149"}}"#,
+        r#"{"type":"req","id":"e6","method":"models.list","params":["slot-149"]}"#,
     ] {
         socket.ws.send(frame).await?;
         let id: Value = serde_json::from_str::<Value>(frame)
@@ -168,7 +168,7 @@ async fn frames_that_name_somebody_else_change_nothing() -> Result<()> {
     }
     // The socket goes on, and nothing of all that was said to anybody or counted.
     let list = socket.ws.call("sessions.list", json!({})).await?;
-    assert!(!list.to_string().contains("user-alice"), "{list}");
+    assert!(!list.to_string().contains("slot-149"), "{list}");
     assert!(kit.provider().calls_about(text).await?.is_empty());
     let quota = bob.get("/api/quota").await?;
     assert!(!quota.to_string().contains(r#""used":1"#), "{quota}");

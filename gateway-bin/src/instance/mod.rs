@@ -16,7 +16,7 @@ pub use self::device::Device;
 pub use self::dial::{DialError, Dialer, Person, Socket};
 pub use self::gate::Gate;
 pub use self::requirements::unmet_requirements;
-pub use self::roles::slot_name;
+pub use self::roles::{SlotsInUse, slot_name};
 
 /// One instance and how it is worked with; clones share it.
 #[derive(Clone, Debug)]
@@ -51,6 +51,15 @@ impl Upstream {
             slots,
             gate,
         }
+    }
+
+    /// The slots in use, as it matters for the person whom the instance knows as `user`.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdminError`].
+    pub async fn slots_in_use(&self, user: &str) -> Result<SlotsInUse, AdminError> {
+        roles::slots_in_use(&self.admin, user).await
     }
 
     /// Lets the person whom the instance knows as `user` use the slot of that name, and nothing else.

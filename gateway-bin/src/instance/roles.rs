@@ -4,6 +4,7 @@
 //! The roles are there before the people: when one is defined OpenClaw closes all connections, and when somebody is
 //! given one only theirs.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -30,6 +31,49 @@ const RECONNECT: Duration = Duration::from_secs(15);
 #[must_use]
 pub fn slot_name(slot: u32) -> String {
     format!("slot-{slot:03}")
+}
+
+fn slot_of(name: &str) -> Option<u32> {
+    let slot = name.strip_prefix("slot-")?.parse().ok()?;
+    (slot_name(slot) == name).then_some(slot)
+}
+
+/// Which slots an instance has in use: it is asked, so that nobody gets a slot with somebody else's sessions in it,
+/// whatever became of our own store.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct SlotsInUse {
+    /// The slot whose role the person has already.
+    pub own: Option<u32>,
+    /// Those whose role somebody else has.
+    pub of_others: HashSet<u32>,
+    /// Those that have an agent.
+    pub with_agent: HashSet<u32>,
+}
+
+/// The slots in use, as it matters for the person whom the instance knows as `user`.
+///
+/// # Errors
+///
+/// See [`AdminError`].
+pub(super) async fn slots_in_use(admin: &Admin, user: &str) -> Result<SlotsInUse, AdminError> {
+    let (profiles, agents) = tokio::try_join!(
+        admin.call("users.list", json!({})),
+        admin.call("agents.list", json!({}))
+    )?;
+    let mut in_use = SlotsInUse::default();
+    let own = profile(&profiles, user).and_then(|profile| profile.get("id"));
+    for profile in list(&profiles, "profiles") {
+        let role = profile.get("role").and_then(Value::as_str);
+        match role.and_then(slot_of) {
+            Some(slot) if profile.get("id") == own => in_use.own = Some(slot),
+            Some(slot) => drop(in_use.of_others.insert(slot)),
+            None => {}
+        }
+    }
+    let ids = list(&agents, "agents").filter_map(|agent| agent.get("id")?.as_str());
+    in_use.with_agent = ids.filter_map(slot_of).collect();
+    Ok(in_use)
 }
 
 /// Defines the roles of `slots` slots, where they are not defined as they must be.
@@ -125,9 +169,8 @@ pub(super) async fn give(
     })
 }
 
-fn profile<'a>(list: &'a Value, user: &str) -> Option<&'a Value> {
-    let profiles = list.get("profiles")?.as_array()?;
-    profiles.iter().find(|profile| {
+fn profile<'a>(profiles: &'a Value, user: &str) -> Option<&'a Value> {
+    list(profiles, "profiles").find(|profile| {
         let emails = profile.get("emails").and_then(Value::as_array);
         let is_merged = profile
             .get("mergedInto")
@@ -136,9 +179,31 @@ fn profile<'a>(list: &'a Value, user: &str) -> Option<&'a Value> {
     })
 }
 
+fn list<'a>(answer: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    let items = answer.get(name).and_then(Value::as_array);
+    items.into_iter().flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_has_one_name() {
+        for slot in [1, 42, 150, 1_000] {
+            assert_eq!(slot_of(&slot_name(slot)), Some(slot));
+        }
+        for other in [
+            "slot-1",
+            "slot-0001",
+            "slot-+01",
+            "slot-",
+            "user-001",
+            "main",
+        ] {
+            assert_eq!(slot_of(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn what_is_missing_is_found_and_nothing_else_touched() {

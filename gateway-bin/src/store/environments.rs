@@ -1,9 +1,11 @@
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use rusqlite::{OptionalExtension, params};
 
 use super::database::{Store, StoreError, millis};
 use crate::clock;
+use crate::instance::SlotsInUse;
 
 /// Somebody's environment as the store has it.
 #[derive(Clone, Debug)]
@@ -76,8 +78,8 @@ impl Store {
         .await
     }
 
-    /// The number of somebody's slot among the `slots` of an instance, counted from 1: theirs if they have one, else the
-    /// next one; `None` if there is none left.
+    /// The number of somebody's slot among the `slots` of an instance, counted from 1: the one they have, here or
+    /// there, unless it is somebody else's, else the first free one; `None` if there is none left.
     ///
     /// # Errors
     ///
@@ -87,34 +89,36 @@ impl Store {
         user_id: &Arc<str>,
         instance: &str,
         slots: u32,
+        in_use: SlotsInUse,
     ) -> Result<Option<u32>, StoreError> {
         let (user_id, instance) = (Arc::clone(user_id), instance.to_owned());
         self.run(move |connection| {
             let transaction = connection.transaction()?;
-            let find = |sql: &str| {
-                let found = transaction.query_row(sql, params![&*user_id, instance], |row| row.get(0));
-                found.optional()
-            };
-            let theirs = find("SELECT slot FROM assignments WHERE user_id = ?1 AND instance = ?2")?;
-            if theirs.is_some() {
+            let assigned: HashMap<u32, String> = transaction
+                .prepare("SELECT slot, user_id FROM assignments WHERE instance = ?1")?
+                .query_map([&instance], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?;
+            let mut theirs = assigned.iter().filter(|(_, user)| **user == *user_id);
+            let theirs = theirs.next().map(|(slot, _)| *slot);
+            if theirs.is_some_and(|slot| !in_use.of_others.contains(&slot)) {
                 return Ok(theirs);
             }
-            let next: u32 = transaction.query_row(
-                "SELECT coalesce(max(slot), 0) + 1 FROM assignments WHERE instance = ?1",
-                [&instance],
-                |row| row.get(0),
-            )?;
-            if next > slots {
+            let unassigned = |slot: &u32| {
+                !assigned.contains_key(slot) && !in_use.of_others.contains(slot)
+            };
+            let there = in_use.own.filter(unassigned);
+            let free = || (1..=slots).find(|slot| unassigned(slot) && !in_use.with_agent.contains(slot));
+            let Some(slot) = there.or_else(free) else {
                 return Ok(None);
-            }
+            };
             transaction.execute(
                 "INSERT INTO assignments (user_id, instance, slot, created_at) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (user_id) DO UPDATE SET instance = excluded.instance, slot = excluded.slot,
                      created_at = excluded.created_at",
-                params![&*user_id, instance, next, millis(clock::now())],
+                params![&*user_id, instance, slot, millis(clock::now())],
             )?;
             transaction.commit()?;
-            Ok(Some(next))
+            Ok(Some(slot))
         })
         .await
     }
@@ -243,17 +247,46 @@ mod tests {
         }
     }
 
+    async fn assign(store: &Store, user_id: &str, in_use: SlotsInUse) -> Option<u32> {
+        store.put_user(&person(user_id)).await.unwrap();
+        let slot = store.assign_slot(&user_id.into(), "one", 3, in_use).await;
+        slot.unwrap()
+    }
+
     #[tokio::test]
     async fn everybody_has_a_slot_of_their_own_and_keeps_it() {
         let (_dir, store) = open();
         let mut slots = Vec::new();
-        for user_id in ["alice", "bob", "alice", "carol", "bob"] {
-            store.put_user(&person(user_id)).await.unwrap();
-            slots.push(store.assign_slot(&user_id.into(), "one", 2).await.unwrap());
+        for user_id in ["alice", "bob", "alice", "carol", "dave", "bob"] {
+            slots.push(assign(&store, user_id, SlotsInUse::default()).await);
         }
-        assert_eq!(slots, [Some(1), Some(2), Some(1), None, Some(2)]);
-        let elsewhere = store.assign_slot(&"carol".into(), "two", 2).await.unwrap();
-        assert_eq!(elsewhere, Some(1));
+        assert_eq!(slots, [Some(1), Some(2), Some(1), Some(3), None, Some(2)]);
+        let dave = "dave".into();
+        let elsewhere = store.assign_slot(&dave, "two", 2, SlotsInUse::default());
+        assert_eq!(elsewhere.await.unwrap(), Some(1));
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_a_slot_that_the_instance_knows_as_somebody_elses() {
+        let (_dir, store) = open();
+        let mut in_use = SlotsInUse::default();
+        in_use.of_others = [1].into();
+        in_use.with_agent = [1, 2].into();
+        assert_eq!(assign(&store, "alice", in_use).await, Some(3));
+        let mut in_use = SlotsInUse::default();
+        in_use.own = Some(2);
+        in_use.with_agent = [1, 2, 3].into();
+        assert_eq!(assign(&store, "bob", in_use).await, Some(2), "theirs there");
+        let mut in_use = SlotsInUse::default();
+        in_use.own = Some(2);
+        assert_eq!(assign(&store, "carol", in_use).await, Some(1), "bob's here");
+        let mut in_use = SlotsInUse::default();
+        in_use.of_others = [1, 3].into();
+        assert_eq!(
+            assign(&store, "alice", in_use).await,
+            None,
+            "lost to another"
+        );
     }
 
     #[tokio::test]

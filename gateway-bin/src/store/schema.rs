@@ -98,6 +98,26 @@ const MIGRATIONS: &[&str] = &[
         created_at        INTEGER NOT NULL,
         UNIQUE (instance, slot)
     ) STRICT;
+
+    -- An agent's id names one agent of one instance.
+    CREATE TABLE environments_of_instances (
+        user_id           TEXT NOT NULL PRIMARY KEY REFERENCES oauth_users (user_id),
+        workspace_dir     TEXT NOT NULL,
+        profile_name      TEXT NOT NULL,
+        auth_profile_id   TEXT NOT NULL,
+        instance          TEXT NOT NULL,
+        agent_id          TEXT NOT NULL,
+        agent_spec        TEXT NOT NULL,
+        has_sandbox       INTEGER NOT NULL DEFAULT 0,
+        agent_ready_at    INTEGER,
+        created_at        INTEGER NOT NULL,
+        updated_at        INTEGER NOT NULL,
+        UNIQUE (instance, agent_id)
+    ) STRICT;
+    INSERT INTO environments_of_instances SELECT user_id, workspace_dir, profile_name, auth_profile_id, instance,
+        agent_id, agent_spec, has_sandbox, agent_ready_at, created_at, updated_at FROM user_openclaw_environments;
+    DROP TABLE user_openclaw_environments;
+    ALTER TABLE environments_of_instances RENAME TO user_openclaw_environments;
     ",
 ];
 
