@@ -48,7 +48,7 @@ impl Sink for Nowhere {
         black_box(record);
     }
 
-    fn forgo(&self) {}
+    fn forgo(&self, _: Option<tower_usage::RecordId>) {}
 }
 
 fn parts() -> Parts {

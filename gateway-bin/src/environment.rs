@@ -131,6 +131,12 @@ impl Environments {
         self.shared.bind(workspace).await
     }
 
+    /// Whether the instance is there and prepared for people.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared.upstream.admin.is_connected() && self.shared.upstream.agents.is_prepared()
+    }
+
     /// What runs on the instance go through.
     #[must_use]
     pub fn gate(&self) -> &Gate {
@@ -235,6 +241,8 @@ impl Shared {
         let person = self.person(identity).await?;
         let described = self.provisioner.describe(&person)?;
         let instance = &*self.upstream.name;
+        let prepared = self.upstream.agents.prepared().await;
+        prepared.map_err(|error| unavailable("instance", error))?;
         if let Some((agent, key_id)) = self.find_in_use(user_id, &described).await? {
             self.provision(&person.with_key_id(key_id)).await?;
             let workspace = described.with_instance(instance).with_slot(agent);

@@ -378,12 +378,11 @@ async fn an_agent_reaches_neither_anothers_files_nor_the_instances_own() -> Resu
     std::os::unix::fs::symlink(&diary, own.join("link.txt")).expect("a link");
     std::os::unix::fs::symlink(diary.parent().expect("a parent"), own.join("dir")).expect("a link");
     let config = instance_config(&two.kit).await?;
-    let key_of_config = "agents.entries";
-    assert!(config.is_file(), "{}: {key_of_config}", config.display());
+    assert!(config.is_file(), "{}", config.display());
     let configured = fs::read_to_string(&config).unwrap_or_default();
 
     // That the tools work at all.
-    let answer = tool(&mut bob, "read", &json!({"path": "mine.txt"})).await?;
+    let answer = tool(&two, &mut bob, "read", &json!({"path": "mine.txt"})).await?;
     assert!(answer.contains("my own words"), "{answer}");
 
     let up = format!("../../{}/workspace/diary.txt", two.canary);
@@ -416,14 +415,14 @@ async fn an_agent_reaches_neither_anothers_files_nor_the_instances_own() -> Resu
             ("apply_patch", json!({"input": patch})),
             ("apply_patch", json!({"input": add})),
         ] {
-            let answer = tool(&mut bob, name, &arguments).await?;
+            let answer = tool(&two, &mut bob, name, &arguments).await?;
             for leaked in ["in a file", "trustedProxy", "apiKey"] {
                 assert!(!answer.contains(leaked), "{name} {arguments}: {answer}");
             }
         }
     }
     for directory in ["..", "../..", "dir", "/", users.to_str().unwrap_or("/")] {
-        let answer = tool(&mut bob, "ls", &json!({"path": directory})).await?;
+        let answer = tool(&two, &mut bob, "ls", &json!({"path": directory})).await?;
         assert!(
             !answer.contains("diary.txt") && !answer.contains(&two.canary),
             "{directory}: {answer}"
@@ -442,7 +441,7 @@ async fn an_agent_reaches_neither_anothers_files_nor_the_instances_own() -> Resu
     ] {
         let command =
             json!({"command": format!("cat {}", diary.display()), "action": "config.get"});
-        let answer = tool(&mut bob, name, &command).await?;
+        let answer = tool(&two, &mut bob, name, &command).await?;
         assert!(!answer.contains("in a file"), "{name}: {answer}");
     }
     assert_eq!(
@@ -459,20 +458,17 @@ async fn an_agent_reaches_neither_anothers_files_nor_the_instances_own() -> Resu
     Ok(())
 }
 
-/// What a tool answered to the model, as the person's own history has it.
-async fn tool(socket: &mut Socket, name: &str, arguments: &Value) -> Result<String> {
-    let turn = socket.turn(&format!("[[tool={name} {arguments}]]")).await?;
-    let history = socket.ws.call("chat.history", json!({"limit": 4})).await?;
-    let messages = history["messages"].as_array().cloned().unwrap_or_default();
-    let results = messages
-        .iter()
-        .filter(|message| message["role"] == "toolResult" || message["role"] == "tool")
-        .map(|message| message["content"].to_string());
-    Ok(format!(
-        "{} {}",
-        turn.text,
-        results.last().unwrap_or_default()
-    ))
+/// What the model is told that a tool answered.
+async fn tool(two: &Two, socket: &mut Socket, name: &str, arguments: &Value) -> Result<String> {
+    let mark = format!("mark-{}", secret::random()?);
+    let turn = socket
+        .turn(&format!("{mark} [[tool={name} {arguments}]]"))
+        .await?;
+    let calls = two.kit.provider().calls_about(&mark).await?;
+    let mut results = calls.into_iter().filter_map(|call| call.tool_result);
+    let told = results.next_back().unwrap_or_default();
+    assert!(!told.is_empty(), "{name} {arguments}: {}", turn.text);
+    Ok(told)
 }
 
 /// Where the instance keeps its configuration.

@@ -159,5 +159,5 @@ impl Sink for Forget {
         black_box(record);
     }
 
-    fn forgo(&self) {}
+    fn forgo(&self, _: Option<tower_usage::RecordId>) {}
 }

@@ -37,6 +37,6 @@ pub use self::{
     price::{DuplicatePrice, Price, PriceEntry, PriceList, Rate},
     record::{InvalidRecordId, Operation, Outcome, RecordId, Source, UsageRecord},
     service::Usage,
-    sink::{Full, Place, Sink},
+    sink::{Begun, Full, Place, Sink},
     tokens::TokenCounts,
 };

@@ -1,4 +1,4 @@
-use crate::Full;
+use crate::{Begun, Full};
 
 /// Meters the calls of one protocol: the strategy of a [`UsageLayer`](crate::UsageLayer).
 ///
@@ -81,6 +81,18 @@ pub trait UsageMeter<Req, Res> {
     /// refuses for want of a place also what it would not have metered.
     fn open(&self, req: &Req) -> Opened<Self::Tap>;
 
+    /// What must be ready before the call goes inward: that its sink keeps it. Ready at once unless implemented.
+    fn begin(&self, tap: &mut Self::Tap) -> Begun {
+        let _ = tap;
+        Begun::ready(Ok(()))
+    }
+
+    /// Takes the tap of a call that did not go inward: it could not be kept, or its caller left before it was. Drops it
+    /// unless implemented.
+    fn withdraw(&self, tap: Self::Tap) {
+        drop(tap);
+    }
+
     /// Takes the response of a call; `tap` is `None` for one that is not metered.
     fn observe(&self, tap: Option<Self::Tap>, res: Res) -> Self::Response;
 
@@ -89,7 +101,7 @@ pub trait UsageMeter<Req, Res> {
         drop(tap);
     }
 
-    /// Refuses a request for which there is no place.
+    /// Refuses a request for which there is no place, or which cannot be kept.
     fn refuse(&self, req: Req, full: Full) -> Self::Response;
 }
 

@@ -1,4 +1,7 @@
-use std::task::{Context, Poll};
+use std::{
+    mem,
+    task::{Context, Poll},
+};
 
 use tower_service::Service;
 
@@ -37,7 +40,7 @@ impl<S, M> Usage<S, M> {
 
 impl<S, M, Req> Service<Req> for Usage<S, M>
 where
-    S: Service<Req>,
+    S: Service<Req> + Clone,
     M: UsageMeter<Req, S::Response> + Clone,
 {
     type Response = M::Response;
@@ -49,11 +52,27 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        let tap = match self.meter.open(&req) {
-            Opened::Unmetered => None,
-            Opened::Metered(tap) => Some(tap),
+        let mut tap = match self.meter.open(&req) {
+            Opened::Unmetered => {
+                return ResponseFuture::called(self.inner.call(req), self.meter.clone(), None);
+            }
+            Opened::Metered(tap) => tap,
             Opened::Full(full) => return ResponseFuture::refused(self.meter.refuse(req, full)),
         };
-        ResponseFuture::called(self.inner.call(req), self.meter.clone(), tap)
+        match self.meter.begin(&mut tap).now() {
+            Ok(Ok(())) => {
+                ResponseFuture::called(self.inner.call(req), self.meter.clone(), Some(tap))
+            }
+            Ok(Err(full)) => {
+                self.meter.withdraw(tap);
+                ResponseFuture::refused(self.meter.refuse(req, full))
+            }
+            Err(begun) => {
+                // The one that is ready goes along, its clone takes its place.
+                let clone = self.inner.clone();
+                let ready = mem::replace(&mut self.inner, clone);
+                ResponseFuture::beginning(begun, ready, req, self.meter.clone(), tap)
+            }
+        }
     }
 }

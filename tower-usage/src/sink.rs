@@ -1,12 +1,19 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use crate::UsageRecord;
+use crate::{RecordId, UsageRecord};
 
 /// Where records go.
 ///
 /// A sink says at admission whether it has room, so that recording at the end cannot fail for want of it. Every
-/// [`admit`](Self::admit) is ended by exactly one `record` or `forgo`; [`Place`] sees to that. None of the three may
-/// wait or panic: they are called on the request path and while a value is dropped.
+/// [`admit`](Self::admit) is ended by exactly one `record` or `forgo`; [`Place`] sees to that. In between comes at most
+/// one [`begin`](Self::begin), with which a sink that outlives the process keeps a call that the process does not
+/// outlive. None of the four may wait or panic: they are called on the request path and while a value is dropped.
 ///
 /// # Examples
 ///
@@ -18,7 +25,7 @@ use crate::UsageRecord;
 ///     mpsc::Sender,
 /// };
 ///
-/// use tower_usage::{Full, Sink, UsageRecord};
+/// use tower_usage::{Full, RecordId, Sink, UsageRecord};
 ///
 /// struct Channel {
 ///     /// Given back by whoever receives a record.
@@ -38,7 +45,7 @@ use crate::UsageRecord;
 ///         }
 ///     }
 ///
-///     fn forgo(&self) {
+///     fn forgo(&self, _: Option<RecordId>) {
 ///         self.places.fetch_add(1, Relaxed);
 ///     }
 /// }
@@ -56,11 +63,34 @@ pub trait Sink: Send + Sync + 'static {
     /// [`Full`] if there is none left; the call must be refused.
     fn admit(&self) -> Result<(), Full>;
 
+    /// Keeps `record` as it stands when its call goes inward, for the case that nobody will be there to end it; the
+    /// call goes inward when the future is ready. Ended by a [`record`](Self::record) or [`forgo`](Self::forgo) of the
+    /// same id. A sink that does not outlive the process leaves it at the default, which is ready at once.
+    fn begin(&self, record: &UsageRecord) -> Begun {
+        let _ = record;
+        Begun::ready(Ok(()))
+    }
+
     /// Records into a place taken before.
     fn record(&self, record: UsageRecord);
 
-    /// Gives a place back, for a call that turned out not to be metered.
-    fn forgo(&self);
+    /// Gives a place back, for a call that turned out not to be metered; `begun` is what was kept of it.
+    fn forgo(&self, begun: Option<RecordId>);
+}
+
+/// What [`Sink::begin`] returns: that a call is kept, or a future of it.
+///
+/// # Errors
+///
+/// [`Full`] if it cannot be kept; the call must be refused.
+#[must_use = "a call goes inward when it is kept"]
+pub struct Begun {
+    state: State,
+}
+
+enum State {
+    Ready(Option<Result<(), Full>>),
+    Boxed(Pin<Box<dyn Future<Output = Result<(), Full>> + Send>>),
 }
 
 /// There is no place left for another record.
@@ -72,6 +102,7 @@ pub struct Full;
 /// A place for one record in a sink. Dropping it gives it back.
 pub struct Place {
     sink: Option<Arc<dyn Sink>>,
+    begun: Option<RecordId>,
 }
 
 // === impl Full ===
@@ -85,6 +116,50 @@ impl Full {
     }
 }
 
+// === impl Begun ===
+
+impl Begun {
+    /// It is kept, or cannot be.
+    pub const fn ready(result: Result<(), Full>) -> Self {
+        Self {
+            state: State::Ready(Some(result)),
+        }
+    }
+
+    /// It will be.
+    pub fn boxed(future: impl Future<Output = Result<(), Full>> + Send + 'static) -> Self {
+        Self {
+            state: State::Boxed(Box::pin(future)),
+        }
+    }
+
+    /// The result, if it is there.
+    pub(crate) fn now(self) -> Result<Result<(), Full>, Self> {
+        match self.state {
+            State::Ready(Some(result)) => Ok(result),
+            state => Err(Self { state }),
+        }
+    }
+}
+
+impl Future for Begun {
+    type Output = Result<(), Full>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.state {
+            // A future must not be polled again once it was ready.
+            State::Ready(result) => result.take().map_or(Poll::Pending, Poll::Ready),
+            State::Boxed(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
+impl fmt::Debug for Begun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Begun").finish_non_exhaustive()
+    }
+}
+
 // === impl Place ===
 
 impl Place {
@@ -95,7 +170,17 @@ impl Place {
     /// [`Full`] if the sink has none left.
     pub fn take(sink: Arc<dyn Sink>) -> Result<Self, Full> {
         sink.admit()?;
-        Ok(Self { sink: Some(sink) })
+        Ok(Self {
+            sink: Some(sink),
+            begun: None,
+        })
+    }
+
+    /// Keeps `record` as it stands, until a record of the same id is recorded into this place or the place is dropped.
+    pub fn begin(&mut self, record: &UsageRecord) -> Begun {
+        self.begun = Some(record.id);
+        let sink = self.sink.as_ref();
+        sink.map_or_else(|| Begun::ready(Ok(())), |sink| sink.begin(record))
     }
 
     /// Records into the place.
@@ -109,7 +194,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(sink) = self.sink.take() {
-            sink.forgo();
+            sink.forgo(self.begun);
         }
     }
 }
@@ -147,7 +232,7 @@ mod tests {
             self.recorded.fetch_add(1, Ordering::Relaxed);
         }
 
-        fn forgo(&self) {
+        fn forgo(&self, _: Option<RecordId>) {
             self.taken.fetch_sub(1, Ordering::Relaxed);
         }
     }

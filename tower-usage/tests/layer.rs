@@ -8,15 +8,16 @@
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::{Future, Ready, ready},
+    pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_usage::{
-    Full, Opened, Operation, Place, ResponseFuture, Sink, Usage, UsageLayer, UsageMeter,
-    UsageRecord,
+    Begun, Full, Opened, Operation, Place, RecordId, ResponseFuture, Sink, Usage, UsageLayer,
+    UsageMeter, UsageRecord,
 };
 
 mod support;
@@ -233,4 +234,113 @@ fn services_and_futures_are_send_sync_clone_and_static() {
     shared::<Usage<Strict, RpcMeter>>();
     shared::<UsageRecord>();
     send::<ResponseFuture<Strict, RpcMeter, Rpc>>();
+}
+
+/// A sink that keeps a call only when it is told to.
+#[derive(Clone)]
+struct Slow {
+    kept: Arc<Kept>,
+    told: Arc<tokio::sync::Semaphore>,
+    answer: Result<(), Full>,
+}
+
+impl Sink for Slow {
+    fn admit(&self) -> Result<(), Full> {
+        self.kept.admit()
+    }
+
+    fn begin(&self, _: &UsageRecord) -> Begun {
+        let slow = self.clone();
+        Begun::boxed(async move {
+            slow.told.acquire().await.unwrap().forget();
+            slow.answer
+        })
+    }
+
+    fn record(&self, record: UsageRecord) {
+        self.kept.record(record);
+    }
+
+    fn forgo(&self, begun: Option<RecordId>) {
+        assert!(begun.is_some(), "what was kept is named");
+        self.kept.forgo(begun);
+    }
+}
+
+/// Meters like [`RpcMeter`], and waits until a call is kept.
+#[derive(Clone)]
+struct Keeping(RpcMeter);
+
+impl UsageMeter<Rpc, u64> for Keeping {
+    type Tap = Tap;
+    type Response = Answer;
+
+    fn open(&self, req: &Rpc) -> Opened<Tap> {
+        self.0.open(req)
+    }
+
+    fn begin(&self, tap: &mut Tap) -> Begun {
+        let (place, record) = tap.0.as_mut().unwrap();
+        place.begin(record)
+    }
+
+    fn withdraw(&self, mut tap: Tap) {
+        drop(tap.0.take());
+    }
+
+    fn observe(&self, tap: Option<Tap>, res: u64) -> Answer {
+        self.0.observe(tap, res)
+    }
+
+    fn refuse(&self, req: Rpc, full: Full) -> Answer {
+        self.0.refuse(req, full)
+    }
+}
+
+fn is_pending(future: Pin<&mut impl Future>) -> bool {
+    future
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_pending()
+}
+
+fn keeping(answer: Result<(), Full>) -> (Slow, Usage<Strict, Keeping>) {
+    let slow = Slow {
+        kept: Kept::new(),
+        told: Arc::new(tokio::sync::Semaphore::new(0)),
+        answer,
+    };
+    let meter = Keeping(RpcMeter::new(Arc::new(slow.clone())));
+    (slow, Usage::new(Strict { ready: false }, meter))
+}
+
+#[tokio::test]
+async fn a_call_goes_inward_when_it_is_kept_and_with_the_service_that_was_ready() {
+    let (slow, mut service) = keeping(Ok(()));
+    let rpc = |id| Rpc {
+        id,
+        user: Some("alice"),
+    };
+    let mut call = Box::pin(service.ready().await.unwrap().call(rpc(1)));
+    assert!(is_pending(call.as_mut()));
+    let other = service.ready().await.unwrap().call(rpc(2));
+    slow.told.add_permits(2);
+    assert_eq!(call.await, Ok(Answer::Done(1)));
+    assert_eq!(other.await, Ok(Answer::Done(2)));
+    assert_eq!(slow.kept.records().len(), 2);
+}
+
+#[tokio::test]
+async fn a_call_that_did_not_go_inward_is_withdrawn() {
+    let (slow, mut service) = keeping(Err(Full::new()));
+    let rpc = |id| Rpc {
+        id,
+        user: Some("alice"),
+    };
+    let mut left = Box::pin(service.ready().await.unwrap().call(rpc(1)));
+    assert!(is_pending(left.as_mut()));
+    drop(left);
+    slow.told.add_permits(1);
+    let refused = service.ready().await.unwrap().call(rpc(2)).await;
+    assert_eq!(refused, Ok(Answer::Refused(2)));
+    assert!(slow.kept.records().is_empty());
 }

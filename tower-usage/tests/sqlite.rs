@@ -180,6 +180,87 @@ async fn refuses_admission_when_every_place_is_taken() {
     assert!(Place::take(sink).is_ok(), "what is stored makes room");
 }
 
+/// What a process that is killed now would leave.
+fn crashed(directory: &TempDir) -> TempDir {
+    let left = tempfile::tempdir().unwrap();
+    for name in ["ledger.db", "ledger.db-wal"] {
+        let from = directory.path().join(name);
+        if from.exists() {
+            std::fs::copy(from, left.path().join(name)).unwrap();
+        }
+    }
+    left
+}
+
+async fn begin(ledger: &Arc<SqliteLedger>, record: &UsageRecord) -> Place {
+    let mut place = Place::take(ledger.clone() as Arc<dyn Sink>).unwrap();
+    place.begin(record).await.unwrap();
+    place
+}
+
+#[tokio::test]
+async fn d5_49_a_call_that_nobody_ended_is_recorded_as_it_began_and_settled_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(&directory);
+    let mut call = to_settle("alice", 70);
+    call.outcome = Outcome::Aborted;
+    call.source = Source::Estimated;
+    let _in_flight = begin(&ledger, &call).await;
+    assert_eq!(count(&directory, "true"), 0, "not while it is answered");
+
+    let left = crashed(&directory);
+    for restarts in 1..=2 {
+        let ledger = open(&left);
+        let counting = Arc::new(Counting::default());
+        ledger.start_settling(counting.clone()).unwrap();
+        ledger.flush().await.unwrap();
+        let sum = ledger.sum("alice", time(DAY), time(2 * DAY)).unwrap();
+        assert_eq!((sum.records, sum.total_tokens, sum.estimated), (1, 70, 1));
+        assert_eq!(counting.settled().len(), usize::from(restarts == 1));
+        ledger.close().await.unwrap();
+        assert_eq!(count(&left, "settled = 1 AND outcome = 'aborted'"), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_began_is_recorded_once_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(&directory);
+    let mut ended = model_call("alice", time(DAY), 1);
+    let place = begin(&ledger, &ended).await;
+    ended.tokens.input = Some(5);
+    place.record(ended);
+    drop(begin(&ledger, &model_call("alice", time(DAY), 2)).await);
+    // One whose caller did not wait until it was kept.
+    let mut place = Place::take(ledger.clone() as Arc<dyn Sink>).unwrap();
+    drop(place.begin(&model_call("alice", time(DAY), 3)));
+    drop(place);
+    ledger.flush().await.unwrap();
+
+    let left = crashed(&directory);
+    let sum = open(&left).sum("alice", time(DAY), time(2 * DAY)).unwrap();
+    assert_eq!((sum.records, sum.total_tokens), (1, 5));
+}
+
+#[tokio::test]
+async fn no_call_begins_while_the_file_cannot_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LedgerOptions::new().busy_timeout(Duration::from_millis(1));
+    let ledger = open_with(&directory, options);
+    let lock = Connection::open(path(directory.path())).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+
+    let call = model_call("alice", time(DAY), 1);
+    let mut place = Place::take(ledger.clone() as Arc<dyn Sink>).unwrap();
+    assert_eq!(place.begin(&call).await, Err(Full::new()));
+    drop(place);
+
+    lock.execute_batch("COMMIT").unwrap();
+    begin(&ledger, &call).await.record(call);
+    ledger.flush().await.unwrap();
+    assert_eq!(count(&directory, "true"), 1);
+}
+
 #[tokio::test]
 async fn a_record_that_is_not_settled_keeps_its_place() {
     let directory = tempfile::tempdir().unwrap();

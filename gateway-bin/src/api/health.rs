@@ -22,7 +22,7 @@ async fn readyz(State(api): State<Api>) -> Response {
     if !api.ledger.healthy() {
         failing.push("ledger");
     }
-    if !api.admin.is_connected() {
+    if !api.environments.is_ready() {
         failing.push("instance");
     }
     let status = if failing.is_empty() {

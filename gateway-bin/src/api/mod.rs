@@ -23,7 +23,6 @@ use tower_usage::sqlite::SqliteLedger;
 pub use self::error::ApiError;
 use crate::client_address::TrustedProxies;
 use crate::environment::Environments;
-use crate::instance::Admin;
 use crate::password::Passwords;
 use crate::socket::Sockets;
 use crate::stack::Parts;
@@ -45,8 +44,6 @@ pub struct Api {
     pub plan: Limits,
     /// All records.
     pub ledger: Arc<SqliteLedger>,
-    /// The instance's administration channel.
-    pub admin: Admin,
     /// Name of the instance.
     pub instance: Arc<str>,
     /// Where browsers reach us.

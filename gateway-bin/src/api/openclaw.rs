@@ -122,7 +122,7 @@ pub(super) async fn status(
 ) -> Result<Json<Value>, ApiError> {
     let standings = api.quota.standings(identity.user_id()).await;
     let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
-    let healthy = api.admin.is_connected();
+    let healthy = api.environments.is_ready();
     Ok(Json(json!({
         "status": if healthy { "ready" } else { "unavailable" },
         "workspaceDir": workspace.instance_workspace_dir(),

@@ -193,7 +193,6 @@ pub(super) async fn serve(
         quota,
         plan,
         ledger: ledger.clone(),
-        admin,
         instance: instance.name.as_str().into(),
         public_url: config.server.public_url.as_str().into(),
         proxies: TrustedProxies::new(

@@ -17,6 +17,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
+use tower_usage::RecordId;
 use tower_usage::openai::{CallBody, ModelCall};
 use tracing::warn;
 
@@ -29,6 +30,9 @@ const PASSED: [HeaderName; 3] = [
     RETRY_AFTER,
     HeaderName::from_static("x-request-id"),
 ];
+
+/// A caller's own id of a request, which OpenAI keeps in its logs (API reference, "Debugging requests").
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
 /// How long a provider may take to begin its answer; thinking models take minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
@@ -103,23 +107,21 @@ impl Service<Request<CallBody>> for ForwardCall {
     }
 
     fn call(&mut self, req: Request<CallBody>) -> Self::Future {
-        let known = req.extensions().get::<ModelCall>().is_some_and(|call| {
-            self.provider
-                .models
-                .iter()
-                .any(|model| **model == *call.requested_model)
-        });
+        let call = req.extensions().get::<ModelCall>();
+        let models = &self.provider.models;
+        let known = call.filter(|call| models.iter().any(|model| **model == *call.requested_model));
+        let id = known.map(|call| call.id);
         let (client, provider) = (self.client.clone(), Arc::clone(&self.provider));
         Box::pin(async move {
-            if !known {
+            let Some(id) = id else {
                 return Ok(refusal(
                     StatusCode::NOT_FOUND,
                     "model_not_found",
                     "This model is not available.",
                 ));
-            }
+            };
             Ok(
-                match tokio::time::timeout(HEAD_TIMEOUT, client.request(provider.outbound(req)))
+                match tokio::time::timeout(HEAD_TIMEOUT, client.request(provider.outbound(req, id)))
                     .await
                 {
                     Ok(Ok(response)) => inbound(response),
@@ -151,7 +153,7 @@ impl Service<Request<CallBody>> for ForwardCall {
 // === impl Target ===
 
 impl Target {
-    fn outbound(&self, req: Request<CallBody>) -> Request<CallBody> {
+    fn outbound(&self, req: Request<CallBody>, id: RecordId) -> Request<CallBody> {
         let mut outbound = Request::new(req.into_body());
         *outbound.method_mut() = Method::POST;
         *outbound.uri_mut() = self.completions.clone();
@@ -162,6 +164,10 @@ impl Target {
             ACCEPT,
             HeaderValue::from_static("application/json, text/event-stream"),
         );
+        // The record's own id, by which it can be found in the provider's log. A UUID always is a header's value.
+        if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+            headers.insert(CLIENT_REQUEST_ID, id);
+        }
         // A compressed answer could not be metered as it goes by.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         outbound

@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -24,6 +24,9 @@ const ATTEMPTS: usize = 5;
 
 /// Pause before a patch that lost is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Pause before roles that could not be defined are tried again.
+const DEFINE_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long a new agent may take to appear after the patch.
 const APPEAR: Duration = Duration::from_secs(15);
@@ -76,6 +79,18 @@ pub struct ModelSpec {
 pub struct Agents {
     queue: mpsc::Sender<Wanted>,
     admin: Admin,
+    stage: watch::Receiver<Stage>,
+}
+
+/// How far an instance is prepared for people.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// Nobody has reached it yet.
+    Unknown,
+    /// Its roles are being defined, for which it closes all connections.
+    Defining,
+    /// People may come.
+    Prepared,
 }
 
 /// An agent that somebody waits for.
@@ -183,14 +198,18 @@ impl Agents {
     #[must_use]
     pub fn start(admin: Admin, gate: Gate, slots: u32) -> Self {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
+        let (reached, stage) = watch::channel(Stage::Unknown);
         let writer = admin.clone();
         tokio::spawn(async move {
             let mut batch = Vec::new();
             // Before anybody comes, if it can be: those who are connected are disconnected by it.
             writer.connected().await;
-            if let Err(error) = roles::define(&writer, &gate, slots).await {
-                warn!(%error, "roles cannot be defined yet");
+            let _ = reached.send(Stage::Defining);
+            while let Err(error) = roles::define(&writer, &gate, slots).await {
+                warn!(%error, "roles cannot be defined yet, nobody is let in");
+                sleep(DEFINE_AGAIN).await;
             }
+            let _ = reached.send(Stage::Prepared);
             while waiting.recv_many(&mut batch, BATCH).await > 0 {
                 let result = match roles::define(&writer, &gate, slots).await {
                     Ok(()) => write(&writer, &gate, &batch).await,
@@ -207,7 +226,35 @@ impl Agents {
                 }
             }
         });
-        Self { queue, admin }
+        Self {
+            queue,
+            admin,
+            stage,
+        }
+    }
+
+    /// Whether people may come.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        *self.stage.borrow() == Stage::Prepared
+    }
+
+    /// Waits until people may come.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Down`] at once if the instance was not reached yet.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does nothing.
+    pub async fn prepared(&self) -> Result<(), AdminError> {
+        let mut stage = self.stage.clone();
+        if *stage.borrow() == Stage::Unknown {
+            return Err(AdminError::Down);
+        }
+        let prepared = stage.wait_for(|stage| *stage == Stage::Prepared).await;
+        prepared.map(drop).map_err(|_| AdminError::Down)
     }
 
     /// Whether the instance has that agent.

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tower_quota::Reservation;
-use tower_usage::{Full, NanoUsd, Opened, Operation, Place, Sink, UsageMeter, UsageRecord};
+use tower_usage::{Begun, Full, NanoUsd, Opened, Operation, Place, Sink, UsageMeter, UsageRecord};
 
 use super::message::{RpcRequest, RpcResponse};
 use crate::clock;
@@ -72,6 +72,22 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
             reservation: req.reservation.clone(),
             record,
         })))
+    }
+
+    fn begin(&self, tap: &mut RunTap) -> Begun {
+        let Some(asked) = &mut tap.0 else {
+            return Begun::ready(Ok(()));
+        };
+        if let Some(reservation) = &asked.reservation {
+            let ticket = reservation.ticket();
+            asked.record.admitted_at = ticket.admitted_at();
+            asked.record.settle_ref = Some(ticket.to_string().into());
+        }
+        asked.place.begin(&asked.record)
+    }
+
+    fn withdraw(&self, mut tap: RunTap) {
+        drop(tap.0.take());
     }
 
     fn observe(&self, tap: Option<RunTap>, res: RpcResponse) -> RpcResponse {

@@ -266,27 +266,25 @@ mod tests {
         assert_eq!(elsewhere.await.unwrap(), Some(1));
     }
 
+    fn in_use(own: Option<u32>, of_others: &[u32], with_agent: &[u32]) -> SlotsInUse {
+        SlotsInUse {
+            own,
+            of_others: of_others.iter().copied().collect(),
+            with_agent: with_agent.iter().copied().collect(),
+        }
+    }
+
     #[tokio::test]
     async fn nobody_gets_a_slot_that_the_instance_knows_as_somebody_elses() {
         let (_dir, store) = open();
-        let mut in_use = SlotsInUse::default();
-        in_use.of_others = [1].into();
-        in_use.with_agent = [1, 2].into();
-        assert_eq!(assign(&store, "alice", in_use).await, Some(3));
-        let mut in_use = SlotsInUse::default();
-        in_use.own = Some(2);
-        in_use.with_agent = [1, 2, 3].into();
-        assert_eq!(assign(&store, "bob", in_use).await, Some(2), "theirs there");
-        let mut in_use = SlotsInUse::default();
-        in_use.own = Some(2);
-        assert_eq!(assign(&store, "carol", in_use).await, Some(1), "bob's here");
-        let mut in_use = SlotsInUse::default();
-        in_use.of_others = [1, 3].into();
-        assert_eq!(
-            assign(&store, "alice", in_use).await,
-            None,
-            "lost to another"
-        );
+        let alice = assign(&store, "alice", in_use(None, &[1], &[1, 2]));
+        assert_eq!(alice.await, Some(3));
+        let bob = assign(&store, "bob", in_use(Some(2), &[], &[1, 2, 3]));
+        assert_eq!(bob.await, Some(2), "theirs there");
+        let carol = assign(&store, "carol", in_use(Some(2), &[], &[]));
+        assert_eq!(carol.await, Some(1), "bob's here");
+        let alice = assign(&store, "alice", in_use(None, &[1, 3], &[]));
+        assert_eq!(alice.await, None, "lost to another");
     }
 
     #[tokio::test]

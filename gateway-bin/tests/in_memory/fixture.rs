@@ -24,7 +24,7 @@ impl Sink for Records {
         self.0.lock().unwrap().push(record);
     }
 
-    fn forgo(&self) {}
+    fn forgo(&self, _: Option<tower_usage::RecordId>) {}
 }
 
 impl Records {

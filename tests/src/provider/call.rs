@@ -31,6 +31,10 @@ pub struct ModelCall {
     pub finished: bool,
     /// The last user message, without what OpenClaw adds in blocks of its own.
     pub last_user: String,
+    /// What the last tool of the turn answered.
+    pub tool_result: Option<String>,
+    /// `x-client-request-id`: the caller's own name for the request.
+    pub client_request_id: Option<String>,
 }
 
 /// All calls of one provider.

@@ -22,6 +22,16 @@ pub(super) fn has_tool_result(messages: &[Value]) -> bool {
         .any(|message| message["role"] == "tool")
 }
 
+/// What a tool has answered last since the user's last message.
+pub(super) fn tool_result(messages: &[Value]) -> Option<String> {
+    let mut turn = messages
+        .iter()
+        .rev()
+        .take_while(|message| typed(message).is_none());
+    let result = turn.find(|message| message["role"] == "tool")?;
+    Some(text_of(&result["content"]))
+}
+
 /// `last_user` without the time stamp, the sender's block and the run-time line that OpenClaw puts
 /// around what was typed, and without directives.
 pub(super) fn bare(last_user: &str) -> String {
@@ -117,8 +127,10 @@ mod tests {
             !has_tool_result(&messages),
             "that tool answered in the turn before"
         );
+        assert_eq!(tool_result(&messages), None);
         messages.push(tool);
         assert!(has_tool_result(&messages));
+        assert_eq!(tool_result(&messages).as_deref(), Some("file.txt"));
     }
 
     #[test]

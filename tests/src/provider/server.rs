@@ -144,6 +144,10 @@ impl Shared {
 
     async fn complete(&self, request: Request<Incoming>) -> Response<Body> {
         let key = bearer(&request).to_owned();
+        let client_request_id = request.headers().get("x-client-request-id");
+        let client_request_id = client_request_id
+            .and_then(|id| id.to_str().ok())
+            .map(str::to_owned);
         let Ok(body) = request.into_body().collect().await else {
             return refusal(StatusCode::BAD_REQUEST, "the request ended too early");
         };
@@ -179,6 +183,8 @@ impl Shared {
             key,
             finished: false,
             last_user: message::last_user(messages),
+            tool_result: message::tool_result(messages),
+            client_request_id,
         });
         if !known {
             return unknown_key();

@@ -1,15 +1,15 @@
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{backlog::Owed, joins::Join, row::Settled};
-use crate::UsageRecord;
+use crate::{Full, RecordId, UsageRecord};
 
 /// What the writer is asked to do, in the order it is asked.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every command is a record"
-)]
 pub(super) enum Command {
+    /// Keep a record of a call that begins, and answer whether that was done.
+    Begin(UsageRecord, oneshot::Sender<Result<(), Full>>),
+    /// Forget what was kept of a call.
+    Forget(RecordId),
     /// Store a record.
     Record(UsageRecord, Owed),
     /// Join a run to its answer.
@@ -69,6 +69,9 @@ pub(super) struct Unsettled {
 impl Command {
     /// Whether it is part of a transaction with others.
     pub(super) const fn is_write(&self) -> bool {
-        matches!(self, Self::Record(..) | Self::Join(_) | Self::Settled(_))
+        matches!(
+            self,
+            Self::Begin(..) | Self::Forget(_) | Self::Record(..) | Self::Join(_) | Self::Settled(_)
+        )
     }
 }

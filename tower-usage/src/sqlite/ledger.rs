@@ -17,21 +17,21 @@ use super::{
     backlog::{Backlog, Owed},
     command::Command,
     joins::Join,
-    schema,
+    row, schema,
     settler::Settler,
     writer::Writer,
 };
-use crate::{Full, Sink, UsageRecord};
+use crate::{Begun, Full, RecordId, Sink, UsageRecord};
 
 /// A ledger in an SQLite file.
 ///
 /// Keeps its records in the table `token_usage_logs`, beside whatever else is in the file. See the
 /// [module documentation](super).
 ///
-/// A record is safe once it is committed, which a power cut cannot undo (`synchronous=FULL`). One that is admitted but
-/// not committed when the process is killed is lost, with whatever was set aside for it left to its lease. When the file
-/// cannot be written (disk full, locked) records wait in memory and are written when it can; admission ends when all
-/// places are taken. Should the writer end by a panic, what it had not committed is lost, nobody is admitted any more,
+/// A record is safe once it is committed, which a power cut cannot undo (`synchronous=FULL`). A call goes inward once
+/// what is known of it is committed too ([`Sink::begin`]); one that was never ended, because the process was killed, is
+/// recorded so by the next [`open`](Self::open). When the file cannot be written (disk full, locked) no call begins, and
+/// the records of those that end wait in memory and are written when it can. Should the writer end by a panic, what it had not committed is lost, nobody is admitted any more,
 /// and the ledger is not [`healthy`](Self::healthy).
 ///
 /// A count above 2⁵³, or a cost beyond 2⁵³ nano-USD either way, is stored as just that.
@@ -58,6 +58,13 @@ impl SqliteLedger {
         let mut conn =
             connect(path.as_ref(), OpenFlags::default(), options).map_err(LedgerError::store)?;
         schema::migrate(&mut conn)?;
+        let recovered = row::recover(&mut conn).map_err(LedgerError::store)?;
+        if recovered > 0 {
+            tracing::warn!(
+                recovered,
+                "calls that were not ended are recorded as they began"
+            );
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reader = connect(path.as_ref(), flags, options).map_err(LedgerError::store)?;
         let backlog = Arc::new(Backlog::new(options.capacity));
@@ -169,6 +176,14 @@ impl Sink for SqliteLedger {
         self.backlog.take_place()
     }
 
+    fn begin(&self, record: &UsageRecord) -> Begun {
+        let (kept, answer) = oneshot::channel();
+        if self.tell(Command::Begin(record.clone(), kept)).is_err() {
+            return Begun::ready(Err(Full::new()));
+        }
+        Begun::boxed(async move { answer.await.unwrap_or(Err(Full::new())) })
+    }
+
     fn record(&self, record: UsageRecord) {
         let owed = Owed::placed(&self.backlog);
         if self.tell(Command::Record(record, owed)).is_err() {
@@ -176,7 +191,11 @@ impl Sink for SqliteLedger {
         }
     }
 
-    fn forgo(&self) {
+    fn forgo(&self, begun: Option<RecordId>) {
+        if let Some(id) = begun {
+            // Without a writer it is the next `open` that decides.
+            drop(self.tell(Command::Forget(id)));
+        }
         self.backlog.vacate();
     }
 }

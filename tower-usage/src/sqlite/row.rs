@@ -3,7 +3,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Type};
+use rusqlite::{
+    Connection, OptionalExtension, Row, TransactionBehavior, named_params, types::Type,
+};
 
 use super::joins::Join;
 use crate::{NanoUsd, Operation, Outcome, RecordId, Source, TokenCounts, UsageRecord};
@@ -17,8 +19,10 @@ pub(super) const COLUMNS: &str = "seq, id, user_id, operation, provider, model, 
 /// its integers, and of these a thousand fit. Also the largest a reader that has doubles only reads exactly.
 const LARGEST: i64 = 1 << 53;
 
-const INSERT: &str = "
-INSERT INTO token_usage_logs (
+/// The statement that inserts a record into a table.
+macro_rules! insert_into {
+    ($table:literal) => {
+        concat!("INSERT INTO ", $table, " (
     id, user_id, operation, provider, model, requested_model, session_key, run_id, response_id, input_tokens,
     output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, calls, cost_nano_usd, source,
     outcome, settle_ref, settled, admitted_at, created_at
@@ -26,7 +30,12 @@ INSERT INTO token_usage_logs (
     :id, :user_id, :operation, :provider, :model, :requested_model, :session_key, :run_id, :response_id, :input,
     :output, :cache_read, :cache_write, :reasoning, :total, :calls, :cost, :source,
     :outcome, :settle_ref, :settled, :admitted_at, :created_at
-) ON CONFLICT (id) DO NOTHING";
+) ON CONFLICT (id) DO NOTHING")
+    };
+}
+
+const INSERT: &str = insert_into!("token_usage_logs");
+const BEGIN: &str = insert_into!("token_usage_begun");
 
 /// The state of a row towards its settler.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,12 +55,72 @@ pub(super) struct Stored {
     pub(super) to_settle: bool,
 }
 
-/// Stores a record, once by its id.
+/// Stores a record, once by its id; what was kept of it since it began is not needed any more.
 pub(super) fn insert(
     conn: &Connection,
     record: &UsageRecord,
     join: Option<&Join>,
 ) -> Result<Stored, rusqlite::Error> {
+    let to_settle = record.settle_ref.is_some();
+    let inserted = put(conn, INSERT, record, join)?;
+    forget(conn, record.id)?;
+    if inserted == 1 {
+        return Ok(Stored {
+            seq: conn.last_insert_rowid(),
+            to_settle,
+        });
+    }
+    // It was recorded twice, or a commit failed after it had taken effect: what is stored decides.
+    let id = record.id.as_u128().to_be_bytes();
+    let stored = conn
+        .prepare_cached("SELECT seq, settled FROM token_usage_logs WHERE id = ?1")?
+        .query_row([id], |row| {
+            Ok(Stored {
+                seq: row.get(0)?,
+                to_settle: row.get::<_, i64>(1)? == 0,
+            })
+        })
+        .optional()?;
+    stored.ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+/// Keeps a record of a call that begins.
+pub(super) fn begin(conn: &Connection, record: &UsageRecord) -> Result<(), rusqlite::Error> {
+    put(conn, BEGIN, record, None).map(drop)
+}
+
+/// Forgets a call that began and is not to be recorded.
+pub(super) fn forget(conn: &Connection, id: RecordId) -> Result<(), rusqlite::Error> {
+    let id = id.as_u128().to_be_bytes();
+    conn.prepare_cached("DELETE FROM token_usage_begun WHERE id = ?1")?
+        .execute([id])
+        .map(drop)
+}
+
+/// Records, as they stood when they began, the calls that nobody ended.
+pub(super) fn recover(conn: &mut Connection) -> Result<usize, rusqlite::Error> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let columns = COLUMNS.trim_start_matches("seq, ");
+    let recovered = tx.execute(
+        &format!(
+            "INSERT INTO token_usage_logs ({columns}, total_tokens, settled) \
+             SELECT {columns}, total_tokens, settled FROM token_usage_begun WHERE true ORDER BY id \
+             ON CONFLICT (id) DO NOTHING"
+        ),
+        [],
+    )?;
+    tx.execute("DELETE FROM token_usage_begun", [])?;
+    tx.commit()?;
+    Ok(recovered)
+}
+
+/// Puts a record into a table; gives how many rows that added.
+fn put(
+    conn: &Connection,
+    insert: &str,
+    record: &UsageRecord,
+    join: Option<&Join>,
+) -> Result<usize, rusqlite::Error> {
     let to_settle = record.settle_ref.is_some();
     let run_id = record.run_id.as_deref().or(join.map(|join| &*join.run_id));
     let session_key = record
@@ -59,7 +128,7 @@ pub(super) fn insert(
         .as_deref()
         .or(join.and_then(|join| join.session_key.as_deref()));
     let id = record.id.as_u128().to_be_bytes();
-    let inserted = conn.prepare_cached(INSERT)?.execute(named_params! {
+    conn.prepare_cached(insert)?.execute(named_params! {
         ":id": id,
         ":user_id": &*record.subject,
         ":operation": record.operation.as_str(),
@@ -83,24 +152,7 @@ pub(super) fn insert(
         ":settled": if to_settle { Settled::No } else { Settled::Yes } as i64,
         ":admitted_at": millis(record.admitted_at),
         ":created_at": millis(record.ended_at),
-    })?;
-    if inserted == 1 {
-        return Ok(Stored {
-            seq: conn.last_insert_rowid(),
-            to_settle,
-        });
-    }
-    // It was recorded twice, or a commit failed after it had taken effect: what is stored decides.
-    let stored = conn
-        .prepare_cached("SELECT seq, settled FROM token_usage_logs WHERE id = ?1")?
-        .query_row([id], |row| {
-            Ok(Stored {
-                seq: row.get(0)?,
-                to_settle: row.get::<_, i64>(1)? == 0,
-            })
-        })
-        .optional()?;
-    stored.ok_or(rusqlite::Error::QueryReturnedNoRows)
+    })
 }
 
 /// Selects rows that are not settled, after one and up to another, at most so many.

@@ -3,7 +3,8 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::LedgerError;
 
 /// One step per version. A step that was released is never changed.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE token_usage_logs (
     seq INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
@@ -34,7 +35,36 @@ CREATE INDEX token_usage_logs_by_user ON token_usage_logs (user_id, admitted_at)
 CREATE INDEX token_usage_logs_by_time ON token_usage_logs (admitted_at);
 CREATE INDEX token_usage_logs_by_response ON token_usage_logs (response_id) WHERE response_id IS NOT NULL;
 CREATE INDEX token_usage_logs_unsettled ON token_usage_logs (seq) WHERE settled = 0;
-"];
+",
+    // What is known of calls while they are answered.
+    "
+CREATE TABLE token_usage_begun (
+    id BLOB NOT NULL PRIMARY KEY,
+    user_id TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    provider TEXT,
+    model TEXT,
+    requested_model TEXT,
+    session_key TEXT,
+    run_id TEXT,
+    response_id TEXT,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    cache_read_tokens INTEGER,
+    cache_write_tokens INTEGER,
+    reasoning_tokens INTEGER,
+    total_tokens INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    cost_nano_usd INTEGER,
+    source TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    settle_ref TEXT,
+    settled INTEGER NOT NULL,
+    admitted_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Brings the tables of a file up to date. Other tables of the file are not touched.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), LedgerError> {

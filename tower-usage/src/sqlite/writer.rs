@@ -14,6 +14,7 @@ use super::{
     joins::{Join, Joins},
     row::{self, Stored},
 };
+use crate::Full;
 
 /// The most commands of one transaction, and rows of one page.
 const BATCH: usize = 512;
@@ -84,6 +85,7 @@ impl Writer {
                     if self.backlog.set_writable(false) {
                         tracing::error!(%error, "usage ledger cannot be written, trying again");
                     }
+                    self.refuse_begins();
                     thread::park_timeout(wait);
                     wait = RETRY.1.min(wait * 2);
                 }
@@ -102,6 +104,16 @@ impl Writer {
         let room = BATCH.saturating_sub(self.pending.len());
         self.pending.extend(self.commands.try_iter().take(room));
         true
+    }
+
+    /// Refuses the calls that wait for being kept: they would wait for as long as the file cannot be written.
+    fn refuse_begins(&mut self) {
+        for command in std::mem::take(&mut self.pending) {
+            match command {
+                Command::Begin(_, kept) => drop(kept.send(Err(Full::new()))),
+                command => self.pending.push_back(command),
+            }
+        }
     }
 
     /// Does the next thing. After an error it is still the next thing.
@@ -157,6 +169,8 @@ impl Writer {
                         .and_then(|id| self.joins.find(id));
                     stored.push(row::insert(&tx, record, join)?);
                 }
+                Command::Begin(record, _) => row::begin(&tx, record)?,
+                Command::Forget(id) => row::forget(&tx, *id)?,
                 Command::Join(join) => {
                     let found = set_run(&tx, join)?;
                     if !found {
@@ -196,6 +210,8 @@ impl Writer {
                         unsettled.push(Unsettled { seq, record, owed });
                     }
                 }
+                // Whoever waits for it may have left; the call is forgotten by a command of its own then.
+                Command::Begin(_, kept) => drop(kept.send(Ok(()))),
                 Command::Join(_) => self.backlog.end_join(),
                 _ => {}
             }

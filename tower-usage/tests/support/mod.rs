@@ -74,7 +74,7 @@ impl Sink for Kept {
         self.records.lock().unwrap().push(record);
     }
 
-    fn forgo(&self) {
+    fn forgo(&self, _: Option<tower_usage::RecordId>) {
         self.taken.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -6,7 +6,7 @@ use http_body::Body;
 
 use super::{Attribution, ChatTap, Leave, Metering, OnLeave, tap::Books};
 use crate::{
-    Clock, Full, Opened, Place, PriceList, ResponseBody, Sink, SystemClock, UsageMeter,
+    Begun, Clock, Full, Opened, Place, PriceList, ResponseBody, Sink, SystemClock, UsageMeter,
     openai::{ModelCall, refusal::Refusal},
 };
 
@@ -19,6 +19,10 @@ use crate::{
 /// The place in the sink is taken before `attribute` is asked, so that it may hand over what must not be lost; it is
 /// given back if `attribute` knows nobody. A sink that is full therefore refuses *every* call, with 503, also one that
 /// would not have been metered: let what is never metered go around the layer.
+///
+/// A call goes inward once the sink keeps what is known of it then: its prompt, estimated, as an
+/// [`Outcome::Aborted`](crate::Outcome::Aborted) that nobody saw the end of. One that a client left before that is
+/// [`Outcome::Refused`](crate::Outcome::Refused) and costs nothing.
 ///
 /// - An answer that is not 2xx, and an error of the service inside, is [`Outcome::Failed`](crate::Outcome::Failed) and
 ///   costs nothing.
@@ -126,6 +130,14 @@ where
             attribution,
             call,
         ))
+    }
+
+    fn begin(&self, tap: &mut ChatTap) -> Begun {
+        tap.begin()
+    }
+
+    fn withdraw(&self, tap: ChatTap) {
+        tap.withdraw();
     }
 
     fn observe(&self, tap: Option<ChatTap>, res: Response<B>) -> Self::Response {

@@ -2,7 +2,8 @@ use std::{fmt, sync::Arc};
 
 use super::{Attribution, reading::Reading};
 use crate::{
-    Clock, NanoUsd, Operation, Outcome, Place, PriceList, Sink, Source, UsageRecord,
+    Begun, Clock, NanoUsd, Operation, Outcome, Place, PriceList, Sink, Source, TokenCounts,
+    UsageRecord,
     openai::{ModelCall, estimate},
 };
 
@@ -47,6 +48,9 @@ impl ChatTap {
         record.run_id = attribution.run_id;
         record.settle_ref = attribution.settle_ref;
         record.requested_model = call.map(|call| Arc::clone(&call.requested_model));
+        if let Some(call) = call {
+            record.id = call.id;
+        }
         Self {
             entry: Some(Entry {
                 place,
@@ -69,12 +73,34 @@ impl ChatTap {
         self.entry.as_ref().is_some_and(|entry| entry.hides_usage)
     }
 
+    /// Keeps the call as it stands before there is an answer.
+    pub(super) fn begin(&mut self) -> Begun {
+        let Some(entry) = &mut self.entry else {
+            return Begun::ready(Ok(()));
+        };
+        entry.fill(Outcome::Aborted, Reading::default());
+        let kept = entry.place.begin(&entry.record);
+        entry.record.tokens = TokenCounts::default();
+        entry.record.cost = None;
+        entry.record.source = Source::Exact;
+        kept
+    }
+
     /// Records a call that got no answer from a model, and costs nothing.
-    pub(super) fn fail(mut self) {
+    pub(super) fn fail(self) {
+        self.end(Outcome::Failed);
+    }
+
+    /// Records a call that never went inward.
+    pub(super) fn withdraw(self) {
+        self.end(Outcome::Refused);
+    }
+
+    fn end(mut self, outcome: Outcome) {
         let Some(mut entry) = self.entry.take() else {
             return;
         };
-        entry.record.outcome = Outcome::Failed;
+        entry.record.outcome = outcome;
         entry.record.cost = Some(NanoUsd::ZERO);
         entry.write();
     }

@@ -4,12 +4,18 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::openai::{estimate, name::name, refusal::Refusal};
+use crate::{
+    RecordId,
+    openai::{estimate, name::name, refusal::Refusal},
+};
 
 /// What a request asks of a model.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ModelCall {
+    /// The id under which the call will be recorded. To be sent to the provider too, where it takes one
+    /// (`X-Client-Request-Id` of OpenAI's API reference, "Debugging requests").
+    pub id: RecordId,
     /// The model asked for.
     pub requested_model: Arc<str>,
     /// The most tokens all choices together may generate, if the request sets a limit.
@@ -65,6 +71,7 @@ impl ModelCall {
             false => None,
         };
         let call = Self {
+            id: RecordId::new(),
             requested_model,
             max_output: most.map(|most| most.saturating_mul(choices)),
             stream,
