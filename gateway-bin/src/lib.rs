@@ -9,6 +9,7 @@ pub mod cli;
 pub mod client_address;
 pub mod clock;
 pub mod config;
+pub mod dev;
 pub mod egress;
 pub mod environment;
 pub mod fetch;

@@ -1,4 +1,5 @@
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -26,8 +27,16 @@ pub(super) struct Chat {
     #[arg(long, default_value = "http://127.0.0.1:3000")]
     url: Uri,
     /// An access token of the issuer.
-    #[arg(long, env = "GATEWAY_TOKEN", hide_env_values = true)]
-    token: String,
+    #[arg(
+        long,
+        env = "GATEWAY_TOKEN",
+        hide_env_values = true,
+        required_unless_present = "token_file"
+    )]
+    token: Option<String>,
+    /// A file that holds the token.
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
     /// The conversation.
     #[arg(long, default_value = "main")]
     session: String,
@@ -43,6 +52,11 @@ pub(super) enum ChatError {
     Url(Uri),
     #[error("the token holds characters that a header cannot")]
     Token,
+    #[error("{}: {source}", path.display())]
+    TokenFile {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("cannot connect: {0}")]
     Connect(Box<dyn std::error::Error + Send + Sync>),
     #[error("connection lost: {0}")]
@@ -108,6 +122,18 @@ impl Chat {
         Ok(())
     }
 
+    fn token(&self) -> Result<String, ChatError> {
+        let Some(path) = &self.token_file else {
+            return self.token.clone().ok_or(ChatError::Token);
+        };
+        let read = std::fs::read_to_string(path);
+        let token = read.map_err(|source| ChatError::TokenFile {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(token.trim().to_owned())
+    }
+
     async fn connect(
         &self,
     ) -> Result<WebSocketStream<impl AsyncRead + AsyncWrite + Unpin + use<>>, ChatError> {
@@ -129,7 +155,7 @@ impl Chat {
             .oneshot(self.url.clone())
             .await
             .map_err(ChatError::Connect)?;
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", self.token))
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", self.token()?))
             .map_err(|_| ChatError::Token)?;
         bearer.set_sensitive(true);
         let base = self.url.path().trim_end_matches('/');

@@ -2,6 +2,7 @@
 
 mod chat;
 mod check_config;
+mod dev;
 mod serve;
 
 use std::io::IsTerminal;
@@ -39,6 +40,9 @@ enum Command {
     /// Run the gateway.
     #[command(after_help = "Example: gateway serve --config gateway.toml")]
     Serve(ConfigFile),
+    /// Run the gateway on this machine with everything that it needs, to try it out.
+    #[command(after_long_help = dev::HELP, after_help = dev::HELP)]
+    Dev(dev::Dev),
     /// Check a configuration file and say what it would do.
     #[command(after_help = "Example: gateway check-config --config gateway.toml")]
     CheckConfig(ConfigFile),
@@ -68,10 +72,9 @@ impl ConfigFile {
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     // Only a server tells what goes well; the other commands answer on standard output.
-    let level = if matches!(cli.command, Command::Serve(_)) {
-        "info"
-    } else {
-        "error"
+    let level = match cli.command {
+        Command::Serve(_) => "info",
+        _ => "error",
     };
     let filter = EnvFilter::try_from_env("GATEWAY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt()
@@ -94,6 +97,7 @@ pub fn run(cli: Cli) -> ExitCode {
             }
             Err(error) => fail(MISUSE, &error.to_string()),
         },
+        Command::Dev(dev) => dev::run(runtime, dev),
         Command::CheckConfig(file) => match file.load() {
             Ok(config) => runtime.block_on(check_config::check_config(&config)),
             Err(error) => fail(MISUSE, &error.to_string()),
