@@ -99,23 +99,38 @@ impl Environments {
     ///
     /// # Errors
     ///
-    /// See [`EnvironmentError`]; at the latest after 45 seconds. What was made stays and is taken up by the next call.
+    /// See [`EnvironmentError`]; at the latest after 45 seconds. What was begun goes on and is taken up by the next call.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves a half-made environment, which the next call completes.
+    /// Dropping the future does not stop what was begun.
     pub async fn open(&self, identity: &Arc<Identity>) -> Result<Arc<Workspace>, EnvironmentError> {
         if let Some(workspace) = self.shared.find_open(identity.user_id()) {
             return Ok(workspace);
         }
+        let waited = timeout(OPEN_TIMEOUT, self.open_alone(Arc::clone(identity))).await;
+        waited.unwrap_or_else(|elapsed| Err(unavailable("instance", elapsed)))
+    }
+
+    /// Opens an environment as the only one for its user.
+    async fn open_alone(
+        &self,
+        identity: Arc<Identity>,
+    ) -> Result<Arc<Workspace>, EnvironmentError> {
         let opening = Opening::new(&self.shared, identity.user_id());
-        let _turn = opening.gate.lock().await;
-        match self.shared.find_open(identity.user_id()) {
-            Some(workspace) => Ok(workspace),
-            None => timeout(OPEN_TIMEOUT, self.shared.open(identity))
-                .await
-                .unwrap_or_else(|elapsed| Err(unavailable("instance", elapsed))),
+        let turn = Arc::clone(&opening.gate).lock_owned().await;
+        if let Some(workspace) = self.shared.find_open(identity.user_id()) {
+            return Ok(workspace);
         }
+        // In a task of its own: who does not wait any longer finds it done when they come again.
+        let opened = tokio::spawn(async move {
+            let opened = opening.shared.open(&identity).await;
+            drop(turn);
+            drop(opening);
+            opened
+        });
+        let opened = opened.await;
+        opened.unwrap_or_else(|stopped| Err(unavailable("gateway", stopped)))
     }
 
     /// Gives somebody whose environment is open their role on the instance again.
@@ -169,30 +184,30 @@ impl WorkspaceResolver for Environments {
 }
 
 /// Somebody's turn to open an environment: one at a time for each user.
-struct Opening<'a> {
-    shared: &'a Shared,
-    user_id: &'a Arc<str>,
+struct Opening {
+    shared: Arc<Shared>,
+    user_id: Arc<str>,
     gate: Arc<Mutex<()>>,
 }
 
 // === impl Opening ===
 
-impl<'a> Opening<'a> {
-    fn new(shared: &'a Shared, user_id: &'a Arc<str>) -> Self {
+impl Opening {
+    fn new(shared: &Arc<Shared>, user_id: &Arc<str>) -> Self {
         let mut opening = shared
             .opening
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let gate = Arc::clone(opening.entry(Arc::clone(user_id)).or_default());
         Self {
-            shared,
-            user_id,
+            shared: Arc::clone(shared),
+            user_id: Arc::clone(user_id),
             gate,
         }
     }
 }
 
-impl Drop for Opening<'_> {
+impl Drop for Opening {
     fn drop(&mut self) {
         let mut opening = self
             .shared
@@ -201,7 +216,7 @@ impl Drop for Opening<'_> {
             .unwrap_or_else(PoisonError::into_inner);
         // Ours and the map's: nobody else waits at this gate, and under the lock nobody can come.
         if Arc::strong_count(&self.gate) == 2 {
-            opening.remove(self.user_id);
+            opening.remove(&self.user_id);
         }
     }
 }
@@ -268,12 +283,17 @@ impl Shared {
 
     fn spec(&self, agent: Arc<str>, workspace: &Workspace) -> AgentSpec {
         let directory = workspace.instance_workspace_dir().display().to_string();
-        AgentSpec::new(agent, directory, &self.offer)
+        let user = workspace.name().as_str().into();
+        AgentSpec::new(agent, user, directory, &self.offer)
     }
 
     /// Finds somebody a place on the instance.
     async fn assign(&self, workspace: &Workspace) -> Result<String, EnvironmentError> {
-        let in_use = self.upstream.slots_in_use(workspace.name().as_str()).await;
+        let in_use = self
+            .upstream
+            .agents
+            .slots_in_use(workspace.name().as_str())
+            .await;
         let in_use = in_use.map_err(|error| unavailable("instance", error))?;
         let (instance, slots) = (&*self.upstream.name, self.upstream.slots);
         let user_id = workspace.user_id();
@@ -372,7 +392,6 @@ impl Shared {
         self.keys.admit(&key);
         let made = self.upstream.agents.make(spec, virtual_key).await;
         made.map_err(|error| unavailable("instance", error))?;
-        self.bind(workspace).await?;
         let ready = self
             .store
             .agent_ready(workspace.user_id(), key.key_id.clone())

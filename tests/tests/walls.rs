@@ -19,7 +19,7 @@ use gateway_tests::{
     error::Result,
     gateway::{Config, Gateway},
     kit::Kit,
-    openclaw::operator,
+    openclaw::{dial_as, operator},
     person::{Person, Socket, send_params},
     secret,
 };
@@ -355,6 +355,82 @@ async fn whatever_one_person_tries_with_anothers_names_is_refused_and_changes_no
     assert!(!quota.to_string().contains(r#""used":1"#), "{quota}");
     // His socket is as good as before.
     assert_eq!(bob.turn("mine").await?.state, "final");
+    Ok(())
+}
+
+/// The second wall: the instance's own, for the case that the first one has a hole.
+#[tokio::test]
+async fn the_instance_itself_keeps_people_apart() -> Result<()> {
+    let two = two().await?;
+    let mut alice = two.alice.open().await?;
+    assert_eq!(alice.turn(&two.canary).await?.state, "final");
+    let agent = agent_of(&alice);
+    let session = format!("agent:{agent}:main");
+    let own = agent_of(&two.bob.open().await?);
+
+    // As bob, and past the gateway.
+    let (mut bob, hello) = dial_as(&two.kit.openclaw, "bob").await?;
+    assert_eq!(
+        hello["auth"]["scopes"],
+        json!(["operator.read", "operator.write"])
+    );
+    bob.call("sessions.subscribe", json!({})).await?;
+    let key = secret::random()?;
+    let send = json!({"sessionKey": session, "message": "never", "idempotencyKey": key});
+    let elsewhere = json!({"sessionKey": format!("agent:{agent}:bobs"), "message": "never", "idempotencyKey": key});
+    for (method, params) in [
+        ("chat.send", send),
+        ("chat.send", elsewhere),
+        (
+            "sessions.create",
+            json!({"agentId": agent, "label": "bobs"}),
+        ),
+        ("sessions.patch", json!({"key": session, "label": "bobs"})),
+        ("sessions.messages.subscribe", json!({"key": session})),
+        ("chat.abort", json!({"sessionKey": session})),
+        ("config.get", json!({})),
+        ("users.setRole", json!({"profileId": "x", "role": "nobody"})),
+    ] {
+        let refused = bob.request(method, params).await?;
+        assert_eq!(refused["ok"], false, "{method}: {refused}");
+    }
+    for (method, params) in [
+        ("chat.history", json!({"sessionKey": session})),
+        ("sessions.describe", json!({"key": session})),
+        ("sessions.list", json!({"agentId": agent})),
+        ("sessions.list", json!({})),
+    ] {
+        let answer = bob.request(method, params).await?;
+        assert!(
+            !answer.to_string().contains(&format!("{} ", two.canary)),
+            "{method}: {answer}"
+        );
+        assert!(
+            !answer.to_string().contains("\"messageCount\""),
+            "{method}: {answer}"
+        );
+    }
+    // What happens to her now is not told him.
+    assert_eq!(
+        alice.turn(&format!("{} more", two.canary)).await?.state,
+        "final"
+    );
+    let last = bob.start("models.list", json!({"agentId": own})).await?;
+    let told = bob
+        .collect_until(|frame| frame["id"] == last.as_str())
+        .await?;
+    let told: Vec<_> = told
+        .iter()
+        .filter(|frame| frame["event"] != "presence")
+        .collect();
+    assert!(!format!("{told:?}").contains(&two.canary), "{told:?}");
+
+    // Somebody without a slot may nothing at all.
+    let stranger = format!("stranger-{}", two.canary);
+    let (mut stranger, hello) = dial_as(&two.kit.openclaw, &stranger).await?;
+    assert_eq!(hello["auth"]["scopes"], json!([]));
+    let refused = stranger.request("sessions.list", json!({})).await?;
+    assert_eq!(refused["ok"], false, "{refused}");
     Ok(())
 }
 

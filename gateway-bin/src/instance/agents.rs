@@ -7,13 +7,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::admin::{Admin, AdminError};
+use super::dial::Dialer;
 use super::gate::Gate;
-use super::roles;
+use super::roles::{self, Census, SlotsInUse};
 use crate::config::Secret;
 
 /// Tools an agent may use: a list of what is allowed, since a list of what is denied leaks with every new tool.
@@ -29,7 +30,16 @@ const RETRY: Duration = Duration::from_millis(500);
 const DEFINE_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long a new agent may take to appear after the patch.
-const APPEAR: Duration = Duration::from_secs(15);
+const APPEAR: Duration = Duration::from_secs(60);
+
+/// Pause before it is looked for again; listing agents takes the instance longer the more there are.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// How long the first of a crowd waits for the others.
+const CROWD: Duration = Duration::from_millis(150);
+
+/// How long a census holds.
+const CENSUS: Duration = Duration::from_secs(3);
 
 /// Agents that may wait to be made.
 const QUEUE: usize = 1024;
@@ -43,6 +53,8 @@ const BATCH: usize = 100;
 pub struct AgentSpec {
     /// The agent's id.
     pub agent: Arc<str>,
+    /// The name under which the instance knows whose it is.
+    pub user: Arc<str>,
     /// Its workspace as the instance sees it.
     pub workspace: String,
     /// What it may use there.
@@ -80,7 +92,11 @@ pub struct Agents {
     queue: mpsc::Sender<Wanted>,
     admin: Admin,
     stage: watch::Receiver<Stage>,
+    census: Latest,
 }
+
+/// The latest census: who comes with many others need not ask anew.
+type Latest = Arc<Mutex<Option<(Instant, Arc<Census>)>>>;
 
 /// How far an instance is prepared for people.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -106,9 +122,10 @@ struct Wanted {
 impl AgentSpec {
     /// An agent from its parts.
     #[must_use]
-    pub fn new(agent: Arc<str>, workspace: String, offer: &Offer) -> Self {
+    pub fn new(agent: Arc<str>, user: Arc<str>, workspace: String, offer: &Offer) -> Self {
         Self {
             agent,
+            user,
             workspace,
             offer: offer.clone(),
         }
@@ -196,32 +213,44 @@ impl ModelSpec {
 impl Agents {
     /// Starts the writer, which goes through `gate` and defines the roles of so many slots first.
     #[must_use]
-    pub fn start(admin: Admin, gate: Gate, slots: u32) -> Self {
+    pub fn start(admin: Admin, dialer: Arc<Dialer>, gate: Gate, slots: u32) -> Self {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         let (reached, stage) = watch::channel(Stage::Unknown);
-        let writer = admin.clone();
+        let writer = Writer {
+            admin: admin.clone(),
+            dialer,
+            gate,
+            slots,
+        };
+        let census = Latest::default();
+        let outdated = Arc::clone(&census);
         tokio::spawn(async move {
             let mut batch = Vec::new();
             // Before anybody comes, if it can be: those who are connected are disconnected by it.
-            writer.connected().await;
+            writer.admin.connected().await;
             let _ = reached.send(Stage::Defining);
-            while let Err(error) = roles::define(&writer, &gate, slots).await {
+            while let Err(error) = writer.define_roles().await {
                 warn!(%error, "roles cannot be defined yet, nobody is let in");
                 sleep(DEFINE_AGAIN).await;
             }
             let _ = reached.send(Stage::Prepared);
             while waiting.recv_many(&mut batch, BATCH).await > 0 {
-                let result = match roles::define(&writer, &gate, slots).await {
-                    Ok(()) => write(&writer, &gate, &batch).await,
-                    Err(error) => Err(error),
-                };
+                // Whoever comes in a crowd is not far behind.
+                sleep(CROWD).await;
+                while batch.len() < BATCH
+                    && let Ok(wanted) = waiting.try_recv()
+                {
+                    batch.push(wanted);
+                }
+                let result = writer.make(&batch).await;
                 // One that the instance will never take must not keep the others from theirs.
                 let singly = batch.len() > 1 && matches!(&result, Err(AdminError::Invalid { .. }));
                 for wanted in batch.drain(..) {
                     let result = match singly {
-                        true => write(&writer, &gate, std::slice::from_ref(&wanted)).await,
+                        true => writer.make(std::slice::from_ref(&wanted)).await,
                         false => result.clone(),
                     };
+                    outdated.lock().await.take();
                     let _ = wanted.made.send(result);
                 }
             }
@@ -230,6 +259,7 @@ impl Agents {
             queue,
             admin,
             stage,
+            census,
         }
     }
 
@@ -263,7 +293,29 @@ impl Agents {
     ///
     /// See [`AdminError`].
     pub async fn exists(&self, agent: &str) -> Result<bool, AdminError> {
-        Ok(listed(&self.admin.call("agents.list", json!({})).await?).any(|id| id == agent))
+        Ok(self.census().await?.agents().any(|id| id == agent))
+    }
+
+    /// The slots in use, as it matters for the person whom the instance knows as `user`.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdminError`].
+    pub async fn slots_in_use(&self, user: &str) -> Result<SlotsInUse, AdminError> {
+        Ok(self.census().await?.slots_in_use(user))
+    }
+
+    /// A census of the last few seconds in which no agent was made.
+    async fn census(&self) -> Result<Arc<Census>, AdminError> {
+        let mut latest = self.census.lock().await;
+        if let Some((at, census)) = &*latest
+            && at.elapsed() < CENSUS
+        {
+            return Ok(Arc::clone(census));
+        }
+        let census = Arc::new(Census::take(&self.admin).await?);
+        *latest = Some((Instant::now(), Arc::clone(&census)));
+        Ok(census)
     }
 
     /// Makes an agent, or makes it anew, and returns when it can be used.
@@ -284,6 +336,32 @@ impl Agents {
         };
         self.queue.try_send(wanted).map_err(|_| AdminError::Down)?;
         answer.await.unwrap_or(Err(AdminError::Down))
+    }
+}
+
+/// Makes agents, and people their owners.
+struct Writer {
+    admin: Admin,
+    dialer: Arc<Dialer>,
+    gate: Gate,
+    slots: u32,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    async fn define_roles(&self) -> Result<(), AdminError> {
+        roles::define(&self.admin, &self.gate, self.slots).await
+    }
+
+    async fn make(&self, batch: &[Wanted]) -> Result<(), AdminError> {
+        self.define_roles().await?;
+        write(&self.admin, &self.gate, batch).await?;
+        let owners = batch
+            .iter()
+            .map(|Wanted { spec, .. }| (&*spec.user, &*spec.agent));
+        let owners: Vec<_> = owners.collect();
+        roles::give(&self.admin, &self.dialer, &owners).await
     }
 }
 
@@ -345,11 +423,13 @@ async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), Admin
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(AdminError::Invalid {
-                message: "the agent did not appear".to_owned(),
+            return Err(AdminError::Refused {
+                method: "config.patch",
+                message: "the agents did not appear".to_owned(),
+                retry_after: None,
             });
         }
-        sleep(Duration::from_millis(100)).await;
+        sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -10,6 +10,7 @@ use http::header::{HeaderName, HeaderValue, ORIGIN};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
 
@@ -27,6 +28,12 @@ const MAX_INSTANCE_MESSAGE: usize = 32 << 20;
 /// How long TCP, upgrade and handshake may take together; the instance's own limit for `connect` is 15 s.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Handshakes for people at a time; an instance does one after the other.
+const MAX_HANDSHAKES: usize = 8;
+
+/// How long the turn of a handshake may take to come.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Sent for clients without an address of their own, and for those on our own host: the instance refuses loopback
 /// addresses there. TEST-NET-1 (RFC 5737) is nobody's.
 const NO_ADDRESS: &str = "192.0.2.1";
@@ -43,6 +50,8 @@ pub struct Dialer {
     headers: Vec<(HeaderName, HeaderValue)>,
     password: Secret,
     device: Arc<Device>,
+    /// Handshakes at a time.
+    handshakes: Semaphore,
 }
 
 /// For whom a connection is opened.
@@ -164,6 +173,7 @@ impl Dialer {
             headers,
             password: password.clone(),
             device,
+            handshakes: Semaphore::new(MAX_HANDSHAKES),
         })
     }
 
@@ -177,7 +187,7 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// See [`DialError`]; at the latest after ten seconds.
+    /// See [`DialError`]; at the latest after forty seconds, ten of them for the handshake itself.
     ///
     /// # Cancel safety
     ///
@@ -200,6 +210,9 @@ impl Dialer {
             HeaderValue::from_static(READ_WRITE),
         ));
         headers.push((ORIGIN, self.origin.clone()));
+        // A crowd waits here, where nothing runs out, and not in the instance.
+        let place = timeout(QUEUE_TIMEOUT, self.handshakes.acquire()).await;
+        let _place = place.map_err(|_| DialError::Unreachable(None))?;
         let connected = self.handshake(headers, |nonce| {
             let mut client = serde_json::json!({
                 "id": "webchat-ui", "version": env!("CARGO_PKG_VERSION"), "platform": "web", "mode": "webchat",

@@ -45,21 +45,12 @@ impl Upstream {
         let gate = Gate::default();
         Self {
             name: name.into(),
+            agents: Agents::start(admin.clone(), Arc::clone(&dialer), gate.clone(), slots),
             dialer,
-            agents: Agents::start(admin.clone(), gate.clone(), slots),
             admin,
             slots,
             gate,
         }
-    }
-
-    /// The slots in use, as it matters for the person whom the instance knows as `user`.
-    ///
-    /// # Errors
-    ///
-    /// See [`AdminError`].
-    pub async fn slots_in_use(&self, user: &str) -> Result<SlotsInUse, AdminError> {
-        roles::slots_in_use(&self.admin, user).await
     }
 
     /// Lets the person whom the instance knows as `user` use the slot of that name, and nothing else.
@@ -72,6 +63,6 @@ impl Upstream {
     ///
     /// Dropping the future may leave the person without the role; calling it again gives it.
     pub async fn bind(&self, user: &str, slot: &str) -> Result<(), AdminError> {
-        roles::give(&self.admin, &self.dialer, user, slot).await
+        roles::give(&self.admin, &self.dialer, &[(user, slot)]).await
     }
 }

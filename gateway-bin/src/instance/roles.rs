@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use futures_util::future::{join_all, try_join_all};
 use serde_json::{Map, Value, json};
 use tokio::time::{sleep, timeout};
 use tracing::info;
@@ -51,29 +52,11 @@ pub struct SlotsInUse {
     pub with_agent: HashSet<u32>,
 }
 
-/// The slots in use, as it matters for the person whom the instance knows as `user`.
-///
-/// # Errors
-///
-/// See [`AdminError`].
-pub(super) async fn slots_in_use(admin: &Admin, user: &str) -> Result<SlotsInUse, AdminError> {
-    let (profiles, agents) = tokio::try_join!(
-        admin.call("users.list", json!({})),
-        admin.call("agents.list", json!({}))
-    )?;
-    let mut in_use = SlotsInUse::default();
-    let own = profile(&profiles, user).and_then(|profile| profile.get("id"));
-    for profile in list(&profiles, "profiles") {
-        let role = profile.get("role").and_then(Value::as_str);
-        match role.and_then(slot_of) {
-            Some(slot) if profile.get("id") == own => in_use.own = Some(slot),
-            Some(slot) => drop(in_use.of_others.insert(slot)),
-            None => {}
-        }
-    }
-    let ids = list(&agents, "agents").filter_map(|agent| agent.get("id")?.as_str());
-    in_use.with_agent = ids.filter_map(slot_of).collect();
-    Ok(in_use)
+/// Who and what an instance knows.
+#[derive(Debug)]
+pub(super) struct Census {
+    profiles: Value,
+    agents: Value,
 }
 
 /// Defines the roles of `slots` slots, where they are not defined as they must be.
@@ -136,37 +119,85 @@ fn missing(actual: Option<&Value>, slots: u32) -> Option<Value> {
         .then(|| json!({ "default": NOBODY, "definitions": definitions }))
 }
 
-/// Gives the role of a slot to the person whom the instance knows as `user`. Their connections are closed if they had
-/// another one.
+/// Gives each person, by the name under which the instance knows them, the role of their slot. The connections of those
+/// who had another one are closed.
 ///
 /// # Errors
 ///
-/// See [`AdminError`].
+/// See [`AdminError`]; some may have been given theirs.
 pub(super) async fn give(
     admin: &Admin,
     dialer: &Dialer,
-    user: &str,
-    role: &str,
+    people: &[(&str, &str)],
 ) -> Result<(), AdminError> {
+    let mut profiles = admin.call("users.list", json!({})).await?;
     for _ in 0..ATTEMPTS {
-        let list = admin.call("users.list", json!({})).await?;
-        if let Some(profile) = profile(&list, user) {
-            if profile.get("role").and_then(Value::as_str) == Some(role) {
-                return Ok(());
-            }
-            let id = profile.get("id").and_then(Value::as_str);
-            let params = json!({ "profileId": id, "role": role });
-            return admin.call("users.setRole", params).await.map(drop);
+        let unknown: Vec<&str> = people
+            .iter()
+            .map(|(user, _)| *user)
+            .filter(|user| profile(&profiles, user).is_none())
+            .collect();
+        if unknown.is_empty() {
+            break;
         }
         // Somebody whom the instance has never seen gets to be known by connecting.
-        match dialer.connect(&Person::new(user)).await {
-            Ok(_) | Err(DialError::Unbound) => {}
-            Err(_) => sleep(RETRY).await,
-        }
+        let introduced =
+            unknown.into_iter().map(
+                async |user| match dialer.connect(&Person::new(user)).await {
+                    Ok(_) | Err(DialError::Unbound) => {}
+                    Err(_) => sleep(RETRY).await,
+                },
+            );
+        join_all(introduced).await;
+        profiles = admin.call("users.list", json!({})).await?;
     }
-    Err(AdminError::Invalid {
-        message: "the person did not get to be known there".to_owned(),
-    })
+    let given = people.iter().map(async |(user, role)| {
+        let profile = profile(&profiles, user).ok_or(AdminError::Refused {
+            method: "users.list",
+            message: "the person did not get to be known there".to_owned(),
+            retry_after: None,
+        })?;
+        if profile.get("role").and_then(Value::as_str) == Some(role) {
+            return Ok(());
+        }
+        let id = profile.get("id").and_then(Value::as_str);
+        let params = json!({ "profileId": id, "role": role });
+        admin.call("users.setRole", params).await.map(drop)
+    });
+    try_join_all(given).await.map(drop)
+}
+
+// === impl Census ===
+
+impl Census {
+    pub(super) async fn take(admin: &Admin) -> Result<Self, AdminError> {
+        let (profiles, agents) = tokio::try_join!(
+            admin.call("users.list", json!({})),
+            admin.call("agents.list", json!({}))
+        )?;
+        Ok(Self { profiles, agents })
+    }
+
+    /// The ids of its agents.
+    pub(super) fn agents(&self) -> impl Iterator<Item = &str> {
+        list(&self.agents, "agents").filter_map(|agent| agent.get("id")?.as_str())
+    }
+
+    /// The slots in use, as it matters for the person whom it knows as `user`.
+    pub(super) fn slots_in_use(&self, user: &str) -> SlotsInUse {
+        let mut in_use = SlotsInUse::default();
+        let own = profile(&self.profiles, user).and_then(|profile| profile.get("id"));
+        for profile in list(&self.profiles, "profiles") {
+            let role = profile.get("role").and_then(Value::as_str);
+            match role.and_then(slot_of) {
+                Some(slot) if profile.get("id") == own => in_use.own = Some(slot),
+                Some(slot) => drop(in_use.of_others.insert(slot)),
+                None => {}
+            }
+        }
+        in_use.with_agent = self.agents().filter_map(slot_of).collect();
+        in_use
+    }
 }
 
 fn profile<'a>(profiles: &'a Value, user: &str) -> Option<&'a Value> {
@@ -233,6 +264,20 @@ mod tests {
             missing(Some(&changed), 2),
             Some(json!({"default": "nobody", "definitions": {}}))
         );
+    }
+
+    #[test]
+    fn slots_are_in_use_by_their_role_or_their_agent() {
+        let census = Census {
+            profiles: json!({"profiles": [{"id": "1", "emails": ["alice"], "role": "slot-002"},
+                {"id": "2", "emails": ["bob"], "role": "slot-003"}, {"id": "3", "emails": ["x"], "role": "other"}]}),
+            agents: json!({"agents": [{"id": "main"}, {"id": "slot-002"}, {"id": "slot-009"}]}),
+        };
+        let in_use = census.slots_in_use("alice");
+        assert_eq!(in_use.own, Some(2));
+        assert_eq!(in_use.of_others, [3].into());
+        assert_eq!(in_use.with_agent, [2, 9].into());
+        assert_eq!(census.slots_in_use("carol").own, None);
     }
 
     #[test]
