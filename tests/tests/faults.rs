@@ -104,7 +104,7 @@ async fn a_run_whose_client_is_gone_goes_on_and_is_metered() -> Result<()> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let gateway = Gateway::start(Config::new(&kit, dir.path())?, dir.path()).await?;
     let alice = Person::sign_in(&kit, "alice", &gateway).await?;
-    let mark = format!("mark-{}", secret::random()?);
+    let mark = secret::mark()?;
 
     let mut socket = alice.open().await?;
     let message = format!("{mark} [[words=120]] [[chunk_delay=25]] [[in=400]] [[out=240]]");
@@ -291,7 +291,7 @@ async fn d5_49_a_gateway_that_is_killed_at_any_moment_loses_and_invents_nothing(
     let kit = Kit::from_env()?;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut gateway = Gateway::start(Config::new(&kit, dir.path())?, dir.path()).await?;
-    let mark = format!("mark-{}", secret::random()?);
+    let mark = secret::mark()?;
     let traffic = Arc::new(Traffic::default());
     let (mut people, mut talking) = (Vec::new(), Vec::new());
     for name in ["alice", "bob", "admin"] {

@@ -127,7 +127,7 @@ async fn a_conversation_is_metered_to_the_token_and_held_to_its_quota() -> Resul
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut gateway = Gateway::start(Config::new(&kit, dir.path())?, dir.path()).await?;
     let alice = Person::sign_in(&kit, "alice", &gateway).await?;
-    let mark = format!("mark-{}", secret::random()?);
+    let mark = secret::mark()?;
 
     // The first message of a new user just works.
     let mut socket = alice.open().await?;
@@ -460,7 +460,7 @@ async fn a_gateway_that_stops_in_the_middle_of_a_run_records_it() -> Result<()> 
     let mut gateway = Gateway::start(Config::new(&kit, dir.path())?, dir.path()).await?;
     let bob = Person::sign_in(&kit, "bob", &gateway).await?;
     let mut socket = bob.open().await?;
-    let mark = secret::random()?;
+    let mark = secret::mark()?;
     let message = format!("{mark} [[words=2000]] [[chunk_delay=50]] [[in=500]] [[out=2000]]");
     let run_id = socket.start(&message).await?;
     let begun = |frame: &Value| frame["event"] == "chat" && frame["payload"]["state"] == "delta";

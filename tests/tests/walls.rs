@@ -34,17 +34,18 @@ struct Two {
     alice: Person,
     bob: Person,
     canary: String,
+    /// Bob's.
+    name: String,
 }
 
 async fn two() -> Result<Two> {
     let kit = Kit::from_env()?;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let gateway = Gateway::start(Config::new(&kit, dir.path())?, dir.path()).await?;
-    // Half of a secret is enough, and an account's name has no upper case.
-    let canary = secret::random()?.to_lowercase().replace('_', "-");
-    let canary = format!("canary-{}", canary.get(..20).unwrap_or(&canary));
+    let canary = format!("canary-{}", secret::mark()?);
     let alice = Person::sign_in(&kit, &canary, &gateway).await?;
-    let bob = Person::sign_in(&kit, "bob", &gateway).await?;
+    let name = format!("bob-{}", secret::mark()?);
+    let bob = Person::sign_in(&kit, &name, &gateway).await?;
     Ok(Two {
         kit,
         dir,
@@ -52,6 +53,7 @@ async fn two() -> Result<Two> {
         alice,
         bob,
         canary,
+        name,
     })
 }
 
@@ -369,7 +371,7 @@ async fn the_instance_itself_keeps_people_apart() -> Result<()> {
     let own = agent_of(&two.bob.open().await?);
 
     // As bob, and past the gateway.
-    let (mut bob, hello) = dial_as(&two.kit.openclaw, "bob").await?;
+    let (mut bob, hello) = dial_as(&two.kit.openclaw, &two.name).await?;
     assert_eq!(
         hello["auth"]["scopes"],
         json!(["operator.read", "operator.write"])
@@ -388,7 +390,6 @@ async fn the_instance_itself_keeps_people_apart() -> Result<()> {
         ("sessions.patch", json!({"key": session, "label": "bobs"})),
         ("sessions.messages.subscribe", json!({"key": session})),
         ("chat.abort", json!({"sessionKey": session})),
-        ("config.get", json!({})),
         ("users.setRole", json!({"profileId": "x", "role": "nobody"})),
     ] {
         let refused = bob.request(method, params).await?;
@@ -449,7 +450,7 @@ async fn an_agent_reaches_neither_anothers_files_nor_the_instances_own() -> Resu
         secret,
         "she has it"
     );
-    let own = users.join("bob/workspace");
+    let own = users.join(&two.name).join("workspace");
     fs::write(own.join("mine.txt"), "my own words").expect("his workspace");
     std::os::unix::fs::symlink(&diary, own.join("link.txt")).expect("a link");
     std::os::unix::fs::symlink(diary.parent().expect("a parent"), own.join("dir")).expect("a link");
@@ -536,7 +537,7 @@ async fn an_agent_reaches_neither_anothers_files_nor_the_instances_own() -> Resu
 
 /// What the model is told that a tool answered.
 async fn tool(two: &Two, socket: &mut Socket, name: &str, arguments: &Value) -> Result<String> {
-    let mark = format!("mark-{}", secret::random()?);
+    let mark = secret::mark()?;
     let turn = socket
         .turn(&format!("{mark} [[tool={name} {arguments}]]"))
         .await?;

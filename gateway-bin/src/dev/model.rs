@@ -99,7 +99,12 @@ fn last_said(messages: &[Value]) -> String {
     let stamped = said
         .strip_prefix('[')
         .and_then(|rest| rest.split_once("] "));
-    stamped.map_or(said, |(_, rest)| rest).trim().to_owned()
+    let said = stamped.map_or(said, |(_, rest)| rest).trim_start();
+    // Who said it comes first, in a paragraph of its own.
+    let told = said
+        .strip_prefix("Conversation info:")
+        .and_then(|rest| rest.split_once("\n\n"));
+    told.map_or(said, |(_, rest)| rest).trim().to_owned()
 }
 
 /// A content is text or a list of parts.
