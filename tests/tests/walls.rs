@@ -327,6 +327,12 @@ async fn whatever_one_person_tries_with_anothers_names_is_refused_and_changes_no
         .unwrap_or_default();
     assert!(!session_id.is_empty(), "{described}");
 
+    // A label is nobody's: that somebody else has it is not told.
+    for socket in [&mut alice, &mut bob] {
+        let label = json!({"label": "plans for tomorrow"});
+        socket.ws.call("sessions.create", label).await?;
+    }
+
     let run_id = alice
         .start("a long answer [[words=300]] [[chunk_delay=100]]")
         .await?;

@@ -20,11 +20,11 @@ use crate::config::Secret;
 /// Tools an agent may use: a list of what is allowed, since a list of what is denied leaks with every new tool.
 const TOOLS: [&str; 5] = ["apply_patch", "edit", "ls", "read", "write"];
 
-/// How often a patch that lost against another change is tried again.
-const ATTEMPTS: usize = 5;
+/// How long a patch that lost against another change is tried again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Pause before a patch that lost is tried again.
-const RETRY: Duration = Duration::from_millis(500);
+/// First and longest pause before a patch that lost is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
 /// Pause before roles that could not be defined are tried again.
 const DEFINE_AGAIN: Duration = Duration::from_secs(5);
@@ -377,7 +377,7 @@ async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), Admin
         entries.insert(spec.agent.to_string(), agent);
         providers.insert(spec.provider(), provider);
     }
-    let mut attempt = 1;
+    let (begin, mut pause) = (Instant::now(), RETRY.0);
     let changing = gate.change().await;
     loop {
         let current = admin.call("config.get", json!({})).await?;
@@ -403,10 +403,10 @@ async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), Admin
                 message,
                 retry_after,
                 ..
-            }) if attempt < ATTEMPTS => {
-                info!(attempt, %message, "configuration of the instance was not changed, trying again");
-                attempt += 1;
-                sleep(retry_after.unwrap_or(RETRY)).await;
+            }) if begin.elapsed() < PATIENCE => {
+                info!(%message, "configuration of the instance was not changed, trying again");
+                sleep(retry_after.unwrap_or(pause)).await;
+                pause = RETRY.1.min(pause * 2);
             }
             Err(error) => return Err(error),
         }

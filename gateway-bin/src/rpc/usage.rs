@@ -2,7 +2,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use tower_quota::Reservation;
-use tower_usage::{Begun, Full, NanoUsd, Opened, Operation, Place, Sink, UsageMeter, UsageRecord};
+use tower_usage::{
+    Begun, Full, NanoUsd, Opened, Operation, Outcome, Place, Sink, Source, UsageMeter, UsageRecord,
+};
 
 use super::message::{RpcRequest, RpcResponse};
 use crate::clock;
@@ -83,7 +85,11 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
             asked.record.admitted_at = ticket.admitted_at();
             asked.record.settle_ref = Some(ticket.to_string().into());
         }
-        asked.place.begin(&asked.record)
+        // Should nobody be there to say how it ended: a run that was asked for and, as far as is known, made.
+        let mut begun = asked.record.clone();
+        begun.source = Source::Estimated;
+        begun.outcome = Outcome::Aborted;
+        asked.place.begin(&begun)
     }
 
     fn withdraw(&self, mut tap: RunTap) {
@@ -126,8 +132,10 @@ impl RunTap {
         }
         if let Some(reservation) = &reservation {
             let ticket = reservation.hand_over();
-            record.admitted_at = ticket.admitted_at();
-            record.settle_ref = Some(ticket.to_string().into());
+            if record.settle_ref.is_none() {
+                record.admitted_at = ticket.admitted_at();
+                record.settle_ref = Some(ticket.to_string().into());
+            }
         }
         metrics::counter!("gateway_runs_total").increment(1);
         place.record(record);
