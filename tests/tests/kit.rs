@@ -278,7 +278,7 @@ async fn issuer_gives_the_lifetime_and_the_audience_that_were_asked_for() -> Res
 
 #[tokio::test]
 async fn issuer_knows_no_strangers() -> Result<()> {
-    let refused = Kit::from_env()?.issuer().token("mallory").await;
+    let refused = Kit::from_env()?.issuer().token("Mallory Stranger").await;
     assert!(
         matches!(refused, Err(Error::Unexpected { what: "page", .. })),
         "{refused:?}"

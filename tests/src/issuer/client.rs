@@ -41,7 +41,7 @@ impl IssuerClient {
         Self { url: url.into() }
     }
 
-    /// An access token of `alice`, `bob` or `admin` for [`AUDIENCE`], good for an hour. Each call
+    /// An access token of `alice`, `admin` or whoever else is named in lower case, for [`AUDIENCE`], good for an hour. Each call
     /// is a sign-in of its own.
     ///
     /// # Errors
