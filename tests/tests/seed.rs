@@ -10,6 +10,7 @@ use gateway_tests::{
     gateway::{Config, Gateway},
     kit::Kit,
     person::{Person, send_params},
+    secret,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,19 +20,25 @@ struct Two {
     _gateway: Gateway,
     alice: Person,
     bob: Person,
+    names: [String; 2],
 }
 
 async fn two() -> Result<Two> {
     let kit = Kit::from_env()?;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let gateway = Gateway::start(Config::new(&kit, dir.path())?, dir.path()).await?;
-    let alice = Person::sign_in(&kit, "alice", &gateway).await?;
-    let bob = Person::sign_in(&kit, "bob", &gateway).await?;
+    // Whom no other test knows, since the instance is shared.
+    let mark = secret::mark()?;
+    let names = [format!("alice-{mark}"), format!("bob-{mark}")];
+    let [alice, bob] = &names;
+    let alice = Person::sign_in(&kit, alice, &gateway).await?;
+    let bob = Person::sign_in(&kit, bob, &gateway).await?;
     Ok(Two {
         dir,
         _gateway: gateway,
         alice,
         bob,
+        names,
     })
 }
 
@@ -65,7 +72,7 @@ async fn workspaces_are_isolated() -> Result<()> {
             .await?;
         assert_eq!(turn.state, "final", "{}", turn.text);
     }
-    for (name, content) in [("alice", "of alice"), ("bob", "of bob")] {
+    for (name, content) in two.names.iter().zip(["of alice", "of bob"]) {
         let note = two
             .dir
             .path()
