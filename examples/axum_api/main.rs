@@ -20,14 +20,15 @@ use axum::body::Body;
 use axum::middleware::{Next, from_fn};
 use axum::routing::{get, post_service};
 use axum::{Extension, Json, Router};
-use http::{Extensions, Request, Response, Uri};
+use http::{Extensions, Request, Response};
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, service_fn};
 use tower_quota::{
     Charge, Demand, Dimension, Limit, Limits, MemoryStore, QuotaLayer, QuotaStore, Reservation,
     Window,
 };
-use tower_sso::jwt::{FetchFuture, JwtConfig, JwtVerifier};
+use tower_sso::client::HyperClient;
+use tower_sso::jwt::{JwtConfig, JwtVerifier};
 use tower_sso::{Identity, SsoLayer, Verify};
 use tower_usage::openai::{CallBody, ChatMeter, ModelCall, ModelCallLayer};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
@@ -40,7 +41,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use self::outbound::{Provider, client, fetch, forward};
+use self::outbound::{Provider, client, forward};
 use self::settle::{attribute, follow};
 
 #[tokio::main]
@@ -50,16 +51,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let data = var("DATA")?;
     let data = Path::new(&data);
     fs::create_dir_all(data)?;
-    let client = client()?;
-
     // Who is asking. Keys are found by discovery when the first token needs them. `primary`: a subject of this issuer is
     // a user id as it is, since there is no other issuer.
-    let fetch = {
-        let client = client.clone();
-        move |uri: &Uri, limit: usize| FetchFuture::boxed(fetch(client.clone(), uri.clone(), limit))
-    };
     let config = JwtConfig::new(&var("ISSUER")?, &var("AUDIENCE")?).primary(true);
-    let tokens = Arc::new(JwtVerifier::discover(config, Arc::new(fetch))?);
+    let tokens = Arc::new(JwtVerifier::discover(
+        config,
+        Arc::new(HyperClient::new()?),
+    )?);
 
     // What they may, and what it took. The counters are in memory and follow the ledger in the file.
     let quota = Arc::new(MemoryStore::new(Limits::new([
@@ -71,7 +69,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     follow(&ledger, &quota)?;
 
     let provider = Provider {
-        client,
+        client: client()?,
         completions: format!("{}/chat/completions", var("PROVIDER")?).parse()?,
         authorization: format!("Bearer {}", var("PROVIDER_KEY")?).parse()?,
     };

@@ -1,16 +1,15 @@
-//! What goes out: to the issuer and to the provider. Here goes the HTTP client you have.
+//! What goes out to the provider. Here goes the HTTP client you have.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
-use tower_sso::jwt::FetchError;
 use tower_usage::openai::CallBody;
 
 /// A client for `https`, and for `http` on this machine.
@@ -31,16 +30,6 @@ pub(crate) fn client() -> io::Result<Client> {
         .enable_http1()
         .build();
     Ok(legacy::Client::builder(TokioExecutor::new()).build(connector))
-}
-
-/// Gets a document of the issuer. `Fetch` says what this must mind; this client follows no redirects by itself.
-pub(crate) async fn fetch(client: Client, uri: Uri, limit: usize) -> Result<Bytes, FetchError> {
-    let response = client.get(uri).await.map_err(FetchError::new)?;
-    if response.status() != StatusCode::OK {
-        return Err(FetchError::new(format!("status {}", response.status())));
-    }
-    let body = to_bytes(Body::new(response.into_body()), limit).await;
-    body.map_err(FetchError::new)
 }
 
 /// Sends a model call on with our key. Of the client's headers none goes along, of the provider's only what describes

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::egress::{MintedKey, VirtualKeys};
 use crate::instance::{Admin, AgentSpec, Dialer, Gate, Offer, Upstream, slot_name};
 use crate::password;
+use crate::people::describes_user;
 use crate::store::{EnvironmentRow, Store};
 
 /// Longest wait for an environment; an instance under load takes some seconds for an agent.
@@ -308,19 +309,27 @@ impl Shared {
         })
     }
 
-    /// Who the environment is for. A gateway password says only the id; the rest was kept at the sign-in behind it.
+    /// Who the environment is for, as the issuer says now or, where the credential is one of ours, has said at the sign-in
+    /// behind it.
     async fn person(&self, identity: &Arc<Identity>) -> Result<Person, EnvironmentError> {
-        let (name, email) = if identity.issuer() == password::ISSUER {
+        let is_fresh = identity.credential_id().is_none()
+            && identity.issuer() != password::ISSUER
+            && describes_user(identity);
+        let mut known = None;
+        if !is_fresh {
             let user = self.store.find_user(identity.user_id()).await;
-            let user = user.map_err(|error| unavailable("store", error))?;
-            user.map_or((None, None), |user| (user.name, user.email))
-        } else {
-            let put = self.store.put_user(identity).await;
-            put.map_err(|error| unavailable("store", error))?;
-            (
-                identity.name().map(str::to_owned),
-                identity.email().map(str::to_owned),
-            )
+            known = user.map_err(|error| unavailable("store", error))?;
+        }
+        let (name, email) = match known {
+            Some(user) => (user.name, user.email),
+            None => {
+                let put = self.store.put_user(identity).await;
+                put.map_err(|error| unavailable("store", error))?;
+                (
+                    identity.name().map(str::to_owned),
+                    identity.email().map(str::to_owned),
+                )
+            }
         };
         let mut person = Person::new(Arc::clone(identity.user_id()));
         if let Some(name) = name {

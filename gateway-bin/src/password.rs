@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use tower_sso::{Identity, Reason, Verify, VerifyError, VerifyFuture};
+use serde::{Deserialize, Serialize};
+use tower_sso::{CredentialKind, Identity, Reason, Verify, VerifyError, VerifyFuture};
 
 use crate::clock;
 use crate::config::Secret;
+use crate::sign_in::{SignIn, scope};
 
 /// How every password begins.
 const PREFIX: &str = "ocg-pw-";
@@ -38,11 +40,34 @@ pub struct Password {
     pub expires_at: SystemTime,
 }
 
-/// Verifies what stands in `connect`: a gateway password, else a token of the issuer.
+/// Verifies what stands in `connect`: a gateway password, else any other credential.
 #[derive(Clone)]
 pub struct ConnectVerifier {
     passwords: Passwords,
-    tokens: Arc<dyn Verify>,
+    sign_in: SignIn,
+}
+
+/// What a password says, under our key: for whom it is, and what ends the socket that it opens.
+#[derive(Serialize)]
+struct Statement<'a> {
+    expires_at: u64,
+    session_end: Option<u64>,
+    user_id: &'a str,
+    provider: &'a str,
+    subject: &'a str,
+    session_id: Option<&'a str>,
+    credential: Option<(bool, &'a str)>,
+}
+
+#[derive(Deserialize)]
+struct StatementRead {
+    expires_at: u64,
+    session_end: Option<u64>,
+    user_id: String,
+    provider: String,
+    subject: String,
+    session_id: Option<String>,
+    credential: Option<(bool, String)>,
 }
 
 // === impl Passwords ===
@@ -62,13 +87,20 @@ impl Passwords {
         let now = clock::now();
         let session_end = identity.expires_at();
         let expires_at = session_end.map_or(now + LIFETIME, |end| end.min(now + LIFETIME));
-        let session_end = session_end.map_or(0, unix_seconds);
-        let statement = format!(
-            "{}.{session_end}.{}",
-            unix_seconds(expires_at),
-            identity.user_id()
-        );
-        let tag = hmac::sign(&self.key, statement.as_bytes());
+        let statement = Statement {
+            expires_at: unix_seconds(expires_at),
+            session_end: session_end.map(unix_seconds),
+            user_id: identity.user_id(),
+            provider: identity.provider(),
+            subject: identity.subject(),
+            session_id: identity.session_id(),
+            credential: identity
+                .credential_id()
+                .map(|id| (identity.kind() == CredentialKind::AccessToken, id)),
+        };
+        // Strings and numbers always serialise.
+        let statement = serde_json::to_vec(&statement).unwrap_or_default();
+        let tag = hmac::sign(&self.key, &statement);
         let (statement, tag) = (
             URL_SAFE_NO_PAD.encode(statement),
             URL_SAFE_NO_PAD.encode(tag),
@@ -90,25 +122,26 @@ impl Passwords {
         let tag = URL_SAFE_NO_PAD.decode(tag).map_err(|_| Reason::Malformed)?;
         // Compares in constant time.
         hmac::verify(&self.key, &statement, &tag).map_err(|_| Reason::Signature)?;
-        let statement = std::str::from_utf8(&statement).map_err(|_| Reason::Malformed)?;
-        let mut parts = statement.splitn(3, '.');
-        let mut seconds = || {
-            parts
-                .next()
-                .and_then(|part| part.parse::<u64>().ok())
-                .ok_or(Reason::Malformed)
-        };
-        let (expires_at, session_end) = (seconds()?, seconds()?);
-        let user_id = parts
-            .next()
-            .filter(|id| !id.is_empty())
-            .ok_or(Reason::Malformed)?;
-        if unix_seconds(now) >= expires_at {
+        let statement: StatementRead =
+            serde_json::from_slice(&statement).map_err(|_| Reason::Malformed)?;
+        if unix_seconds(now) >= statement.expires_at {
             return Err(Reason::Expired);
         }
-        let mut identity = Identity::builder(ISSUER, user_id);
-        if session_end > 0 {
-            identity = identity.expires_at(UNIX_EPOCH + Duration::from_secs(session_end));
+        let mut identity = Identity::builder(ISSUER, statement.subject)
+            .user_id(statement.user_id)
+            .provider(statement.provider);
+        if let Some(end) = statement.session_end {
+            identity = identity.expires_at(UNIX_EPOCH + Duration::from_secs(end));
+        }
+        if let Some(session_id) = statement.session_id {
+            identity = identity.session_id(session_id);
+        }
+        if let Some((is_access_token, id)) = statement.credential {
+            let kind = match is_access_token {
+                true => CredentialKind::AccessToken,
+                false => CredentialKind::Session,
+            };
+            identity = identity.credential(kind, id).scopes(scope::ALL);
         }
         Ok(Arc::new(identity.build()))
     }
@@ -125,21 +158,32 @@ impl fmt::Debug for Passwords {
 impl ConnectVerifier {
     /// A verifier of both.
     #[must_use]
-    pub fn new(passwords: Passwords, tokens: Arc<dyn Verify>) -> Self {
-        Self { passwords, tokens }
+    pub fn new(passwords: Passwords, sign_in: SignIn) -> Self {
+        Self { passwords, sign_in }
     }
 }
 
 impl Verify for ConnectVerifier {
     fn verify(&self, token: &str) -> VerifyFuture {
-        if token.starts_with(PREFIX) {
-            return VerifyFuture::ready(
-                self.passwords
-                    .open(token, clock::now())
-                    .map_err(VerifyError::Invalid),
-            );
+        if !token.starts_with(PREFIX) {
+            return self.sign_in.tokens().verify(token);
         }
-        self.tokens.verify(token)
+        let identity = match self.passwords.open(token, clock::now()) {
+            Ok(identity) => identity,
+            Err(reason) => return VerifyFuture::ready(Err(reason.into())),
+        };
+        if self.sign_in.is_disabled(identity.user_id()) {
+            return VerifyFuture::ready(Err(Reason::Revoked.into()));
+        }
+        // Who has signed out in the meantime opens no socket with what they were given before.
+        let session = self.sign_in.sessions().clone();
+        VerifyFuture::boxed(async move {
+            match session.still_is(&identity, false).await {
+                Ok(true) => Ok(identity),
+                Ok(false) => Err(Reason::Revoked.into()),
+                Err(_) => Err(VerifyError::Unavailable),
+            }
+        })
     }
 }
 
@@ -159,7 +203,11 @@ mod tests {
     use super::*;
 
     fn alice(expires_at: SystemTime) -> Identity {
-        Identity::builder("https://issuer.example", "auth0|alice.b")
+        Identity::builder("https://issuer.example", "alice.b")
+            .user_id("auth0|alice.b")
+            .provider("auth0")
+            .session_id("sid")
+            .credential(CredentialKind::Session, "session")
             .expires_at(expires_at)
             .build()
     }
@@ -173,6 +221,12 @@ mod tests {
             .open(issued.password.expose(), clock::now())
             .unwrap();
         assert_eq!(&**identity.user_id(), "auth0|alice.b");
+        let ends_with = (identity.credential_id(), identity.session_id());
+        assert_eq!(
+            (ends_with, identity.provider(), &**identity.subject()),
+            ((Some("session"), Some("sid")), "auth0", "alice.b"),
+            "whatever ends the session ends the socket"
+        );
         assert_eq!(
             identity.expires_at(),
             Some(end),
@@ -199,7 +253,8 @@ mod tests {
         let issued = passwords.issue(&alice(clock::now() + LIFETIME));
         let good = issued.password.expose();
         let other_key = Passwords::new(b"other").issue(&alice(clock::now() + LIFETIME));
-        let bob = URL_SAFE_NO_PAD.encode("99999999999.0.bob");
+        let bob = r#"{"expires_at":99999999999,"session_end":null,"user_id":"bob","provider":"p","subject":"bob"}"#;
+        let bob = URL_SAFE_NO_PAD.encode(bob);
         let tag = good.rsplit_once('.').unwrap().1;
         for password in [
             other_key.password.expose().to_owned(),

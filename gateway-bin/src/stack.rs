@@ -11,6 +11,7 @@ use http_body::Body;
 use tower::ServiceBuilder;
 use tower_quota::{OnStoreFailure, QuotaLayer, QuotaStore};
 use tower_service::Service;
+use tower_sso::session::BearerOrCookie;
 use tower_sso::{Identity, SsoLayer, Verify};
 use tower_usage::openai::{ChatMeter, ModelCallLayer};
 use tower_usage::{PriceList, Sink, UsageLayer};
@@ -102,8 +103,13 @@ impl Parts {
             .service(forward)
     }
 
-    /// Verifies who calls the API.
-    pub fn sign_in(&self) -> SsoLayer {
+    /// Verifies who calls the API: by the `Authorization` header, or else by the session cookie.
+    pub fn sign_in(&self) -> SsoLayer<BearerOrCookie> {
+        self.bearer().source(BearerOrCookie::new())
+    }
+
+    /// Verifies who calls by the `Authorization` header alone.
+    pub fn bearer(&self) -> SsoLayer {
         SsoLayer::new(Arc::clone(&self.tokens))
     }
 

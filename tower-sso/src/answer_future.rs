@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// The answer of a [`Verify`] or of a fetch: there already, or to be waited for.
+/// The answer of a [`Verify`], of an HTTP client or of a store: there already, or to be waited for.
 ///
 /// One concrete type for both, so that the traits stay object-safe: [`ready`](Self::ready) allocates
 /// nothing, [`boxed`](Self::boxed) once. Like any future it must not be polled again after it has
@@ -31,6 +31,17 @@ impl<T> AnswerFuture<T> {
     /// An answer that is still to come.
     pub fn boxed(future: impl Future<Output = T> + Send + 'static) -> Self {
         Self(State::Boxed(Box::pin(future)))
+    }
+
+    /// Changes the answer: at once if it is there already, without a box, else when it comes.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U + Send + 'static) -> AnswerFuture<U>
+    where
+        T: Send + 'static,
+    {
+        match self.try_ready() {
+            Ok(value) => AnswerFuture::ready(change(value)),
+            Err(waiting) => AnswerFuture::boxed(async move { change(waiting.await) }),
+        }
     }
 
     /// The answer if it is there already, else the future back.

@@ -46,6 +46,9 @@ pub enum Reason {
     NotYetValid,
     /// Revoked before its time was over.
     Revoked,
+    /// Bound to a key or a certificate of its holder (RFC 9449, RFC 8705), whose possession nobody here
+    /// checks: taken without, it would be worth more to a thief than its issuer meant.
+    Bound,
     /// A credential nobody knows, such as an opaque key that is not stored.
     Unknown,
 }
@@ -89,6 +92,7 @@ impl Reason {
         Self::Expired,
         Self::NotYetValid,
         Self::Revoked,
+        Self::Bound,
         Self::Unknown,
     ];
 
@@ -111,6 +115,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::Revoked => "revoked",
+            Self::Bound => "bound",
             Self::Unknown => "unknown",
         }
     }

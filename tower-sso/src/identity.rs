@@ -19,7 +19,23 @@ pub struct Identity {
     scopes: Box<[Box<str>]>,
     expires_at: Option<SystemTime>,
     session_id: Option<Box<str>>,
+    credential: CredentialKind,
+    credential_id: Option<Box<str>>,
     claims: Box<str>,
+}
+
+/// What an identity was verified by.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum CredentialKind {
+    /// A token that is kept nowhere here: an access token of an issuer, or whatever a verifier of
+    /// one's own takes.
+    #[default]
+    Token,
+    /// A login session of a browser.
+    Session,
+    /// A personal access token.
+    AccessToken,
 }
 
 /// Builds an [`Identity`], for verifiers of one's own. See [`Identity::builder`].
@@ -65,8 +81,15 @@ impl Identity {
             scopes: Box::default(),
             expires_at: None,
             session_id: None,
+            credential: CredentialKind::Token,
+            credential_id: None,
             claims: "{}".into(),
         })
+    }
+
+    /// A builder that begins with this identity, to change something of it.
+    pub fn to_builder(&self) -> IdentityBuilder {
+        IdentityBuilder(self.clone())
     }
 
     /// Who says so: the issuer's identifier, byte for byte (`iss`).
@@ -147,6 +170,19 @@ impl Identity {
         self.session_id.as_deref()
     }
 
+    /// What was presented.
+    #[must_use]
+    pub const fn kind(&self) -> CredentialKind {
+        self.credential
+    }
+
+    /// The id of the login session or personal access token that was presented, where a store of
+    /// ours keeps it. It is no secret, and ends the credential when it is revoked.
+    #[must_use]
+    pub fn credential_id(&self) -> Option<&str> {
+        self.credential_id.as_deref()
+    }
+
     /// All claims, as the JSON object the issuer signed.
     #[must_use]
     pub fn claims(&self) -> &str {
@@ -224,6 +260,13 @@ impl IdentityBuilder {
     /// Sets the issuer's id of the session.
     pub fn session_id(mut self, session_id: impl Into<Box<str>>) -> Self {
         self.0.session_id = Some(session_id.into());
+        self
+    }
+
+    /// Sets what was presented, and its id.
+    pub fn credential(mut self, kind: CredentialKind, id: impl Into<Box<str>>) -> Self {
+        self.0.credential = kind;
+        self.0.credential_id = Some(id.into());
         self
     }
 

@@ -50,6 +50,9 @@ pub enum TokenError {
     /// The credential is not `Bearer` followed by the characters a token may have.
     #[error("the credential is malformed")]
     Malformed,
+    /// It comes with a proof of possession (`DPoP`, RFC 9449 section 7.1), which nobody here checks.
+    #[error("tokens with a proof of possession are not taken")]
+    Bound,
     /// There is more than one credential.
     #[error("there is more than one credential")]
     Repeated,
@@ -89,6 +92,9 @@ impl<B> TokenSource<http::Request<B>> for BearerHeader {
         let bytes = header.as_bytes();
         let scheme_end = bytes.iter().position(|byte| *byte == b' ');
         let (scheme, rest) = bytes.split_at(scheme_end.unwrap_or(bytes.len()));
+        if scheme.eq_ignore_ascii_case(b"dpop") {
+            return Err(TokenError::Bound);
+        }
         if !scheme.eq_ignore_ascii_case(b"bearer") {
             return Ok(None);
         }
@@ -150,6 +156,13 @@ mod tests {
         assert_eq!(token_of(&[b"BearerX abc"]), Ok(None));
         assert_eq!(token_of(&[b""]), Ok(None));
         assert_eq!(token_of(&[b"Digest \xff"]), Ok(None));
+    }
+
+    #[test]
+    fn d1_20_a_proof_of_possession_is_not_ignored() {
+        for header in [&b"DPoP a.b.c"[..], b"dpop a.b.c", b"DPoP"] {
+            assert_eq!(token_of(&[header]), Err(TokenError::Bound));
+        }
     }
 
     #[test]

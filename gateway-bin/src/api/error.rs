@@ -48,8 +48,12 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
+    pub(crate) fn forbidden(message: &'static str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
     /// Something that we need does not answer; what, stands in the log.
-    pub(super) fn unavailable(
+    pub(crate) fn unavailable(
         what: &'static str,
         cause: &(dyn std::error::Error + 'static),
     ) -> Self {

@@ -1,8 +1,14 @@
 //! The API plane: what people and their programs ask over HTTP.
 
+mod access;
+mod admin;
+mod body;
+mod cross_origin;
 mod error;
 mod health;
+mod keys;
 mod openclaw;
+mod pace;
 mod quota;
 mod usage;
 mod user;
@@ -13,20 +19,28 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Router;
-use axum::middleware::map_response;
-use axum::response::Response;
-use axum::routing::{get, post};
-use http::header::{CACHE_CONTROL, HeaderValue};
+use axum::body::Body;
+use axum::middleware::{from_fn, from_fn_with_state, map_response_with_state};
+use axum::routing::{delete, get, post};
+use tower::util::MapRequest;
 use tower_quota::{Limits, QuotaStore};
+use tower_sso::Require;
 use tower_usage::sqlite::SqliteLedger;
 
+pub use self::cross_origin::{NotAnOrigin, Origins};
 pub use self::error::ApiError;
+pub use self::pace::Pace;
 use crate::client_address::TrustedProxies;
 use crate::environment::Environments;
 use crate::password::Passwords;
+use crate::sign_in::{SignIn, scope};
 use crate::socket::Sockets;
 use crate::stack::Parts;
 use crate::store::Store;
+use crate::ui::{self, Pages};
+
+/// Role of those who may change what is other people's.
+const ADMIN: &str = "admin";
 
 /// What the handlers work with; clones share it.
 #[derive(Clone)]
@@ -36,6 +50,14 @@ pub struct Api {
     pub store: Store,
     /// Where people work.
     pub environments: Environments,
+    /// Who is, and who may be, signed in.
+    pub sign_in: SignIn,
+    /// Where browsers may talk to us from.
+    pub origins: Origins,
+    /// The instance's own page.
+    pub pages: Pages,
+    /// How often one address may begin to sign in.
+    pub pace: Pace,
     /// Gateway passwords.
     pub passwords: Passwords,
     /// Counters.
@@ -55,30 +77,68 @@ pub struct Api {
 }
 
 /// The routes of the public listener.
-pub fn public(api: Api, layers: &Parts) -> Router {
+///
+/// # Errors
+///
+/// An allowed origin is none.
+pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
     let in_workspace = Router::new()
         .route("/api/openclaw/credentials", get(openclaw::credentials))
         .route("/api/openclaw/status", get(openclaw::status))
         .layer(layers.workspace());
-    let signed_in = Router::new()
+    let read = Router::new()
         .route("/api/user/info", get(user::info))
-        .route("/api/openclaw/initialize", post(openclaw::initialize))
         .route("/api/quota", get(quota::standing))
         .route("/api/usage", get(usage::totals))
         .route("/api/usage/records", get(usage::records))
         .merge(in_workspace)
-        .layer(layers.sign_in());
-    // A socket's credential may come in its first frame.
+        .layer(from_fn_with_state(scope::READ, access::needs_scope));
+    // A token must not make tokens, nor change anything about its user.
+    let in_person = Router::new()
+        .route("/api/openclaw/initialize", post(openclaw::initialize))
+        .route("/api/keys", get(keys::list).post(keys::create))
+        .route("/api/keys/{id}", delete(keys::revoke))
+        .layer(from_fn(access::needs_person));
+    let administration = Router::new()
+        .route("/api/admin/users/{user_id}/disable", post(admin::disable))
+        .route("/api/admin/users/{user_id}/enable", post(admin::enable))
+        .route(
+            "/api/admin/users/{user_id}/sessions",
+            get(admin::sessions).delete(admin::end_sessions),
+        )
+        .route("/api/admin/users/{user_id}/identities", post(admin::link))
+        .layer(from_fn(access::needs_person))
+        .layer(layers.sign_in().require(Require::new().any_role([ADMIN])));
+    let signed_in = read
+        .merge(in_person)
+        .layer(layers.sign_in())
+        .merge(administration)
+        .layer(api.origins.cors());
+    // A socket's credential may be a cookie, or come in its first frame: see there.
     let socket = Router::new()
         .route("/ws", get(websocket::upgrade))
-        .layer(layers.sign_in().optional());
-    signed_in
-        .merge(socket)
-        .merge(health::routes())
+        .layer(layers.bearer().optional());
+    let mut routes = signed_in.merge(socket).merge(health::routes());
+    if let Some((redirect, login)) = api.sign_in.login() {
+        let sign_in = Router::new()
+            .route_service("/auth/{*rest}", login.clone())
+            .layer(from_fn_with_state(api.clone(), pace::limit))
+            .layer(api.origins.cors());
+        // Where nobody can sign in in a browser, there is no page either.
+        routes = routes
+            .merge(sign_in)
+            .merge(ui::routes(layers, redirect.clone()));
+    }
+    let csrf = api.origins.csrf()?;
+    let routes = routes
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
-        .layer(map_response(no_store))
-        .with_state(api)
+        .layer(csrf)
+        .layer(map_response_with_state(api.clone(), access::private))
+        .with_state(api);
+    // Before routing, which is by path alone.
+    let routes = MapRequest::new(routes, ui::page_socket::<Body>);
+    Ok(Router::new().fallback_service(routes))
 }
 
 /// The routes of the admin listener.
@@ -87,14 +147,6 @@ pub fn admin(api: Api, metrics: metrics_exporter_prometheus::PrometheusHandle) -
     Router::new()
         .route("/metrics", metrics)
         .merge(health::routes().with_state(api))
-}
-
-/// What people may know of themselves is nobody else's: no answer is kept on its way.
-async fn no_store(mut response: Response) -> Response {
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 /// Address of who connected, put into requests by the listener.

@@ -5,7 +5,6 @@ use axum::{Extension, Json};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_quota::{Allowance, Dimension, Limit, Limits, Standing, Window};
@@ -13,12 +12,9 @@ use tower_sso::Identity;
 use tower_usage::NanoUsd;
 use tower_workspace::Workspace;
 
-use super::{Api, ApiError, quota, rfc3339};
+use super::{ADMIN, Api, ApiError, body, quota, rfc3339};
 use crate::environment::EnvironmentError;
 use crate::plan::with_own;
-
-/// Role that may ask for more than the plan.
-const ADMIN: &str = "admin";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -141,26 +137,7 @@ impl Initialize {
         if body.is_empty() {
             return Ok(Self::default());
         }
-        let kind = headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        if !kind
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .eq_ignore_ascii_case("application/json")
-        {
-            let message = "the body must be application/json";
-            return Err(ApiError::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                message,
-            ));
-        }
-        serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad_request(format!("the body is wrong: {error}")))
+        body::json(headers, body)
     }
 
     /// The limits that are asked for: at most the plan's, but for administrators.

@@ -4,9 +4,11 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tower_sso::Identity;
+use tower_sso::session::SessionCookie;
+use tower_sso::{Identity, TokenSource, Verify, VerifyError};
 use tracing::debug;
 
 use super::{Api, ApiError, PeerAddress};
@@ -19,6 +21,7 @@ pub(super) async fn upgrade(
     identity: Option<Extension<Arc<Identity>>>,
     mut req: Request<Body>,
 ) -> Response {
+    let mut identity = identity.map(|Extension(identity)| identity);
     let accepted = match accept(&req) {
         Ok(accepted) => accepted,
         Err(error) => {
@@ -34,6 +37,18 @@ pub(super) async fn upgrade(
             return response;
         }
     };
+    if identity.is_none() && !req.headers().contains_key(AUTHORIZATION) {
+        let cookie = match cookie_of(&api, &req) {
+            Ok(cookie) => cookie,
+            Err(error) => return error.into_response(),
+        };
+        if let Some(cookie) = cookie {
+            identity = match by_cookie(&api, &cookie).await {
+                Ok(identity) => identity,
+                Err(error) => return error.into_response(),
+            };
+        }
+    }
     let upgraded = hyper::upgrade::on(&mut req);
     let address =
         peer.map(|Extension(PeerAddress(peer))| api.proxies.client(peer.ip(), req.headers()));
@@ -41,16 +56,44 @@ pub(super) async fn upgrade(
     sockets.tasks.clone().spawn(async move {
         match upgraded.await {
             Ok(io) => {
-                serve(
-                    sockets,
-                    TokioIo::new(io),
-                    identity.map(|Extension(identity)| identity),
-                    address,
-                )
-                .await;
+                serve(sockets, TokioIo::new(io), identity, address).await;
             }
             Err(error) => debug!(%error, "upgrade was not completed"),
         }
     });
     accepted.map(|()| Body::empty())
+}
+
+/// The session cookie, if there is one that can be read. Browsers send it with the upgrade of any page, so the page must be
+/// one of ours.
+fn cookie_of(api: &Api, req: &Request<Body>) -> Result<Option<String>, ApiError> {
+    let cookie = match SessionCookie::new().token(req) {
+        Ok(None) => return Ok(None),
+        cookie => cookie,
+    };
+    if !api.origins.allow(req.headers()) {
+        let message = "a page of another origin may not open a socket";
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "cross_origin",
+            message,
+        ));
+    }
+    Ok(cookie.ok().flatten().map(str::to_owned))
+}
+
+/// Whom the session cookie signs in.
+///
+/// A page whose session is over gets its socket all the same, and there the one answer that its page stops to come back
+/// on: a refused upgrade makes it try for ever.
+async fn by_cookie(api: &Api, cookie: &str) -> Result<Option<Arc<Identity>>, ApiError> {
+    match api.sign_in.tokens().verify(cookie).await {
+        Ok(identity) => Ok(Some(identity)),
+        Err(VerifyError::Unavailable) => Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "sign-in cannot be checked right now",
+        )),
+        Err(_) => Ok(None),
+    }
 }

@@ -88,14 +88,6 @@ async fn ask(instance: &Instance) -> Option<Vec<String>> {
 /// Keys of the fixed form that are taken, so that one file serves this version and the next, and do nothing yet.
 pub(super) fn without_effect(config: &Config) -> Vec<String> {
     let mut keys = Vec::new();
-    if !config.server.allowed_origins.is_empty() {
-        keys.push("server.allowed_origins".to_owned());
-    }
-    for issuer in &config.issuer {
-        if issuer.client_id.is_some() {
-            keys.push("issuer.client_id".to_owned());
-        }
-    }
     for instance in &config.instance {
         if instance.user.is_some() {
             keys.push(format!("instance.{}.user", instance.name));

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::sync::CancellationToken;
 
-use super::{MISUSE, fail, serve_to_the_end};
+use super::{MISUSE, fail, serve_to_the_end, stop_on_signals};
 use crate::config::{self, Config, Secret};
-use crate::dev::{self, ACCOUNTS, AUDIENCE, DemoInstance, Issuer, MODEL, OpenClaw};
+use crate::dev::{self, ACCOUNTS, AUDIENCE, CLIENT, DemoInstance, Issuer, MODEL, OpenClaw};
 
 /// How often tokens are written anew; they are good for eight hours.
 const RENEW: Duration = Duration::from_secs(3_600);
@@ -77,6 +78,7 @@ struct Places {
     egress: SocketAddr,
     admin: SocketAddr,
     issuer: String,
+    client_secret: String,
     instance: SocketAddr,
     /// Base URL of the model provider.
     provider: String,
@@ -93,26 +95,67 @@ pub(super) fn run(runtime: Runtime, dev: Dev) -> ExitCode {
             ),
         );
     }
-    let prepared = runtime.block_on(async { dev.prepare().await });
+    // OpenClaw's process is waited for on a runtime that outlives the server's.
+    let around = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    let around = match around {
+        Ok(around) => around,
+        Err(error) => return fail(1, &error.to_string()),
+    };
+    // From here on a signal is not the end of this process alone.
+    let stop = match stop_on_signals(&runtime) {
+        Ok(stop) => stop,
+        Err(message) => return fail(1, &message),
+    };
+    let prepared = runtime.block_on(dev.prepare(around.handle()));
     let (dir, config, openclaw) = match prepared {
         Ok(prepared) => prepared,
         Err(message) => return fail(1, &message),
     };
-    let ended = serve_to_the_end(runtime, config).unwrap_or_else(|message| fail(1, &message));
-    if let Some(openclaw) = openclaw
-        && let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-    {
-        runtime.block_on(openclaw.stop());
+    if let Some(openclaw) = &openclaw {
+        around.spawn(stop_with(openclaw, dir.path(), stop.clone()));
+    }
+    let mut ended =
+        serve_to_the_end(runtime, config, stop).unwrap_or_else(|message| fail(1, &message));
+    if let Some(openclaw) = openclaw {
+        if openclaw.ended().is_cancelled() {
+            ended = ExitCode::FAILURE;
+        }
+        around.block_on(openclaw.stop());
     }
     drop(dir);
     ended
 }
 
+/// Stops the gateway when the OpenClaw behind it has ended by itself, and says where to look.
+fn stop_with(
+    openclaw: &OpenClaw,
+    dir: &Path,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let ended = openclaw.ended().clone();
+    let log = dir.join("openclaw/stdout.log");
+    async move {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = ended.cancelled() => {}
+        }
+        // The directory may be gone in a moment.
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        let last: Vec<&str> = said.lines().rev().take(10).collect();
+        eprintln!("gateway: OpenClaw has ended by itself; what it said last:");
+        for line in last.into_iter().rev() {
+            eprintln!("  {line}");
+        }
+        stop.cancel();
+    }
+}
+
 impl Dev {
     /// Starts what stands around the gateway, and says how to use it once all is ready.
-    async fn prepare(self) -> Result<(Dir, Config, Option<OpenClaw>), String> {
+    async fn prepare(self, around: &Handle) -> Result<(Dir, Config, Option<OpenClaw>), String> {
         let text = |error: std::io::Error| error.to_string();
         let dir = match &self.dir {
             Some(path) => {
@@ -153,13 +196,14 @@ impl Dev {
             Err(_) => dev::secret().map_err(text)?,
         };
         write_private(&password_file, &password)?;
-        let (instance, openclaw) = self.instance(dir.path(), &password).await?;
+        let (instance, openclaw) = self.instance(dir.path(), &password, around).await?;
 
         let places = Places {
             public,
             egress: free().await?,
             admin: free().await?,
             issuer: issuer_url,
+            client_secret: issuer.client_secret().to_owned(),
             instance,
             provider,
         };
@@ -204,11 +248,15 @@ impl Dev {
         &self,
         dir: &Path,
         password: &str,
+        around: &Handle,
     ) -> Result<(SocketAddr, Option<OpenClaw>), String> {
         if let Some(command) = &self.openclaw {
             let dir = dir.join("openclaw");
             let address = port_of(&dir).await?;
-            let openclaw = OpenClaw::start(command, &dir, address, password);
+            let openclaw = {
+                let _waited_for_there = around.enter();
+                OpenClaw::start(command, &dir, address, password)
+            };
             let openclaw = openclaw.map_err(|error| format!("--openclaw: {error}"))?;
             println!("OpenClaw is starting, which takes up to a minute …");
             return Ok((address, Some(openclaw)));
@@ -234,6 +282,7 @@ impl Dev {
             egress,
             admin,
             issuer,
+            client_secret,
             instance,
             provider,
         } = places;
@@ -252,6 +301,8 @@ admin = "{admin}"
 alias = "dev"
 url = "{issuer}"
 audience = "{AUDIENCE}"
+client_id = "{CLIENT}"
+client_secret = "{client_secret}"
 token_type = "at+jwt"
 roles_claim = "groups"
 
@@ -318,10 +369,14 @@ async fn announce(places: Places, dir: PathBuf, config: PathBuf, real: bool) {
         format!("{program} chat --url http://{public} --token-file {token} \"hello\"")
     };
     let instance = if real { "OpenClaw" } else { "a demo instance" };
+    let browser = match real {
+        true => format!("\nOpen http://{public} in a browser and sign in: OpenClaw's own page.\n"),
+        false => String::new(),
+    };
     let text = format!(
         "
 The gateway runs, in front of {instance}; Ctrl-C stops it. A demo: everybody on this machine can be anybody in it.
-
+{browser}
   gateway        http://{public}
   sign-in        {issuer}   (alice, bob, admin; no passwords)
   metrics        http://{admin}/metrics

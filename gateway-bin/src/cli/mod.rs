@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::{self, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError};
@@ -92,9 +94,9 @@ pub fn run(cli: Cli) -> ExitCode {
     };
     match cli.command {
         Command::Serve(file) => match file.load() {
-            Ok(config) => {
-                serve_to_the_end(runtime, config).unwrap_or_else(|message| fail(1, &message))
-            }
+            Ok(config) => stop_on_signals(&runtime)
+                .and_then(|stop| serve_to_the_end(runtime, config, stop))
+                .unwrap_or_else(|message| fail(1, &message)),
             Err(error) => fail(MISUSE, &error.to_string()),
         },
         Command::Dev(dev) => dev::run(runtime, dev),
@@ -111,17 +113,41 @@ pub fn run(cli: Cli) -> ExitCode {
 
 /// Serves on `runtime`, and settles on a runtime of its own that outlives it: calls that are cut off at the end record
 /// what they took by being dropped with the first, and are stored and settled by the second.
-fn serve_to_the_end(runtime: Runtime, config: Config) -> Result<ExitCode, String> {
+fn serve_to_the_end(
+    runtime: Runtime,
+    config: Config,
+    stop: CancellationToken,
+) -> Result<ExitCode, String> {
     let settling = runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_time()
         .build();
     let settling = settling.map_err(|error| error.to_string())?;
-    let served = runtime.block_on(serve::serve(config, settling.handle()));
+    let served = runtime.block_on(serve::serve(config, settling.handle(), stop));
     runtime.shutdown_timeout(ABORT);
     let ledger = served.map_err(|error| error.to_string())?;
     settling.block_on(serve::close(&ledger));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Is cancelled by SIGTERM or SIGINT.
+fn stop_on_signals(runtime: &Runtime) -> Result<CancellationToken, String> {
+    let _signals_come_there = runtime.enter();
+    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+    let (mut term, mut int) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    runtime.spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stop)
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {

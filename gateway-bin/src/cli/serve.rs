@@ -4,32 +4,31 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_quota::{Limit, Limits, MemoryStore, OnStoreFailure, QuotaStore};
-use tower_sso::jwt::{JwtConfig, JwtVerifier};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_workspace::fs::{Owner, Provisioner};
 use tracing::{info, warn};
 
 use super::check_config::without_effect;
-use crate::api::{self, Api};
+use crate::api::{self, Api, Origins, Pace};
 use crate::client_address::TrustedProxies;
 use crate::clock;
 use crate::config::{self, Config};
 use crate::egress::{Egress, ForwardCall, VirtualKeys};
 use crate::environment::Environments;
-use crate::fetch::HttpFetch;
 use crate::instance::{Admin, Device, Dialer, ModelSpec, Offer, Upstream, unmet_requirements};
 use crate::password::{ConnectVerifier, Passwords};
 use crate::plan;
 use crate::prices::price_list;
 use crate::server;
 use crate::settle::Counters;
+use crate::sign_in::SignIn;
 use crate::socket::Sockets;
 use crate::stack::Parts;
 use crate::store::Store;
+use crate::ui::Pages;
 
 /// How long open sockets and calls may take to end after the gateway was told to stop.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -61,11 +60,12 @@ fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> ServeError 
     }
 }
 
-/// Runs the gateway until SIGTERM or SIGINT, and answers the ledger, which settles on `settling` and is still to be
+/// Runs the gateway until it is told to stop, and answers the ledger, which settles on `settling` and is still to be
 /// [`close`]d.
 pub(super) async fn serve(
     config: Config,
     settling: &Handle,
+    told_to_stop: CancellationToken,
 ) -> Result<Arc<SqliteLedger>, ServeError> {
     let metrics = PrometheusBuilder::new()
         .install_recorder()
@@ -103,9 +103,6 @@ pub(super) async fn serve(
     let [provider, ..] = config.provider.as_slice() else {
         return Err(failed("provider")("is missing"));
     };
-    let [issuer, ..] = config.issuer.as_slice() else {
-        return Err(failed("issuer")("is missing"));
-    };
     let egress = config
         .server
         .egress
@@ -113,6 +110,7 @@ pub(super) async fn serve(
 
     let device = device(&store)?;
     let dialer = Arc::new(Dialer::new(instance, Arc::new(device)).map_err(failed("instance"))?);
+    let pages = Pages::new(Arc::clone(&dialer));
     let joins = Arc::clone(&ledger);
     let admin = Admin::start(
         Arc::clone(&dialer),
@@ -168,10 +166,11 @@ pub(super) async fn serve(
         ),
         Offer::new(provider.name.as_str(), base_url, models),
     );
-    let tokens = Arc::new(verifier(&config, issuer)?);
+    let sign_in = SignIn::start(&config, &path, &store);
+    let sign_in = sign_in.await.map_err(failed("sign-in"))?;
     let passwords = Passwords::new(&secret(&store, "passwords")?);
     let parts = Parts {
-        tokens: tokens.clone(),
+        tokens: sign_in.tokens(),
         virtual_keys: Arc::new(keys),
         workspaces: Arc::new(environments.clone()),
         quota: quota.clone(),
@@ -184,11 +183,24 @@ pub(super) async fn serve(
         provider: provider.name.as_str().into(),
         gate: environments.gate().clone(),
     };
-    let connect = Arc::new(ConnectVerifier::new(passwords.clone(), tokens));
-    let sockets = Sockets::new(environments.clone(), connect, parts.clone(), stop.clone());
+    let connect = ConnectVerifier::new(passwords.clone(), sign_in.clone());
+    let sockets = Sockets::new(
+        environments.clone(),
+        sign_in.clone(),
+        Arc::new(connect),
+        parts.clone(),
+        stop.clone(),
+    );
+    let origins = std::iter::once(&config.server.public_url).chain(&config.server.allowed_origins);
+    let origins = Origins::new(origins.map(String::as_str));
+    let origins = origins.map_err(failed("server.allowed_origins"))?;
     let api = Api {
         store,
         environments,
+        sign_in,
+        origins,
+        pages,
+        pace: Pace::new(),
         passwords,
         quota,
         plan,
@@ -205,6 +217,7 @@ pub(super) async fn serve(
         sockets: sockets.clone(),
     };
 
+    let routes = api::public(api.clone(), &parts).map_err(failed("server.allowed_origins"))?;
     let forward = ForwardCall::new(provider).map_err(failed("provider"))?;
     let model_calls = Egress::new(parts.model_calls(forward));
     let public = server::bind(config.server.public)
@@ -224,11 +237,7 @@ pub(super) async fn serve(
             stop.clone(),
         ));
     }
-    listeners.spawn(server::serve(
-        public,
-        api::public(api, &parts),
-        stop.clone(),
-    ));
+    listeners.spawn(server::serve(public, routes, stop.clone()));
     listeners.spawn(server::serve(egress, model_calls, stop.clone()));
     tokio::spawn(upkeep(metrics, Arc::clone(&ledger), stop.clone()));
     for key in without_effect(&config) {
@@ -236,7 +245,7 @@ pub(super) async fn serve(
     }
     info!(public = %config.server.public, "gateway runs");
 
-    told_to_stop().await.map_err(failed("signals"))?;
+    told_to_stop.cancelled().await;
     info!("gateway stops");
     stop.cancel();
     sockets.tasks.close();
@@ -320,35 +329,6 @@ fn provisioner(
         provisioner = provisioner.instance_root(root);
     }
     Ok(provisioner)
-}
-
-fn verifier(config: &Config, issuer: &config::Issuer) -> Result<JwtVerifier, ServeError> {
-    let mut jwt = JwtConfig::new(&issuer.url, &issuer.audience)
-        .alias(&issuer.alias)
-        .primary(true);
-    if let Some(kind) = &issuer.token_type {
-        jwt = jwt.required_type(kind);
-    }
-    if let Some(claim) = &issuer.roles_claim {
-        jwt = jwt.roles_claim(claim);
-        for (role, values) in &config.roles {
-            jwt = jwt.role(role, values.iter().map(String::as_str));
-        }
-    }
-    let fetch = HttpFetch::new().map_err(failed("certificates of this host"))?;
-    JwtVerifier::discover(jwt, Arc::new(fetch)).map_err(failed("issuer"))
-}
-
-async fn told_to_stop() -> std::io::Result<()> {
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    Ok(())
 }
 
 /// What metrics need from time to time: the exporter's own bookkeeping, and gauges.

@@ -9,7 +9,9 @@ use crate::client_address::Network;
 use crate::clock;
 use crate::prices::price_list;
 
-use super::{Config, ConfigError, InstanceAuth, InstanceMode, ProviderKind, QuotaMode};
+use super::{
+    Config, ConfigError, InstanceAuth, InstanceMode, Issuer, IssuerKind, ProviderKind, QuotaMode,
+};
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     not_yet(config)?;
@@ -28,7 +30,8 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             ));
         }
     }
-    issuer(config)?;
+    issuers(config)?;
+    sessions(config)?;
     instances(config)?;
     let prices = price_list(&config.price)?;
     providers(config, &prices)
@@ -71,12 +74,6 @@ fn not_yet(config: &Config) -> Result<(), ConfigError> {
             ));
         }
     }
-    if config.issuer.len() > 1 {
-        return Err(ConfigError::invalid(
-            "issuer",
-            "one issuer is available in this version; remove the others",
-        ));
-    }
     if config.provider.len() > 1 {
         return Err(ConfigError::invalid(
             "provider",
@@ -92,28 +89,112 @@ fn not_yet(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn issuer(config: &Config) -> Result<(), ConfigError> {
-    let Some(issuer) = config.issuer.first() else {
+fn issuers(config: &Config) -> Result<(), ConfigError> {
+    if config.issuer.is_empty() {
         return Err(ConfigError::invalid(
             "issuer",
             "is missing; name who signs your people's tokens",
         ));
-    };
-    if issuer.audience.is_empty() {
+    }
+    let (mut aliases, mut urls) = (BTreeSet::new(), BTreeSet::new());
+    for issuer in &config.issuer {
+        let key = |field: &str| format!("issuer.{}.{field}", issuer.alias);
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if issuer.alias.is_empty() || !issuer.alias.chars().all(plain) {
+            return Err(ConfigError::invalid(
+                "issuer.alias",
+                format!(
+                    "`{}` must be letters, digits, `-`, `_` and `.`",
+                    issuer.alias
+                ),
+            ));
+        }
+        if !aliases.insert(&*issuer.alias) || (!issuer.url.is_empty() && !urls.insert(&*issuer.url))
+        {
+            return Err(ConfigError::invalid(
+                key("url"),
+                "stands twice; each issuer needs an alias and a URL of its own",
+            ));
+        }
+        issuer_alone(issuer, &key)?;
+    }
+    let primary_links = config
+        .issuer
+        .first()
+        .is_some_and(|issuer| issuer.link_verified_email);
+    if primary_links {
         return Err(ConfigError::invalid(
-            "issuer.audience",
+            "issuer.link_verified_email",
+            "is for the issuers after the first; people are linked to users of the first",
+        ));
+    }
+    Ok(())
+}
+
+fn issuer_alone(issuer: &Issuer, key: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
+    if issuer.client_secret.is_some() && issuer.client_id.is_none() {
+        return Err(ConfigError::invalid(
+            key("client_id"),
+            "is missing; whose secret is `client_secret`?",
+        ));
+    }
+    if issuer.client_id.is_some() && issuer.client_secret.is_none() {
+        return Err(ConfigError::invalid(
+            key("client_secret_file"),
+            "is missing; people sign in through a client that has a secret",
+        ));
+    }
+    if issuer.introspection && (issuer.client_id.is_none() || issuer.client_secret.is_none()) {
+        return Err(ConfigError::invalid(
+            key("introspection"),
+            "needs `client_id` and `client_secret`: strangers are not told about tokens",
+        ));
+    }
+    if issuer.kind == IssuerKind::Github && issuer.url.is_empty() {
+        return Ok(());
+    }
+    if issuer.audience.is_empty() && issuer.kind != IssuerKind::Github {
+        return Err(ConfigError::invalid(
+            key("audience"),
             "is empty; it is what a token must be made for",
         ));
     }
-    let uri = http_url("issuer.url", &issuer.url)?;
+    let uri = http_url(&key("url"), &issuer.url)?;
     let secure = uri.scheme_str() == Some("https") || is_loopback(&uri);
     if !secure {
         return Err(ConfigError::invalid(
-            "issuer.url",
+            key("url"),
             "must be https: keys fetched in clear can be anyone's",
         ));
     }
     Ok(())
+}
+
+fn sessions(config: &Config) -> Result<(), ConfigError> {
+    let session = &config.session;
+    if session.idle > session.lifetime {
+        return Err(ConfigError::invalid(
+            "session.idle",
+            "is longer than `session.lifetime`",
+        ));
+    }
+    if let Some(url) = &session.store_url {
+        let known = ["redis://", "rediss://", "postgres://", "postgresql://"];
+        // The URL may hold a password: it is not shown.
+        if !known.iter().any(|scheme| url.expose().starts_with(scheme)) {
+            return Err(ConfigError::invalid(
+                "session.store_url",
+                "must begin with redis://, rediss:// or postgres://",
+            ));
+        }
+        if session.key.is_none() {
+            return Err(ConfigError::invalid(
+                "session.key_file",
+                "is missing; gateways that share sessions need the same keys",
+            ));
+        }
+    }
+    session.keys().map(drop)
 }
 
 fn instances(config: &Config) -> Result<(), ConfigError> {

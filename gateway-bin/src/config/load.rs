@@ -184,13 +184,28 @@ fn read_secrets(config: &mut Config) -> Result<(), ConfigError> {
             &mut issuer.client_secret,
             issuer.client_secret_file.as_deref(),
             || format!("issuer[{n}].client_secret"),
+            Secret::read,
         )?;
     }
+    let session = &mut config.session;
+    read_secret(
+        &mut session.store_url,
+        session.store_url_file.as_deref(),
+        || "session.store_url".to_owned(),
+        Secret::read,
+    )?;
+    read_secret(
+        &mut session.key,
+        session.key_file.as_deref(),
+        || "session.key".to_owned(),
+        Secret::read_lines,
+    )?;
     for provider in &mut config.provider {
         read_secret(
             &mut provider.api_key,
             provider.api_key_file.as_deref(),
             || format!("provider.{}.api_key", provider.name),
+            Secret::read,
         )?;
     }
     for instance in &mut config.instance {
@@ -203,9 +218,12 @@ fn read_secrets(config: &mut Config) -> Result<(), ConfigError> {
             password,
             password_file,
         }) = &mut instance.auth;
-        read_secret(password, password_file.as_deref(), || {
-            format!("instance.{}.auth.password", instance.name)
-        })?;
+        read_secret(
+            password,
+            password_file.as_deref(),
+            || format!("instance.{}.auth.password", instance.name),
+            Secret::read,
+        )?;
     }
     Ok(())
 }
@@ -214,6 +232,7 @@ fn read_secret(
     secret: &mut Option<Secret>,
     file: Option<&Path>,
     key: impl Fn() -> String,
+    read: impl Fn(&Path) -> Result<Secret, String>,
 ) -> Result<(), ConfigError> {
     let Some(file) = file else { return Ok(()) };
     if secret.is_some() {
@@ -222,7 +241,7 @@ fn read_secret(
             "stands beside its file; keep one of the two",
         ));
     }
-    let read = Secret::read(file).map_err(|problem| {
+    let read = read(file).map_err(|problem| {
         ConfigError::invalid(
             format!("{}_file", key()),
             format!("{}: {problem}", file.display()),

@@ -5,12 +5,14 @@
 //! cannot say.
 
 mod check;
+mod duration;
 mod load;
 mod secret;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use tower_usage::NanoUsd;
@@ -31,6 +33,9 @@ pub struct Config {
     /// Roles and the values of the issuer's roles claim that give them.
     #[serde(default)]
     pub roles: BTreeMap<String, Vec<String>>,
+    /// How long people stay signed in, and where that is kept.
+    #[serde(default)]
+    pub session: Session,
     /// Where the gateway keeps its own state.
     #[serde(default)]
     pub store: Store,
@@ -87,20 +92,132 @@ pub struct Server {
 pub struct Issuer {
     /// Short name, used in the user ids of issuers that are not the primary one.
     pub alias: String,
-    /// Issuer identifier; compared byte for byte with the discovery document's and the token's.
+    /// What it is; default: any OpenID Connect provider.
+    #[serde(default)]
+    pub kind: IssuerKind,
+    /// Name on the sign-in page; default: the alias.
+    pub name: Option<String>,
+    /// Issuer identifier; compared byte for byte with the discovery document's and the token's. Only GitHub has one of
+    /// its own.
+    #[serde(default)]
     pub url: String,
-    /// What the token's `aud` must hold.
+    /// What the token's `aud` must hold. GitHub's tokens have none.
+    #[serde(default)]
     pub audience: String,
-    /// Client for sign-in in a browser.
+    /// Client for sign-in in a browser; absent: nobody signs in through this issuer, its tokens are taken all the same.
     pub client_id: Option<String>,
     /// Secret of that client.
     pub client_secret: Option<Secret>,
     /// File that holds the secret.
     pub client_secret_file: Option<PathBuf>,
+    /// What is asked for at sign-in, in place of `openid profile email`.
+    #[serde(default)]
+    pub scopes: Vec<String>,
     /// Claim whose values give roles.
     pub roles_claim: Option<String>,
     /// Media type that `typ` must name, for example `at+jwt` (RFC 9068); absent: not checked.
     pub token_type: Option<String>,
+    /// Whether its access tokens are opaque, so that it is asked about each (RFC 7662), as `client_id`.
+    #[serde(default)]
+    pub introspection: bool,
+    /// Whether somebody who signs in here with a verified e-mail address is the one user of the primary issuer who has
+    /// the same one, verified there. Only for an issuer that gives nobody an address that is not theirs.
+    #[serde(default)]
+    pub link_verified_email: bool,
+}
+
+/// `kind` of an issuer: what about it differs from the standard.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum IssuerKind {
+    /// Any OpenID Connect provider.
+    #[default]
+    Oidc,
+    /// Auth0.
+    Auth0,
+    /// Microsoft Entra ID.
+    Entra,
+    /// GitHub: OAuth 2.0 without OpenID Connect; tokens are opaque.
+    Github,
+    /// Google.
+    Google,
+    /// Keycloak.
+    Keycloak,
+    /// Okta.
+    Okta,
+}
+
+/// `[session]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Session {
+    /// How long somebody who does nothing stays signed in, like `"12h"`.
+    #[serde(default = "default_idle", deserialize_with = "duration::deserialize")]
+    pub idle: Duration,
+    /// How long somebody stays signed in at most, like `"7d"`.
+    #[serde(
+        default = "default_lifetime",
+        deserialize_with = "duration::deserialize"
+    )]
+    pub lifetime: Duration,
+    /// Where sessions and personal access tokens are kept that several gateways share: `redis://…` or `postgres://…`;
+    /// absent: in the SQLite file of `[store]`.
+    pub store_url: Option<Secret>,
+    /// File that holds that URL.
+    pub store_url_file: Option<PathBuf>,
+    /// Keys that seal cookies and sessions, a line each of 64 hexadecimal digits: the first one seals, all open. Several
+    /// gateways need the same; absent: one is made and kept in `[store]`.
+    pub key: Option<Secret>,
+    /// File that holds the keys.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Session {
+    /// The keys that seal, the first one first; none: one is to be made.
+    ///
+    /// # Errors
+    ///
+    /// A line is not a key.
+    pub fn keys(&self) -> Result<Vec<[u8; 32]>, ConfigError> {
+        let lines = self.key.iter().flat_map(|keys| keys.expose().lines());
+        let lines = lines.map(str::trim).filter(|line| !line.is_empty());
+        lines
+            .map(|line| {
+                hex_key(line).ok_or_else(|| {
+                    ConfigError::invalid(
+                        "session.key",
+                        "each line must be 64 hexadecimal digits; `openssl rand -hex 32` makes one",
+                    )
+                })
+            })
+            .collect()
+    }
+}
+
+fn hex_key(line: &str) -> Option<[u8; 32]> {
+    if line.len() != 64 || !line.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut key = [0; 32];
+    for (n, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(line.get(2 * n..2 * n + 2)?, 16).ok()?;
+    }
+    Some(key)
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            idle: default_idle(),
+            lifetime: default_lifetime(),
+            store_url: None,
+            store_url_file: None,
+            key: None,
+            key_file: None,
+        }
+    }
 }
 
 /// `[store]`
@@ -322,6 +439,14 @@ pub struct Price {
     pub cache_write: Option<String>,
     /// First day (UTC) on which the price holds, `YYYY-MM-DD`; default: always.
     pub from: Option<String>,
+}
+
+fn default_idle() -> Duration {
+    Duration::from_secs(12 * 3_600)
+}
+
+fn default_lifetime() -> Duration {
+    Duration::from_secs(7 * 86_400)
 }
 
 /// As many people as one OpenClaw process is known to serve.

@@ -36,6 +36,19 @@ impl Secret {
             _ => Err("its first line is empty".to_owned()),
         }
     }
+
+    /// Reads all lines of a file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or holds nothing.
+    pub(super) fn read_lines(path: &Path) -> Result<Self, String> {
+        let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+        match text.trim() {
+            "" => Err("it is empty".to_owned()),
+            lines => Ok(Self::new(lines)),
+        }
+    }
 }
 
 impl fmt::Debug for Secret {

@@ -17,7 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::net::TcpListener;
 
 pub use self::instance::DemoInstance;
-pub use self::issuer::{ACCOUNTS, AUDIENCE, Issuer};
+pub use self::issuer::{ACCOUNTS, AUDIENCE, CLIENT, Issuer};
 pub use self::model::{MODEL, routes as model_routes};
 pub use self::openclaw::{OpenClaw, OpenClawError};
 

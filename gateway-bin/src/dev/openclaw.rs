@@ -6,17 +6,20 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 use thiserror::Error;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 /// How long it may take to end in order.
 const STOP: Duration = Duration::from_secs(10);
 
-/// A running OpenClaw in a process group of its own. Dropping it kills it.
+/// A running OpenClaw in a process group of its own, which a task of the runtime that started it waits for.
 #[derive(Debug)]
 pub struct OpenClaw {
-    child: Child,
+    group: Option<Pid>,
+    ended: CancellationToken,
 }
 
 /// Why it does not run.
@@ -41,7 +44,7 @@ pub enum OpenClawError {
 // === impl OpenClaw ===
 
 impl OpenClaw {
-    /// Starts `command` with everything it keeps below `dir`.
+    /// Starts `command` with everything it keeps below `dir`, and waits for its end on the current runtime.
     ///
     /// # Errors
     ///
@@ -79,31 +82,43 @@ impl OpenClaw {
             .process_group(0)
             .kill_on_drop(true)
             .spawn();
-        let child = child.map_err(|source| OpenClawError::Start {
+        let mut child = child.map_err(|source| OpenClawError::Start {
             command: command.to_owned(),
             source,
         })?;
-        Ok(Self { child })
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        let ended = CancellationToken::new();
+        let ending = ended.clone().drop_guard();
+        tokio::spawn(async move {
+            let _ending = ending;
+            let _ = child.wait().await;
+        });
+        Ok(Self {
+            group: id.and_then(Pid::from_raw),
+            ended,
+        })
     }
 
-    /// Waits until it has ended by itself.
-    pub async fn ended(&mut self) {
-        let _ = self.child.wait().await;
+    /// Is cancelled when it has ended.
+    #[must_use]
+    pub const fn ended(&self) -> &CancellationToken {
+        &self.ended
     }
 
     /// Ends it and whatever it has started: in order if it obeys within ten seconds.
-    pub async fn stop(mut self) {
-        self.signal(rustix::process::Signal::TERM);
-        if tokio::time::timeout(STOP, self.child.wait()).await.is_err() {
-            self.signal(rustix::process::Signal::KILL);
-            let _ = self.child.wait().await;
+    pub async fn stop(self) {
+        self.signal(Signal::TERM);
+        let ended = self.ended.cancelled();
+        if tokio::time::timeout(STOP, ended).await.is_err() {
+            self.signal(Signal::KILL);
+            self.ended.cancelled().await;
         }
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
-        let group = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(group) = group.and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process_group(group, signal);
+    fn signal(&self, signal: Signal) {
+        // Of one that has ended, others may have the number by now.
+        if let Some(group) = self.group.filter(|_| !self.ended.is_cancelled()) {
+            let _ = kill_process_group(group, signal);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use http::Uri;
-use http::header::{HeaderName, HeaderValue, ORIGIN};
+use http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -183,6 +183,33 @@ impl Dialer {
         &self.address
     }
 
+    /// The headers of a request in the name of `user`, who is at `address`; without a user, in nobody's.
+    pub(crate) fn headers(
+        &self,
+        user: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Result<HeaderMap, DialError> {
+        let address = match address {
+            Some(address) if !address.to_canonical().is_loopback() => {
+                address.to_canonical().to_string()
+            }
+            _ => NO_ADDRESS.to_owned(),
+        };
+        let mut headers: HeaderMap = self.headers.iter().cloned().collect();
+        if let Some(user) = user {
+            headers.insert(self.user_header.clone(), header_value(user)?);
+        }
+        headers.insert(
+            HeaderName::from_static("x-forwarded-for"),
+            header_value(&address)?,
+        );
+        headers.insert(
+            HeaderName::from_static("x-openclaw-scopes"),
+            HeaderValue::from_static(READ_WRITE),
+        );
+        Ok(headers)
+    }
+
     /// Opens a connection on which everything is done in the name of `person`, with read and write scope.
     ///
     /// # Errors
@@ -193,23 +220,8 @@ impl Dialer {
     ///
     /// Dropping the future closes what it opened.
     pub async fn connect(&self, person: &Person<'_>) -> Result<(Socket, HelloView), DialError> {
-        let address = match person.address {
-            Some(address) if !address.to_canonical().is_loopback() => {
-                address.to_canonical().to_string()
-            }
-            _ => NO_ADDRESS.to_owned(),
-        };
-        let mut headers = self.headers.clone();
-        headers.push((self.user_header.clone(), header_value(person.user)?));
-        headers.push((
-            HeaderName::from_static("x-forwarded-for"),
-            header_value(&address)?,
-        ));
-        headers.push((
-            HeaderName::from_static("x-openclaw-scopes"),
-            HeaderValue::from_static(READ_WRITE),
-        ));
-        headers.push((ORIGIN, self.origin.clone()));
+        let mut headers = self.headers(Some(person.user), person.address)?;
+        headers.insert(ORIGIN, self.origin.clone());
         // A crowd waits here, where nothing runs out, and not in the instance.
         let place = timeout(QUEUE_TIMEOUT, self.handshakes.acquire()).await;
         let _place = place.map_err(|_| DialError::Unreachable(None))?;
@@ -243,7 +255,7 @@ impl Dialer {
     ///
     /// Dropping the future closes what it opened.
     pub async fn connect_admin(&self) -> Result<Socket, DialError> {
-        let connected = self.handshake(Vec::new(), |_| {
+        let connected = self.handshake(HeaderMap::new(), |_| {
             serde_json::json!({
                 "minProtocol": PROTOCOL_VERSION, "maxProtocol": PROTOCOL_VERSION,
                 "client": {
@@ -258,7 +270,7 @@ impl Dialer {
 
     async fn handshake(
         &self,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        headers: HeaderMap,
         params: impl Fn(&str) -> serde_json::Value,
     ) -> Result<(Socket, HelloView), DialError> {
         timeout(HANDSHAKE_TIMEOUT, self.try_handshake(headers, params))
@@ -268,7 +280,7 @@ impl Dialer {
 
     async fn try_handshake(
         &self,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        headers: HeaderMap,
         params: impl Fn(&str) -> serde_json::Value,
     ) -> Result<(Socket, HelloView), DialError> {
         let stream = TcpStream::connect(&self.address)
@@ -279,8 +291,10 @@ impl Dialer {
             .uri(&self.uri)
             .map_err(unreachable)?
             .limits(Limits::default().max_payload_len(Some(MAX_INSTANCE_MESSAGE)));
-        for (name, value) in headers {
-            builder = builder.add_header(name, value).map_err(unreachable)?;
+        for (name, value) in &headers {
+            builder = builder
+                .add_header(name.clone(), value.clone())
+                .map_err(unreachable)?;
         }
         let (mut socket, _) = builder.connect_on(stream).await.map_err(unreachable)?;
 

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::request::Refusal;
+use super::request::{Refusal, push_json};
 
 /// The `error` of a response frame.
 #[derive(Clone, Debug, Serialize)]
@@ -22,6 +22,18 @@ pub struct ErrorShape {
     /// When, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+}
+
+/// A response frame that answers the request `id` with a payload of ours, given as JSON text.
+#[must_use]
+pub fn response(id: &str, payload: &str) -> String {
+    let mut frame = String::with_capacity(48 + id.len() + payload.len());
+    frame.push_str(r#"{"type":"res","id":"#);
+    push_json(&mut frame, id);
+    frame.push_str(r#","ok":true,"payload":"#);
+    frame.push_str(payload);
+    frame.push('}');
+    frame
 }
 
 /// A response frame that refuses the request `id`.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::connect::PROTOCOL_VERSION;
-use super::method::METHODS;
+use super::method::{Answer, METHODS};
 use super::view::{Owner, View};
 
 /// What of the instance's `hello-ok` a client may see.
@@ -75,7 +75,11 @@ pub fn hello_ok(id: &str, view: &HelloView, owner: &Owner, max_payload: usize) -
     let health = of_snapshot(&view.snapshot.health, View::Health);
     let mut policy = view.policy.clone();
     policy.insert("maxPayload".to_owned(), max_payload.into());
-    let methods: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
+    // What is only answered so that the shipped page is content is not offered: it would show what nobody has.
+    let offered = METHODS
+        .iter()
+        .filter(|method| !matches!(method.answer, Answer::Fixed(_)));
+    let methods: Vec<&str> = offered.map(|method| method.name).collect();
     let frame = json!({
         "type": "res",
         "id": id,
@@ -107,6 +111,9 @@ pub fn hello_ok(id: &str, view: &HelloView, owner: &Owner, max_payload: usize) -
                 "method": "trusted-proxy",
                 "role": "operator",
                 "scopes": SCOPES,
+                // The shipped page keeps what it has not sent yet under this name: the same for all connections of a
+                // user, and nobody else's.
+                "recoveryScope": format!("gateway:{agent}"),
             },
             "policy": policy,
         },

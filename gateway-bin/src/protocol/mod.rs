@@ -14,9 +14,9 @@ mod request;
 mod view;
 
 pub use self::connect::{Challenge, Connect, ConnectAuth, PROTOCOL_VERSION};
-pub use self::error::{ErrorShape, error_response};
+pub use self::error::{ErrorShape, error_response, response};
 pub use self::event::{InstanceFrame, Kind, LastShown, Renumber, Scope, event_scope};
 pub use self::hello::{HelloView, hello_ok};
-pub use self::method::{METHODS, Method, SessionField, StartsRun, find_method};
+pub use self::method::{Answer, METHODS, Method, RENEW, SessionField, StartsRun, find_method};
 pub use self::request::{FrameError, Refusal, Request, parse_request};
 pub use self::view::{Owner, View};

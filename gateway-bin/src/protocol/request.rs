@@ -1,14 +1,17 @@
 //! A client's request frame.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use thiserror::Error;
 
-use super::method::{Method, SessionField, StartsRun, find_method};
+use super::method::{Answer, Method, SessionField, StartsRun, find_method};
 use super::object::Object;
-use super::params::{Params, Text};
+use super::params::{Field, Params, Text};
+use crate::config::Secret;
 
 /// Longest `id` of a frame, in bytes; our own limit, the instance has none.
 const MAX_ID_LEN: usize = 256;
@@ -34,6 +37,12 @@ pub struct Request {
     pub of_run: Option<Box<str>>,
     /// The session that it names by an id of the instance's, which must be the user's own.
     pub of_session: Option<Box<str>>,
+    /// The session that those it asks for were spawned by, which must be the user's own.
+    pub spawned_by: Option<Box<str>>,
+    /// Whether the instance is told no key of a session: it is to choose one, or is told a short id.
+    omits_session: bool,
+    /// The credential of a renewal.
+    pub renewal: Option<Secret>,
     /// W3C trace context of the frame.
     pub traceparent: Option<Box<str>>,
     /// All other parameters, as the members of a JSON object without its braces.
@@ -47,8 +56,10 @@ pub struct Request {
 ///
 /// [`FrameError::Malformed`] where not even the `id` could be read; else the `id` travels with the refusal.
 pub fn parse_request(text: &str) -> Result<Request, FrameError> {
-    let Object(frame): Object<Frame<'_>> =
-        serde_json::from_str(text).map_err(|_| refuse_unparsed(text))?;
+    let Object(frame): Object<Frame<'_>> = match serde_json::from_str(text) {
+        Ok(frame) => frame,
+        Err(_) => return unparsed(text),
+    };
     let refuse = |refusal: Refusal| FrameError::Refused {
         id: frame.id.as_ref().into(),
         refusal,
@@ -60,12 +71,15 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
         return Err(refuse(Refusal::SecondConnect));
     }
     let method = find_method(&frame.method).ok_or_else(|| refuse(Refusal::UnknownMethod))?;
+    if let Answer::Fixed(_) = method.answer {
+        return Ok(Request::answered(frame.id.into(), method));
+    }
     let Object(mut params) = frame.params;
 
     let session = match method.session {
         SessionField::None => None,
         SessionField::SessionKey => params.session_key.take(),
-        SessionField::Key => params.key.take(),
+        SessionField::Key | SessionField::NewKey => params.key.take(),
     };
     if session
         .as_ref()
@@ -76,6 +90,8 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
             refusal: Refusal::InvalidParams,
         });
     }
+    let names_session = session.is_some();
+    let session_is_chosen = method.session == SessionField::NewKey && !names_session;
     let agent = params.agent_id.take();
     // An agent that a client names is checked against the session rule by being written as one.
     let session = match (session, agent) {
@@ -97,7 +113,13 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
             }
         }
     };
-    if params.fields().any(|field| !method.fields.contains(&field)) {
+    // `archived` may be a flag wherever it may be more.
+    let takes = |field: Field| {
+        method.fields.contains(&field)
+            || (field == Field::Archived && method.fields.contains(&Field::ArchivedToo))
+    };
+    let by_short_id = params.short_id.is_some();
+    if params.fields().any(|field| !takes(field)) || (by_short_id && names_session) {
         return Err(FrameError::Refused {
             id: frame.id.into(),
             refusal: Refusal::InvalidParams,
@@ -115,6 +137,14 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
     };
     let named = |text: &Option<Text<'_>>| text.as_ref().map(|Text(id)| id.as_ref().into());
     let (of_run, of_session) = (named(&params.run_id), named(&params.session_id));
+    let spawned_by = named(&params.spawned_by);
+    let renewal = match method.answer {
+        Answer::Renewal => match params.token.take() {
+            Some(Text(token)) => Some(Secret::new(token)),
+            None => return Err(refuse_params(frame.id)),
+        },
+        _ => None,
+    };
     let mut members = serde_json::to_string(&params).map_err(|_| FrameError::Malformed)?;
     members.pop();
     members.remove(0);
@@ -126,9 +156,19 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
         run_id,
         of_run,
         of_session,
+        spawned_by,
+        omits_session: by_short_id || session_is_chosen,
+        renewal,
         traceparent: frame.traceparent.map(Into::into),
         members,
     })
+}
+
+fn refuse_params(id: Cow<'_, str>) -> FrameError {
+    FrameError::Refused {
+        id: id.into(),
+        refusal: Refusal::InvalidParams,
+    }
 }
 
 /// A frame that is not forwarded.
@@ -187,9 +227,10 @@ struct Frame<'a> {
     _expected_profile_id: Option<Cow<'a, str>>,
 }
 
-/// The refusal of a frame that the strict parser did not take: told apart only here, off the path of good frames.
+/// A frame that the strict parser did not take: told apart only here, off the path of good frames. What is always answered the
+/// same is answered whatever its parameters are.
 #[cold]
-fn refuse_unparsed(text: &str) -> FrameError {
+fn unparsed(text: &str) -> Result<Request, FrameError> {
     #[derive(Deserialize)]
     struct Named<'a> {
         #[serde(borrow)]
@@ -197,43 +238,84 @@ fn refuse_unparsed(text: &str) -> FrameError {
         #[serde(borrow)]
         method: Option<Cow<'a, str>>,
     }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct Loose<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: Cow<'a, str>,
+        #[serde(rename = "id")]
+        _id: IgnoredAny,
+        #[serde(rename = "method")]
+        _method: IgnoredAny,
+        #[serde(default, rename = "params")]
+        _params: Object<HashMap<Box<str>, IgnoredAny>>,
+        #[serde(default, rename = "traceparent")]
+        _traceparent: IgnoredAny,
+        #[serde(default, rename = "expectedProfileId")]
+        _expected_profile_id: IgnoredAny,
+    }
+
     match serde_json::from_str::<Object<Named<'_>>>(text) {
         Ok(Object(Named { id, method })) if !id.is_empty() && id.len() <= MAX_ID_LEN => {
+            let found = method.as_deref().and_then(find_method);
+            if let Some(method) = found
+                && let Answer::Fixed(_) = method.answer
+                && let Ok(Object(frame)) = serde_json::from_str::<Object<Loose<'_>>>(text)
+                && frame.kind == "req"
+            {
+                return Ok(Request::answered(id.into(), method));
+            }
             let refusal = match method.as_deref() {
                 Some("connect") => Refusal::SecondConnect,
-                Some(name) if find_method(name).is_some() => Refusal::InvalidParams,
+                Some(_) if found.is_some() => Refusal::InvalidParams,
                 Some(_) => Refusal::UnknownMethod,
                 None => Refusal::InvalidFrame,
             };
-            FrameError::Refused {
+            Err(FrameError::Refused {
                 id: id.into(),
                 refusal,
-            }
+            })
         }
-        _ => FrameError::Malformed,
+        _ => Err(FrameError::Malformed),
     }
 }
 
 // === impl Request ===
 
 impl Request {
+    /// A request whose parameters decide nothing.
+    fn answered(id: Box<str>, method: &'static Method) -> Self {
+        Self {
+            id,
+            method,
+            session: None,
+            starts_run: false,
+            run_id: None,
+            of_run: None,
+            of_session: None,
+            spawned_by: None,
+            omits_session: false,
+            renewal: None,
+            traceparent: None,
+            members: String::new(),
+        }
+    }
+
     /// The session that the client named, as a session of `agent`; `None` when it is not one.
     ///
     /// A key is never read to learn whose it is: it is either a session of the agent that the verified user has, or
     /// nothing.
     #[must_use]
     pub fn session_of(&self, agent: &str) -> Option<Cow<'_, str>> {
+        if let Some(key) = &self.spawned_by
+            && !is_session_of(key, agent)
+        {
+            return None;
+        }
         match self.session.as_deref() {
             None | Some("main") => Some(Cow::Owned(format!("agent:{agent}:main"))),
-            Some(key) => {
-                let name = key
-                    .strip_prefix("agent:")?
-                    .strip_prefix(agent)?
-                    .strip_prefix(':')?;
-                let plain =
-                    |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.');
-                (!name.is_empty() && name.chars().all(plain)).then_some(Cow::Borrowed(key))
-            }
+            Some(key) => is_session_of(key, agent).then_some(Cow::Borrowed(key)),
         }
     }
 
@@ -260,9 +342,10 @@ impl Request {
             push_json(frame, value);
         };
         match self.method.session {
+            _ if self.omits_session => {}
             SessionField::None => {}
             SessionField::SessionKey => member(&mut frame, "sessionKey", session_key),
-            SessionField::Key => member(&mut frame, "key", session_key),
+            SessionField::Key | SessionField::NewKey => member(&mut frame, "key", session_key),
         }
         if self.method.takes_agent {
             member(&mut frame, "agentId", agent);
@@ -275,6 +358,15 @@ impl Request {
         frame.push('}');
         frame
     }
+}
+
+fn is_session_of(key: &str, agent: &str) -> bool {
+    let name = key
+        .strip_prefix("agent:")
+        .and_then(|rest| rest.strip_prefix(agent))
+        .and_then(|rest| rest.strip_prefix(':'));
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.');
+    name.is_some_and(|name| !name.is_empty() && name.chars().all(plain))
 }
 
 /// Appends a JSON string.

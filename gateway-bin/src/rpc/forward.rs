@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::message::{RpcRequest, RpcResponse, Turn};
 use crate::instance::Gate;
-use crate::protocol::{ErrorShape, View, error_response};
+use crate::protocol::{Answer, ErrorShape, View, error_response, response};
 
 /// The innermost service of a socket: writes a frame anew for the instance and waits for its response.
 #[derive(Clone, Debug)]
@@ -51,7 +51,8 @@ pub struct ForwardFuture {
 }
 
 enum State {
-    Refused(Option<RpcResponse>),
+    /// Answered here.
+    Answered(Option<RpcResponse>),
     Held {
         entering: Pin<Box<dyn Future<Output = ()> + Send>>,
         frame: Option<Admitted>,
@@ -91,8 +92,22 @@ impl Service<RpcRequest> for Forward {
     }
 
     fn call(&mut self, mut req: RpcRequest) -> ForwardFuture {
+        let view = match req.frame.method.answer {
+            Answer::Instance(view) => view,
+            Answer::Fixed(payload) => {
+                return ForwardFuture {
+                    state: State::Answered(Some(RpcResponse {
+                        text: response(&req.frame.id, payload).into(),
+                        started_run: None,
+                    })),
+                    entered: None,
+                };
+            }
+            // The relay has answered it.
+            Answer::Renewal => View::Whole,
+        };
         let refused = |req: &RpcRequest, error: ErrorShape| ForwardFuture {
-            state: State::Refused(Some(req.refuse(&error))),
+            state: State::Answered(Some(req.refuse(&error))),
             entered: None,
         };
         // Without a workspace nobody has a session: a stack that lost its workspace layer forwards nothing.
@@ -114,7 +129,7 @@ impl Service<RpcRequest> for Forward {
             instance: self.instance.clone(),
             id: req.frame.id.clone(),
             text: req.frame.to_frame(&session, agent),
-            view: req.frame.method.view,
+            view,
             turn: req.turn.take(),
         };
         if !req.frame.starts_run {
@@ -165,7 +180,7 @@ impl Admitted {
                 id,
                 reply: answered,
             },
-            Err(_) => State::Refused(Some(refusal(&id, &gone()))),
+            Err(_) => State::Answered(Some(refusal(&id, &gone()))),
         }
     }
 }
@@ -190,10 +205,12 @@ impl Future for ForwardFuture {
         loop {
             let response = match &mut self.state {
                 // Polled again after it was ready: the contract of futures allows anything but a panic here.
-                State::Refused(response) => response.take().unwrap_or_else(|| refusal("", &gone())),
+                State::Answered(response) => {
+                    response.take().unwrap_or_else(|| refusal("", &gone()))
+                }
                 State::Held { entering, frame } => {
                     ready!(entering.as_mut().poll(cx));
-                    self.state = frame.take().map_or(State::Refused(None), Admitted::send);
+                    self.state = frame.take().map_or(State::Answered(None), Admitted::send);
                     continue;
                 }
                 State::Waiting { id, reply } => match ready!(Pin::new(reply).poll(cx)) {

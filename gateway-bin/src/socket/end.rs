@@ -12,6 +12,8 @@ pub enum End {
     Instance(u16, Box<str>),
     /// What the socket was opened with has expired.
     Expired,
+    /// What the socket was opened with was revoked: somebody signed out, or was disabled.
+    Revoked,
     /// The gateway stops.
     Shutdown,
 }
@@ -29,6 +31,7 @@ impl End {
             Self::Protocol(code, reason) => (*code, *reason),
             Self::Instance(code, reason) => (*code, &**reason),
             Self::Expired => (4401, "credential expired"),
+            Self::Revoked => (4401, "signed out"),
             Self::Shutdown => (1012, "service restart"),
         };
         let code = CloseCode::try_from(code)

@@ -14,6 +14,7 @@ use tokio_websockets::{CloseCode, Limits, Message, ServerBuilder, WebSocketStrea
 use tower_sso::{Identity, Verify, VerifyError};
 use tracing::{debug, info};
 
+use super::credential::Credential;
 use super::place::Places;
 use super::relay::Relay;
 use crate::clock;
@@ -21,6 +22,7 @@ use crate::environment::{EnvironmentError, Environments};
 use crate::instance::{DialError, Person};
 use crate::protocol::{Challenge, Connect, ErrorShape, Owner, error_response, hello_ok};
 use crate::rpc::Forward;
+use crate::sign_in::{SignIn, scope};
 use crate::stack::Parts;
 
 /// Largest message before sign-in, as the instance has it.
@@ -44,6 +46,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Sockets {
     /// Where people work.
     pub environments: Environments,
+    /// What ends what a socket was opened with.
+    pub sign_in: SignIn,
     /// Credentials that may stand in `connect`.
     pub verifier: Arc<dyn Verify>,
     /// The layers through which every frame passes.
@@ -129,6 +133,11 @@ where
         Ok(identity) => identity,
         Err((error, code)) => return refuse(client, Some(&connect.id), &error, code).await,
     };
+    if !sockets.sign_in.allows(&identity, scope::CHAT) {
+        let error = ErrorShape::new("FORBIDDEN", "this key is not for conversations");
+        let code = CloseCode::POLICY_VIOLATION;
+        return refuse(client, Some(&connect.id), &error, code).await;
+    }
     let Some(_place) = sockets.places.take(identity.user_id()) else {
         let error = ErrorShape::unavailable("you have too many connections; close some", 5_000);
         return refuse(
@@ -195,11 +204,8 @@ where
     let gate = sockets.environments.gate().clone();
     let (queue, outgoing) = mpsc::unbounded_channel();
     let stack = sockets.layers.frames(Forward::new(queue, gate.clone()));
-    let expiry = identity
-        .expires_at()
-        .map(|at| tokio::time::sleep(at.duration_since(clock::now()).unwrap_or(Duration::ZERO)));
-    let relay = Relay::new(client, instance, stack, outgoing, identity, owner, gate)
-        .until(expiry)
+    let credential = Credential::new(identity, Some(sockets.sign_in.clone()));
+    let relay = Relay::new(client, instance, stack, outgoing, credential, owner, gate)
         .stopped_by(sockets.shutdown.clone());
     let (client, end) = relay.run().await;
     info!(agent = &*agent, ?end, "socket closed");
@@ -334,12 +340,14 @@ impl Sockets {
     #[must_use]
     pub fn new(
         environments: Environments,
+        sign_in: SignIn,
         verifier: Arc<dyn Verify>,
         layers: Parts,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
             environments,
+            sign_in,
             verifier,
             layers,
             shutdown,

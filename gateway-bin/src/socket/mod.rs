@@ -1,6 +1,7 @@
 //! People's WebSockets: the upgrade, the handshake on both sides, and the relay of frames between them.
 
 mod accept;
+mod credential;
 mod end;
 mod handshake;
 mod owned;
@@ -8,6 +9,7 @@ mod place;
 mod relay;
 
 pub use self::accept::{UpgradeError, accept};
+pub use self::credential::Credential;
 pub use self::end::End;
 pub use self::handshake::{Sockets, serve};
 pub use self::relay::Relay;

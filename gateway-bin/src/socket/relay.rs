@@ -17,14 +17,16 @@ use tokio::time::{Instant, Interval, Sleep, interval_at, sleep, timeout};
 use tokio_util::sync::{CancellationToken, PollSemaphore, WaitForCancellationFutureOwned};
 use tokio_websockets::{Message, WebSocketStream};
 use tower_service::Service;
-use tower_sso::Identity;
+use tower_sso::{VerifyError, VerifyFuture};
 
+use super::credential::Credential;
 use super::end::End;
 use super::owned::Owned;
+use crate::config::Secret;
 use crate::instance::{Gate, Socket};
 use crate::protocol::{
-    ErrorShape, FrameError, InstanceFrame, Kind, LastShown, Owner, Renumber, Scope, View,
-    error_response, event_scope, parse_request,
+    ErrorShape, FrameError, InstanceFrame, Kind, LastShown, Owner, Renumber, Request, Scope, View,
+    error_response, event_scope, parse_request, response,
 };
 use crate::rpc::{Outgoing, Reply, RpcRequest, RpcResponse, Turn};
 
@@ -49,7 +51,9 @@ where
     client: WebSocketStream<C>,
     instance: Socket,
     stack: S,
-    identity: Arc<Identity>,
+    credential: Credential,
+    /// A credential that is to take the place of that one, and the request that brought it.
+    renewal: Option<(Box<str>, VerifyFuture)>,
     owner: Owner,
     turns: PollSemaphore,
     turn: Option<Turn>,
@@ -69,7 +73,6 @@ where
     pings: Interval,
     /// Whether the client has sent anything since the last ping.
     heard: bool,
-    expiry: Option<Pin<Box<Sleep>>>,
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
@@ -95,7 +98,7 @@ where
         instance: Socket,
         stack: S,
         outgoing: mpsc::UnboundedReceiver<Outgoing>,
-        identity: Arc<Identity>,
+        credential: Credential,
         owner: Owner,
         gate: Gate,
     ) -> Self {
@@ -103,7 +106,8 @@ where
             client,
             instance,
             stack,
-            identity,
+            credential,
+            renewal: None,
             owner,
             turns: PollSemaphore::new(Arc::new(Semaphore::new(1))),
             turn: None,
@@ -118,16 +122,8 @@ where
             stalled: None,
             pings: interval_at(Instant::now() + PING, PING),
             heard: true,
-            expiry: None,
             stop: None,
         }
-    }
-
-    /// Ends the relay when `expiry` elapses.
-    #[must_use]
-    pub fn until(mut self, expiry: Option<Sleep>) -> Self {
-        self.expiry = expiry.map(Box::pin);
-        self
     }
 
     /// Ends the relay when `stop` is cancelled: the gateway stops.
@@ -161,16 +157,13 @@ where
         {
             return Poll::Ready(End::Shutdown);
         }
-        if self
-            .expiry
-            .as_mut()
-            .is_some_and(|expiry| expiry.as_mut().poll(cx).is_ready())
-        {
-            return Poll::Ready(End::Expired);
+        if let Poll::Ready(end) = self.credential.poll_end(cx) {
+            return Poll::Ready(end);
         }
         loop {
             let mut moved = false;
             for step in [
+                Self::renew,
                 Self::send_answers,
                 Self::read_instance,
                 Self::read_client,
@@ -227,6 +220,60 @@ where
         } else {
             End::Protocol(1008, "slow consumer")
         })
+    }
+
+    /// Takes another credential when it is verified.
+    fn renew(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.renewal.is_none() || !self.client_takes(cx)? {
+            return Ok(false);
+        }
+        let Some((id, verdict)) = &mut self.renewal else {
+            return Ok(false);
+        };
+        let Poll::Ready(verdict) = Pin::new(verdict).poll(cx) else {
+            return Ok(false);
+        };
+        let id = std::mem::take(id);
+        self.renewal = None;
+        let answer = match verdict {
+            Ok(identity) => {
+                let expires_at = identity.expires_at().map(crate::api::rfc3339);
+                match self.credential.renew(identity) {
+                    true => response(
+                        &id,
+                        &serde_json::json!({ "expiresAt": expires_at }).to_string(),
+                    ),
+                    false => error_response(
+                        &id,
+                        &ErrorShape::new("FORBIDDEN", "this token is somebody else's"),
+                    ),
+                }
+            }
+            Err(VerifyError::Unavailable) => {
+                let error = ErrorShape::unavailable("sign-in cannot be checked right now", 2_000);
+                error_response(&id, &error)
+            }
+            Err(_) => error_response(
+                &id,
+                &ErrorShape::new("INVALID_REQUEST", "unauthorized").detail("AUTH_UNAUTHORIZED"),
+            ),
+        };
+        self.send_client(answer)?;
+        Ok(true)
+    }
+
+    /// Begins to verify the credential of a renewal: one at a time.
+    fn begin_renewal(&mut self, id: Box<str>, token: &Secret) -> Result<(), End> {
+        let Some(verdict) = self
+            .credential
+            .verify(token)
+            .filter(|_| self.renewal.is_none())
+        else {
+            let error = ErrorShape::new("INVALID_REQUEST", "this socket is not renewed now");
+            return self.send_client(error_response(&id, &error));
+        };
+        self.renewal = Some((id, verdict));
+        Ok(())
     }
 
     /// Answers of the stack to the client.
@@ -331,7 +378,7 @@ where
                         continue;
                     }
                     if frame.ends_run() {
-                        self.gate.leave(self.identity.user_id());
+                        self.gate.leave(self.credential.identity().user_id());
                     }
                     self.counters.events.increment(1);
                     match self.renumber.number(&frame, text) {
@@ -370,6 +417,7 @@ where
             };
             moved = true;
             self.heard = true;
+            self.credential.used();
             if message.is_close() {
                 return Err(End::Client);
             }
@@ -388,8 +436,17 @@ where
                 }),
             });
             match (parsed, self.turn.take()) {
+                (
+                    Ok(Request {
+                        renewal: Some(token),
+                        id,
+                        ..
+                    }),
+                    _,
+                ) => self.begin_renewal(id, &token)?,
                 (Ok(frame), Some(turn)) => {
-                    let request = RpcRequest::new(frame, Arc::clone(&self.identity), turn);
+                    let request =
+                        RpcRequest::new(frame, Arc::clone(self.credential.identity()), turn);
                     self.in_flight.push(self.stack.call(request));
                     // Polled at once, so that what is admitted without waiting is queued before the next frame is read.
                     if let Poll::Ready(Some(Ok(response))) =

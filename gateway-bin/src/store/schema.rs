@@ -119,6 +119,19 @@ const MIGRATIONS: &[&str] = &[
     DROP TABLE user_openclaw_environments;
     ALTER TABLE environments_of_instances RENAME TO user_openclaw_environments;
     ",
+    r"
+    -- Who people of another issuer are here, where they are not users of their own.
+    CREATE TABLE identities (
+        provider          TEXT NOT NULL,
+        subject           TEXT NOT NULL,
+        user_id           TEXT NOT NULL REFERENCES oauth_users (user_id),
+        linked_by         TEXT NOT NULL,
+        created_at        INTEGER NOT NULL,
+        PRIMARY KEY (provider, subject)
+    ) STRICT;
+    CREATE INDEX identities_by_user ON identities (user_id);
+    CREATE INDEX oauth_users_by_email ON oauth_users (email COLLATE NOCASE);
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.

@@ -60,6 +60,23 @@ impl Store {
         .await
     }
 
+    /// Keeps that somebody is disabled, or no longer; `false` if they were never here.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn set_disabled(&self, user_id: &str, disabled: bool) -> Result<bool, StoreError> {
+        let user_id = user_id.to_owned();
+        self.run(move |connection| {
+            let changed = connection.execute(
+                "UPDATE oauth_users SET disabled = ?2, updated_at = ?3 WHERE user_id = ?1",
+                params![user_id, disabled, millis(clock::now())],
+            )?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
     /// A person.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use gateway::egress::VirtualKeys;
 use gateway::instance::Gate;
 use gateway::protocol::Owner;
 use gateway::rpc::Forward;
-use gateway::socket::{End, Relay};
+use gateway::socket::{Credential, End, Relay};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
@@ -32,12 +32,13 @@ async fn relay(stop: &CancellationToken) -> (Client, Instance, JoinHandle<End>, 
     let (theirs, _) = listener.accept().await.unwrap();
     let (near, far) = tokio::io::duplex(64 << 10);
     let (queue, outgoing) = mpsc::unbounded_channel();
+    let alice = Arc::new(Identity::builder("https://issuer.example", "alice").build());
     let relay = Relay::new(
         ServerBuilder::new().serve(near),
         ClientBuilder::new().take_over(ours),
         fixture.parts.frames(Forward::new(queue, Gate::default())),
         outgoing,
-        Arc::new(Identity::builder("https://issuer.example", "alice").build()),
+        Credential::new(alice, None),
         Owner::new("user-alice", "alice"),
         Gate::default(),
     )

@@ -9,7 +9,7 @@ use crate::Reason;
 #[derive(Debug)]
 pub(super) struct Claims {
     members: Map<String, Value>,
-    expires_at: SystemTime,
+    expires_at: Option<SystemTime>,
 }
 
 /// Claims that are text: RFC 7519 section 4.1, RFC 9068 section 2.2, and OpenID Connect Core
@@ -44,25 +44,43 @@ const NONCE: &str = "nonce";
 // === impl Claims ===
 
 impl Claims {
-    /// Reads the claims and holds them against the rules.
+    /// Reads the claims of an access token and holds them against the rules.
     pub(super) fn parse(json: &str, config: &JwtConfig, now: SystemTime) -> Result<Self, Reason> {
-        let members = parse_object(json).ok_or(Reason::Malformed)?;
-        for name in TEXT {
-            text(&members, name)?;
-        }
-        for name in TIME {
-            time(&members, name)?;
-        }
-        if members
-            .get("email_verified")
-            .is_some_and(|flag| !flag.is_boolean())
-        {
-            return Err(Reason::Claim);
-        }
-
+        let members = read(json)?;
         check_kind(&members, config)?;
-        if text(&members, "iss")?.ok_or(Reason::Claim)? != &*config.issuer {
-            return Err(Reason::Issuer);
+        check_issuer(&members, config)?;
+        check_audience(&members, config)?;
+        check_authorized_party(&members, config)?;
+        check_subject(text(&members, "sub")?.ok_or(Reason::Claim)?)?;
+        let expires_at = check_time(&members, config, now)?.ok_or(Reason::Claim)?;
+        Ok(Self {
+            members,
+            expires_at: Some(expires_at),
+        })
+    }
+
+    /// Reads what an issuer says of an opaque token (RFC 7662 section 2.2). It need not say when the
+    /// token ends, nor repeat its own name.
+    #[cfg(feature = "opaque")]
+    pub(super) fn parse_introspection(
+        json: &str,
+        config: &JwtConfig,
+        now: SystemTime,
+    ) -> Result<Self, Reason> {
+        let members = read(json)?;
+        match members.get("active") {
+            Some(Value::Bool(true)) => {}
+            Some(Value::Bool(false)) => return Err(Reason::Unknown),
+            _ => return Err(Reason::Claim),
+        }
+        check_possession(&members)?;
+        for name in ["token_type", "token_use", "typ"] {
+            if text(&members, name)?.is_some_and(|kind| !is_access_token(kind)) {
+                return Err(Reason::Type);
+            }
+        }
+        if members.contains_key("iss") {
+            check_issuer(&members, config)?;
         }
         check_audience(&members, config)?;
         check_authorized_party(&members, config)?;
@@ -74,7 +92,61 @@ impl Claims {
         })
     }
 
-    pub(super) const fn expires_at(&self) -> SystemTime {
+    /// Reads the claims of a signed token of any kind and holds them against what is common to all
+    /// kinds. Issuer and kind are left to whoever asks.
+    #[cfg(feature = "login")]
+    pub(super) fn parse_signed(
+        json: &str,
+        config: &JwtConfig,
+        now: SystemTime,
+    ) -> Result<Self, Reason> {
+        let members = parse_object(json).ok_or(Reason::Malformed)?;
+        check_types(&members)?;
+        check_audience(&members, config)?;
+        if let Some(subject) = text(&members, "sub")? {
+            check_subject(subject)?;
+        }
+        let expires_at = check_time(&members, config, now)?.ok_or(Reason::Claim)?;
+        Ok(Self {
+            members,
+            expires_at: Some(expires_at),
+        })
+    }
+
+    /// Takes what a profile says for claims. They end with whatever they are used for.
+    #[cfg(feature = "login")]
+    pub(super) fn of_profile(members: Map<String, Value>) -> Result<Self, Reason> {
+        check_types(&members)?;
+        check_subject(text(&members, "sub")?.ok_or(Reason::Claim)?)?;
+        Ok(Self {
+            members,
+            expires_at: None,
+        })
+    }
+
+    #[cfg(feature = "login")]
+    pub(super) const fn members(&self) -> &Map<String, Value> {
+        &self.members
+    }
+
+    /// Adds claims, of which those that are there already stay as they are.
+    #[cfg(feature = "login")]
+    pub(super) fn fill(
+        &mut self,
+        claims: impl Iterator<Item = (String, Value)>,
+    ) -> Result<(), Reason> {
+        for (name, value) in claims {
+            self.members.entry(name).or_insert(value);
+        }
+        check_types(&self.members)
+    }
+
+    #[cfg(feature = "login")]
+    pub(super) fn remove(&mut self, name: &str) {
+        self.members.remove(name);
+    }
+
+    pub(super) const fn expires_at(&self) -> Option<SystemTime> {
         self.expires_at
     }
 
@@ -96,7 +168,62 @@ impl Claims {
     }
 }
 
+fn read(json: &str) -> Result<Map<String, Value>, Reason> {
+    let members = parse_object(json).ok_or(Reason::Malformed)?;
+    check_types(&members)?;
+    Ok(members)
+}
+
+fn check_issuer(members: &Map<String, Value>, config: &JwtConfig) -> Result<(), Reason> {
+    if text(members, "iss")?.ok_or(Reason::Claim)? == &*config.issuer {
+        Ok(())
+    } else {
+        Err(Reason::Issuer)
+    }
+}
+
+/// A registered claim of the wrong type refuses a token.
+fn check_types(members: &Map<String, Value>) -> Result<(), Reason> {
+    for name in TEXT {
+        text(members, name)?;
+    }
+    for name in TIME {
+        time(members, name)?;
+    }
+    let flag = members.get("email_verified");
+    if flag.is_some_and(|flag| !flag.is_boolean()) {
+        return Err(Reason::Claim);
+    }
+    Ok(())
+}
+
+/// A token that is bound to a key or certificate of its holder (RFC 7800; RFC 9449 section 6, RFC 8705
+/// section 3) is worth nothing without them, and nobody here checks them.
+fn check_possession(members: &Map<String, Value>) -> Result<(), Reason> {
+    if members.contains_key("cnf") {
+        Err(Reason::Bound)
+    } else {
+        Ok(())
+    }
+}
+
+/// What issuers call an access token in an answer about it: RFC 7662 section 2.2 (`token_type`), ORY Hydra
+/// and Amazon Cognito (`token_use`), Keycloak (`typ`). A refresh token may be active, too.
+#[cfg(feature = "opaque")]
+fn is_access_token(kind: &str) -> bool {
+    let known = ["access", "access_token", "at+jwt", "bearer", "jwt"];
+    known.iter().any(|known| kind.eq_ignore_ascii_case(known))
+}
+
 fn check_kind(members: &Map<String, Value>, config: &JwtConfig) -> Result<(), Reason> {
+    check_possession(members)?;
+    if config.rfc9068 {
+        // RFC 9068 section 2.2.
+        for name in ["client_id", "jti"] {
+            text(members, name)?.ok_or(Reason::Claim)?;
+        }
+        time(members, "iat")?.ok_or(Reason::Claim)?;
+    }
     // `events` makes a security event token, such as a logout token (RFC 8417 section 2.2, OpenID
     // Connect Back-Channel Logout section 2.4).
     let is_event = members.contains_key("events");
@@ -158,17 +285,18 @@ fn check_time(
     members: &Map<String, Value>,
     config: &JwtConfig,
     now: SystemTime,
-) -> Result<SystemTime, Reason> {
-    let expires_at = time(members, "exp")?.ok_or(Reason::Claim)?;
+) -> Result<Option<SystemTime>, Reason> {
+    let expires_at = time(members, "exp")?;
     let is_later = |instant: SystemTime| {
         instant
             .duration_since(now)
             .is_ok_and(|ahead| ahead > config.leeway)
     };
-    let is_over = now
-        .duration_since(expires_at)
-        .is_ok_and(|since| since >= config.leeway);
-    if is_over {
+    let is_over = |expires_at: SystemTime| {
+        now.duration_since(expires_at)
+            .is_ok_and(|since| since >= config.leeway)
+    };
+    if expires_at.is_some_and(is_over) {
         return Err(Reason::Expired);
     }
     for name in ["nbf", "iat"] {

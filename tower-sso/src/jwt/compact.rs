@@ -83,7 +83,7 @@ impl Header {
     }
 }
 
-fn without_application(media_type: &str) -> &str {
+pub(super) fn without_application(media_type: &str) -> &str {
     match media_type.split_at_checked("application/".len()) {
         Some((tree, name)) if tree.eq_ignore_ascii_case("application/") => name,
         _ => media_type,

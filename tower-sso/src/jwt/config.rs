@@ -6,6 +6,7 @@ use super::{
     algorithm::Algorithm,
     clock::{Clock, SystemClock},
 };
+use crate::Verdicts;
 
 /// How tokens of one issuer are verified.
 ///
@@ -38,6 +39,7 @@ pub struct JwtConfig {
     pub(super) algorithms: Vec<Algorithm>,
     pub(super) leeway: Duration,
     pub(super) required_type: Option<Box<str>>,
+    pub(super) rfc9068: bool,
     pub(super) authorized_parties: Vec<Box<str>>,
     pub(super) roles_claim: Box<str>,
     pub(super) roles: Vec<(Box<str>, Vec<Box<str>>)>,
@@ -45,6 +47,7 @@ pub struct JwtConfig {
     pub(super) cool_down: Duration,
     pub(super) key_ttl: Duration,
     pub(super) stale_for: Duration,
+    pub(super) verdicts: Option<Verdicts>,
     pub(super) cache_capacity: usize,
 }
 
@@ -87,6 +90,7 @@ impl JwtConfig {
             algorithms: Algorithm::DEFAULT.into(),
             leeway: Duration::from_secs(60),
             required_type: None,
+            rfc9068: false,
             authorized_parties: Vec::new(),
             roles_claim: "groups".into(),
             roles: Vec::new(),
@@ -94,6 +98,7 @@ impl JwtConfig {
             cool_down: Duration::from_secs(30),
             key_ttl: Duration::from_secs(600),
             stale_for: Duration::from_secs(24 * 3600),
+            verdicts: None,
             cache_capacity: 10_000,
         }
     }
@@ -143,6 +148,13 @@ impl JwtConfig {
     pub fn required_type(mut self, kind: &str) -> Self {
         self.required_type = Some(kind.into());
         self
+    }
+
+    /// Requires access tokens by the profile of RFC 9068: the type `at+jwt`, and the claims `client_id`,
+    /// `iat` and `jti` besides those that are always required. Default: no.
+    pub fn rfc9068(mut self) -> Self {
+        self.rfc9068 = true;
+        self.required_type("at+jwt")
     }
 
     /// Requires that the token was given to one of these clients: `azp`, or `client_id` without it.
@@ -202,14 +214,56 @@ impl JwtConfig {
         self
     }
 
-    /// Sets how many verified tokens are remembered; zero remembers none. Default: 10,000.
+    /// Remembers verified tokens there, together with those of other verifiers. Default: in a place of
+    /// its own for [`cache_capacity`](Self::cache_capacity) tokens.
+    pub fn verdicts(mut self, verdicts: Verdicts) -> Self {
+        self.verdicts = Some(verdicts);
+        self
+    }
+
+    /// Sets how many verified tokens are remembered; zero remembers none. Default: 10,000. Has no
+    /// effect beside [`verdicts`](Self::verdicts).
     pub fn cache_capacity(mut self, tokens: usize) -> Self {
         self.cache_capacity = tokens;
         self
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.issuer
+    }
+
+    #[cfg(feature = "opaque")]
+    pub(crate) fn audience_name(&self) -> &str {
+        &self.audience
+    }
+
+    pub(crate) fn short_name(&self) -> &str {
+        &self.alias
+    }
+
+    pub(crate) const fn is_primary(&self) -> bool {
+        self.primary
+    }
+
+    /// Whether both have one name or one alias.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        self.issuer == other.issuer || self.alias == other.alias
+    }
+
+    /// Reserves further aliases, if it is the primary one.
+    pub(crate) fn reserve(mut self, aliases: impl IntoIterator<Item = Box<str>>) -> Self {
+        if self.primary {
+            self.reserved_aliases.extend(aliases);
+        }
+        self
+    }
+
+    pub(crate) fn now(&self) -> std::time::SystemTime {
+        self.clock.now()
+    }
+
     /// Checks what every verifier needs.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.issuer.is_empty() {
             return Err(ConfigError::Issuer);
         }

@@ -6,22 +6,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Uri, uri::Scheme};
+use http::{HeaderValue, Request, StatusCode, Uri, header::ACCEPT, uri::Scheme};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::{
-    config::ConfigError,
-    fetch::{Fetch, FetchError},
-};
+use super::config::ConfigError;
+use crate::{HttpClient, HttpError};
 
 /// Where an issuer's keys are, found by OpenID Connect Discovery 1.0.
 pub(super) struct Discovery {
     issuer: Arc<str>,
+    /// What the document calls the issuer.
+    documented: Arc<str>,
     transport: Transport,
     document: Uri,
-    fetch: Arc<dyn Fetch>,
+    client: Arc<dyn HttpClient>,
     /// Where the keys were found, until they are not there.
     keys: Mutex<Option<Uri>>,
 }
@@ -30,7 +30,9 @@ pub(super) struct Discovery {
 #[derive(Debug, Error)]
 pub(super) enum DiscoveryError {
     #[error(transparent)]
-    Fetch(#[from] FetchError),
+    Http(#[from] HttpError),
+    #[error("the issuer answered with status {0}")]
+    Status(u16),
     #[error("the issuer did not answer in time")]
     TimedOut,
     #[error("the document is too large")]
@@ -47,7 +49,7 @@ pub(super) enum DiscoveryError {
 
 /// How an issuer is reached. Keys are never fetched by a weaker way than the issuer's own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Transport {
+pub(crate) enum Transport {
     Tls,
     Loopback,
 }
@@ -68,7 +70,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 // === impl Discovery ===
 
 impl Discovery {
-    pub(super) fn new(issuer: Arc<str>, fetch: Arc<dyn Fetch>) -> Result<Self, ConfigError> {
+    pub(super) fn new(issuer: Arc<str>, client: Arc<dyn HttpClient>) -> Result<Self, ConfigError> {
         // Section 4 of the standard: a slash at the end goes before the path is added.
         let base = issuer.strip_suffix('/').unwrap_or(&issuer);
         let (document, transport) = Some(format!("{base}/.well-known/openid-configuration"))
@@ -76,16 +78,22 @@ impl Discovery {
             .and_then(|address| parse_address(&address))
             .ok_or(ConfigError::Issuer)?;
         Ok(Self {
+            documented: Arc::clone(&issuer),
             issuer,
             transport,
             document,
-            fetch,
+            client,
             keys: Mutex::new(None),
         })
     }
 
     pub(super) fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// Expects the document to call the issuer so, in place of where it is.
+    pub(super) fn expect_issuer(&mut self, issuer: &str) {
+        self.documented = issuer.into();
     }
 
     /// Fetches the document that holds the keys, after the one that says where it is.
@@ -111,7 +119,7 @@ impl Discovery {
         let document: Document =
             serde_json::from_slice(&body).map_err(|_| DiscoveryError::Document)?;
         // Section 4.3: identical, or the document speaks for somebody else.
-        if document.issuer != *self.issuer {
+        if document.issuer != *self.documented {
             return Err(DiscoveryError::Issuer);
         }
         match parse_address(&document.jwks_uri) {
@@ -122,9 +130,17 @@ impl Discovery {
     }
 
     async fn get(&self, address: &Uri) -> Result<Bytes, DiscoveryError> {
-        let body = timeout(TIMEOUT, self.fetch.fetch(address, LIMIT))
+        let mut request = Request::new(Bytes::new());
+        *request.uri_mut() = address.clone();
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(ACCEPT, json);
+        let response = timeout(TIMEOUT, self.client.send(request, LIMIT))
             .await
             .map_err(|_| DiscoveryError::TimedOut)??;
+        if response.status() != StatusCode::OK {
+            return Err(DiscoveryError::Status(response.status().as_u16()));
+        }
+        let body = response.into_body();
         if body.len() > LIMIT {
             return Err(DiscoveryError::TooLarge);
         }
@@ -145,7 +161,7 @@ impl fmt::Debug for Discovery {
 }
 
 /// An absolute address that may be fetched from: `https`, or `http` on this machine.
-fn parse_address(text: &str) -> Option<(Uri, Transport)> {
+pub(crate) fn parse_address(text: &str) -> Option<(Uri, Transport)> {
     // A fragment is dropped in parsing, a user is an old trick to hide the host.
     let uri: Uri = text.parse().ok()?;
     let authority = uri.authority()?;
@@ -173,6 +189,7 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HttpFuture;
 
     #[test]
     fn only_https_and_this_machine_are_fetched_from() {
@@ -215,8 +232,9 @@ mod tests {
     #[test]
     fn the_document_is_below_the_issuer() {
         let document = |issuer: &str| {
-            let fetch = |_: &Uri, _: usize| crate::AnswerFuture::ready(Ok(Bytes::new()));
-            Discovery::new(issuer.into(), Arc::new(fetch))
+            let client =
+                |_: Request<Bytes>, _: usize| HttpFuture::ready(Err(HttpError::new("never")));
+            Discovery::new(issuer.into(), Arc::new(client))
                 .map(|discovery| discovery.document.to_string())
         };
         let path = "/.well-known/openid-configuration";

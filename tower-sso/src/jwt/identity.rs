@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+#[cfg(feature = "login")]
+use serde_json::Map;
 use serde_json::Value;
 
 use super::{
@@ -7,6 +9,17 @@ use super::{
     config::JwtConfig,
 };
 use crate::{Identity, Reason};
+
+/// Who an issuer says an opaque token is of (RFC 7662).
+#[cfg(feature = "opaque")]
+pub(crate) fn introspected(
+    json: &str,
+    config: &JwtConfig,
+    now: std::time::SystemTime,
+) -> Result<Identity, Reason> {
+    let claims = Claims::parse_introspection(json, config, now)?;
+    identify(&claims, config, json.to_owned())
+}
 
 /// Makes an identity of claims that hold and whose signature was verified.
 pub(super) fn identify(
@@ -19,12 +32,12 @@ pub(super) fn identify(
         .provider(Arc::clone(&config.alias))
         .groups(listed(claims.find("groups"))?)
         .roles(roles(claims, config)?)
-        .scopes(scopes(claims)?)
-        .expires_at(claims.expires_at());
-    if !config.primary {
-        identity = identity.user_id(format!("{}|{subject}", config.alias));
-    } else if is_reserved(subject, config) {
-        return Err(Reason::Subject);
+        .scopes(scopes(claims)?);
+    if let Some(expires_at) = claims.expires_at() {
+        identity = identity.expires_at(expires_at);
+    }
+    if let Some(user_id) = user_id(subject, config)? {
+        identity = identity.user_id(user_id);
     }
     if let Some(email) = claims.text("email") {
         identity = identity.email(email, claims.is_true("email_verified"));
@@ -39,6 +52,27 @@ pub(super) fn identify(
         identity = identity.session_id(session_id);
     }
     Ok(identity.claims(json).build())
+}
+
+/// The id here of somebody at the issuer, where it is not the subject itself.
+pub(crate) fn user_id(subject: &str, config: &JwtConfig) -> Result<Option<String>, Reason> {
+    if !config.primary {
+        Ok(Some(format!("{}|{subject}", config.alias)))
+    } else if is_reserved(subject, config) {
+        Err(Reason::Subject)
+    } else {
+        Ok(None)
+    }
+}
+
+/// Makes an identity of what a profile says in place of claims.
+#[cfg(feature = "login")]
+pub(crate) fn identify_profile(
+    config: &JwtConfig,
+    members: Map<String, Value>,
+) -> Result<Identity, Reason> {
+    let json = serde_json::to_string(&members).map_err(|_| Reason::Claim)?;
+    identify(&Claims::of_profile(members)?, config, json)
 }
 
 fn is_reserved(subject: &str, config: &JwtConfig) -> bool {

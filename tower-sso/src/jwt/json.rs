@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 ///
 /// Of two members with one name some parsers take the first and some the last: whoever checks must
 /// not read another one than whoever uses the token. Names are compared after unescaping.
-pub(super) fn parse_object(text: &str) -> Option<Map<String, Value>> {
+pub(crate) fn parse_object(text: &str) -> Option<Map<String, Value>> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Strict { levels: MAX_DEPTH }
         .deserialize(&mut deserializer)

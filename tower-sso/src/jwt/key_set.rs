@@ -10,8 +10,6 @@ use crate::Reason;
 /// The keys tokens of the issuer may be signed with.
 #[derive(Debug)]
 pub(super) struct KeySet {
-    /// Another number than that of any earlier set: what earlier keys verified must be asked anew.
-    generation: u64,
     keys: Vec<(KeyId, VerifyingKey)>,
 }
 
@@ -35,7 +33,6 @@ impl KeySet {
     /// A set of one key, whatever a token calls it.
     pub(super) fn single(key: VerifyingKey) -> Self {
         Self {
-            generation: 0,
             keys: vec![(KeyId::Any, key)],
         }
     }
@@ -43,7 +40,7 @@ impl KeySet {
     /// Reads the usable keys of a published set (RFC 7517 section 5); `None` if there are none.
     ///
     /// A key that cannot be used does not spoil the others, as the section says.
-    pub(super) fn parse(json: &[u8], generation: u64) -> Option<Self> {
+    pub(super) fn parse(json: &[u8]) -> Option<Self> {
         let document: Document<'_> = serde_json::from_slice(json).ok()?;
         let keys: Vec<_> = document
             .keys
@@ -54,11 +51,7 @@ impl KeySet {
                 Some((jwk.into_key_id().map_or(KeyId::Unnamed, KeyId::Named), key))
             })
             .collect();
-        (!keys.is_empty()).then_some(Self { generation, keys })
-    }
-
-    pub(super) const fn generation(&self) -> u64 {
-        self.generation
+        (!keys.is_empty()).then_some(Self { keys })
     }
 
     /// The one key a token with this header must be signed by.

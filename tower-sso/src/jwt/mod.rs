@@ -14,6 +14,9 @@
 //! - `typ` must be the required one; without one it may be absent, `JWT` or `at+jwt`. Security event
 //!   and logout tokens (a claim `events`) and ID tokens that show it (a claim `at_hash` or `c_hash`)
 //!   never pass; a claim `nonce` does where no type is required.
+//! - A token that is bound to a key or a certificate of its holder (`cnf`, as of DPoP and mutual TLS) is
+//!   refused: nobody here checks that whoever sends it has them.
+//! - [`JwtConfig::rfc9068`] requires what RFC 9068 does of an access token.
 //! - A subject has 1 to 255 bytes without control, invisible or direction-changing characters and
 //!   without white space around it. Otherwise it is compared byte for byte: the composed and the
 //!   decomposed form of one letter are two users, never merged.
@@ -32,31 +35,41 @@
 //!
 //! # Verdicts
 //!
-//! A verified token is remembered by its SHA-256 until it expires, for 60 seconds at most, or until
-//! the keys change: then it costs a hash and a look-up. Refused tokens are not remembered.
+//! A verified token is remembered in [`Verdicts`](crate::Verdicts) until it expires, for 60 seconds
+//! at most, or until the keys change: then it costs a hash and a look-up. Refused tokens are not
+//! remembered.
 
 mod algorithm;
-mod cache;
 mod claims;
 mod clock;
 mod compact;
 mod config;
 mod discovery;
-mod fetch;
 mod identity;
 mod json;
 mod key;
 mod key_set;
 mod remote;
+#[cfg(feature = "login")]
+mod signed;
 mod stats;
 mod verifier;
 
+#[cfg(feature = "opaque")]
+pub(crate) use self::discovery::{Transport, parse_address};
+#[cfg(feature = "opaque")]
+pub(crate) use self::identity::{introspected, user_id};
 pub use self::{
     algorithm::Algorithm,
     clock::{Clock, SystemClock},
     config::{ConfigError, JwtConfig},
-    fetch::{Fetch, FetchError, FetchFuture},
     key::VerifyingKey,
     stats::Stats,
     verifier::JwtVerifier,
+};
+#[cfg(feature = "login")]
+pub(crate) use self::{
+    identity::identify_profile,
+    json::parse_object,
+    signed::{SignedToken, SignedTokens, Tenants},
 };

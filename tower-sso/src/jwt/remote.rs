@@ -15,9 +15,9 @@ use tokio::{runtime::Handle, sync::watch, time::Instant};
 use super::{
     config::{ConfigError, JwtConfig},
     discovery::{Discovery, DiscoveryError},
-    fetch::Fetch,
     key_set::KeySet,
 };
+use crate::{HttpClient, verdicts::Era};
 
 /// The keys of an issuer, fetched when needed and kept fresh.
 ///
@@ -30,6 +30,8 @@ pub(super) struct Remote {
     key_ttl: Duration,
     stale_for: Duration,
     held: ArcSwapOption<Held>,
+    /// Ends when other keys are held: what earlier ones verified must be asked anew.
+    era: Era,
     pace: Mutex<Pace>,
     finished: watch::Sender<()>,
     refreshes: AtomicU64,
@@ -78,23 +80,37 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 // === impl Remote ===
 
 impl Remote {
-    pub(super) fn new(config: &JwtConfig, fetch: Arc<dyn Fetch>) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        config: &JwtConfig,
+        client: Arc<dyn HttpClient>,
+        era: Era,
+    ) -> Result<Self, ConfigError> {
+        Self::of_document(config, None, client, era)
+    }
+
+    /// The keys of an issuer whose discovery document calls it by another name.
+    pub(super) fn of_document(
+        config: &JwtConfig,
+        documented: Option<&str>,
+        client: Arc<dyn HttpClient>,
+        era: Era,
+    ) -> Result<Self, ConfigError> {
+        let mut discovery = Discovery::new(Arc::clone(&config.issuer), client)?;
+        if let Some(issuer) = documented {
+            discovery.expect_issuer(issuer);
+        }
         Ok(Self {
-            discovery: Discovery::new(Arc::clone(&config.issuer), fetch)?,
+            discovery,
             cool_down: config.cool_down,
             key_ttl: config.key_ttl,
             stale_for: config.stale_for,
             held: ArcSwapOption::empty(),
+            era,
             pace: Mutex::default(),
             finished: watch::Sender::new(()),
             refreshes: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
-    }
-
-    /// Which keys are held: another number, other keys.
-    pub(super) fn generation(&self) -> Option<u64> {
-        self.held.load().as_ref().map(|held| held.keys.generation())
     }
 
     /// Looks at the keys at hand, and begins to renew them in the background if it is time.
@@ -152,17 +168,20 @@ impl Remote {
         let held = self.held.load();
         let keys = match held.as_ref() {
             Some(held) if held.document.as_ref() == hash.as_ref() => Arc::clone(&held.keys),
-            other => {
-                let generation = other.map_or(0, |held| held.keys.generation() + 1);
-                let keys = KeySet::parse(document, generation).ok_or(DiscoveryError::NoKeys)?;
-                Arc::new(keys)
-            }
+            _ => Arc::new(KeySet::parse(document).ok_or(DiscoveryError::NoKeys)?),
         };
+        let is_other = held
+            .as_ref()
+            .is_none_or(|held| !Arc::ptr_eq(&held.keys, &keys));
         self.held.store(Some(Arc::new(Held {
             keys,
             document: hash,
             fetched: Instant::now(),
         })));
+        // Last: who notices the new era finds the new keys.
+        if is_other {
+            self.era.end();
+        }
         Ok(())
     }
 

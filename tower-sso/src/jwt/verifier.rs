@@ -1,18 +1,20 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    cache::{TokenHash, VerdictCache},
     claims::Claims,
     compact::Compact,
     config::{ConfigError, JwtConfig},
-    fetch::Fetch,
     identity::identify,
     key::VerifyingKey,
     key_set::KeySet,
     remote::{Refresh, Remote, Standing},
     stats::{Counters, Stats},
 };
-use crate::{Identity, Reason, Verify, VerifyError, VerifyFuture, token::MAX_LENGTH};
+use crate::{
+    HttpClient, Identity, Reason, Verdicts, Verify, VerifyError, VerifyFuture,
+    token::MAX_LENGTH,
+    verdicts::{Era, TokenHash},
+};
 
 /// Verifies the JSON Web Tokens of one issuer. The [module](crate::jwt) says by which rules.
 ///
@@ -21,13 +23,13 @@ use crate::{Identity, Reason, Verify, VerifyError, VerifyFuture, token::MAX_LENG
 /// # Examples
 ///
 /// ```
-/// use std::sync::Arc;
-/// use tower_sso::jwt::{ConfigError, Fetch, JwtConfig, JwtVerifier};
-/// use tower_sso::SsoLayer;
+/// use std::{sync::Arc, time::SystemTime};
+/// use tower_sso::jwt::{ConfigError, JwtConfig, JwtVerifier};
+/// use tower_sso::{HttpClient, SsoLayer};
 ///
-/// fn sso(fetch: Arc<dyn Fetch>) -> Result<SsoLayer, ConfigError> {
+/// fn sso(client: Arc<dyn HttpClient>) -> Result<SsoLayer, ConfigError> {
 ///     let config = JwtConfig::new("https://login.example.com", "openclaw").primary(true);
-///     let verifier = JwtVerifier::discover(config, fetch)?;
+///     let verifier = JwtVerifier::discover(config, client)?;
 ///     Ok(SsoLayer::new(Arc::new(verifier)))
 /// }
 /// ```
@@ -38,7 +40,8 @@ pub struct JwtVerifier(Arc<Inner>);
 struct Inner {
     config: JwtConfig,
     keys: Keys,
-    verdicts: VerdictCache,
+    verdicts: Verdicts,
+    era: Era,
     counters: Counters,
 }
 
@@ -74,10 +77,11 @@ impl JwtVerifier {
     ///
     /// [`ConfigError`] if the configuration contradicts itself, allows HMAC, or has an issuer that is
     /// neither an `https` address nor an `http` one of this machine.
-    pub fn discover(config: JwtConfig, fetch: Arc<dyn Fetch>) -> Result<Self, ConfigError> {
+    pub fn discover(config: JwtConfig, client: Arc<dyn HttpClient>) -> Result<Self, ConfigError> {
         config.check_asymmetric()?;
-        let remote = Remote::new(&config, fetch)?;
-        Ok(Self::new(config, Keys::Remote(Arc::new(remote))))
+        let era = Era::new();
+        let remote = Remote::new(&config, client, era.clone())?;
+        Ok(Self::new(config, Keys::Remote(Arc::new(remote)), era))
     }
 
     /// Verifies with one key, whatever `kid` a token has.
@@ -99,7 +103,7 @@ impl JwtVerifier {
     /// usable key for the allowed algorithms.
     pub fn with_jwk_set(config: JwtConfig, json: &str) -> Result<Self, ConfigError> {
         config.check_asymmetric()?;
-        let keys = KeySet::parse(json.as_bytes(), 0).ok_or(ConfigError::Key)?;
+        let keys = KeySet::parse(json.as_bytes()).ok_or(ConfigError::Key)?;
         Self::with_set(config, keys)
     }
 
@@ -113,18 +117,32 @@ impl JwtVerifier {
         self.0.counters.snapshot(refreshes, failed)
     }
 
+    /// Whether a verdict of this era is this verifier's.
+    pub(crate) fn is_of(&self, era: &Era) -> bool {
+        era.is(&self.0.era)
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
+        self.0.config.now()
+    }
+
     fn with_set(config: JwtConfig, keys: KeySet) -> Result<Self, ConfigError> {
         if !keys.serves_any(&config.algorithms) {
             return Err(ConfigError::KeyMismatch);
         }
-        Ok(Self::new(config, Keys::Static(Arc::new(keys))))
+        Ok(Self::new(config, Keys::Static(Arc::new(keys)), Era::new()))
     }
 
-    fn new(config: JwtConfig, keys: Keys) -> Self {
+    fn new(config: JwtConfig, keys: Keys, era: Era) -> Self {
+        let verdicts = match &config.verdicts {
+            Some(shared) => shared.clone(),
+            None => Verdicts::new(config.cache_capacity),
+        };
         Self(Arc::new(Inner {
-            verdicts: VerdictCache::new(config.cache_capacity),
+            verdicts,
             config,
             keys,
+            era,
             counters: Counters::default(),
         }))
     }
@@ -161,10 +179,12 @@ impl Inner {
         }
         let now = self.config.clock.now();
         let hash = TokenHash::new(token);
-        if let Some(identity) = self.recall(&hash, now) {
+        if let Some(identity) = self.verdicts.recall(&hash, now, |era| era.is(&self.era)) {
             self.counters.count_remembered();
             return Ok(identity);
         }
+        // Before the keys are looked at: if they change, the verdict must not outlive them.
+        let stand = self.verdicts.stand(&self.era);
 
         // Everything that needs no key comes first: only a token that could be the issuer's makes
         // anybody ask the issuer.
@@ -173,6 +193,15 @@ impl Inner {
         header.check(&self.config)?;
         let claims = Claims::parse(&compact.payload, &self.config, now)?;
 
+        self.check_signature(&compact, round)?;
+        let identity = Arc::new(identify(&claims, &self.config, compact.payload)?);
+        self.verdicts.remember(hash, &identity, &stand, now);
+        self.counters.count_verified();
+        Ok(identity)
+    }
+
+    fn check_signature(&self, compact: &Compact<'_>, round: Round) -> Result<(), Setback> {
+        let header = &compact.header;
         let keys = self.keys(round)?;
         let key = match keys.find(header.key_id.as_deref(), header.algorithm) {
             Ok(key) => key,
@@ -184,23 +213,11 @@ impl Inner {
             }
             Err(reason) => return Err(reason.into()),
         };
-        if !key.verifies(header.algorithm, compact.signed, &compact.signature) {
-            return Err(Reason::Signature.into());
+        if key.verifies(header.algorithm, compact.signed, &compact.signature) {
+            Ok(())
+        } else {
+            Err(Reason::Signature.into())
         }
-
-        let identity = Arc::new(identify(&claims, &self.config, compact.payload)?);
-        self.verdicts
-            .remember(hash, &identity, keys.generation(), now);
-        self.counters.count_verified();
-        Ok(identity)
-    }
-
-    fn recall(&self, hash: &TokenHash, now: SystemTime) -> Option<Arc<Identity>> {
-        let generation = match &self.keys {
-            Keys::Static(keys) => keys.generation(),
-            Keys::Remote(remote) => remote.generation()?,
-        };
-        self.verdicts.find(hash, generation, now)
     }
 
     fn keys(&self, round: Round) -> Result<Arc<KeySet>, Setback> {

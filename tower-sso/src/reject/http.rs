@@ -7,13 +7,14 @@ use http::{
 };
 use thiserror::Error;
 
-use crate::{Reject, Rejection, ResponseBody};
+use crate::{Reject, Rejection, ResponseBody, TokenError};
 
 /// Refuses over HTTP as RFC 6750 section 3 says, with a JSON body.
 ///
 /// | refusal | status | `WWW-Authenticate` | `error.code` |
 /// | --- | --- | --- | --- |
 /// | no token | 401 | `Bearer realm="…"` | `unauthorized` |
+/// | proof of possession (`DPoP`) | 401 | `… error="invalid_token"` | `invalid_token` |
 /// | malformed or repeated credential | 400 | `… error="invalid_request"` | `invalid_request` |
 /// | bad token | 401 | `… error="invalid_token"` | `invalid_token` |
 /// | scope missing | 403 | `… error="insufficient_scope", scope="…"` | `insufficient_scope` |
@@ -88,6 +89,11 @@ impl RejectHttp {
                 StatusCode::UNAUTHORIZED,
                 Some(self.0.plain.clone()),
                 r#"{"error":{"code":"unauthorized","message":"Authentication is required.","details":{}}}"#,
+            ),
+            Rejection::InvalidRequest(TokenError::Bound) => (
+                StatusCode::UNAUTHORIZED,
+                Some(self.0.invalid_token.clone()),
+                r#"{"error":{"code":"invalid_token","message":"Tokens with a proof of possession (DPoP) are not taken here.","details":{}}}"#,
             ),
             Rejection::InvalidRequest(_) => (
                 StatusCode::BAD_REQUEST,
@@ -169,7 +175,7 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::{Reason, TokenError};
+    use crate::Reason;
 
     fn refuse(policy: &RejectHttp, rejection: Rejection) -> Response<ResponseBody<String>> {
         Reject::<_, Response<String>>::reject(policy, Request::new(()), rejection)

@@ -392,12 +392,15 @@ fn what_is_public_travels_between_threads() {
     is_value::<Rejection>();
     is_error::<VerifyError>();
     is_error::<TokenError>();
+    is_error::<crate::HttpError>();
+    #[cfg(feature = "client")]
+    is_value::<crate::client::HyperClient>();
     #[cfg(feature = "jwt")]
     {
         is_service::<crate::jwt::JwtVerifier>();
         is_value::<crate::jwt::JwtConfig>();
         is_value::<crate::jwt::VerifyingKey>();
         is_error::<crate::jwt::ConfigError>();
-        is_error::<crate::jwt::FetchError>();
+        is_value::<crate::Verdicts>();
     }
 }

@@ -352,3 +352,39 @@ fn d1_17_a_registered_claim_of_the_wrong_type_refuses() {
         }
     }
 }
+
+#[test]
+fn d1_20_a_token_bound_to_its_holder_is_refused() {
+    for confirmation in [
+        json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
+        json!({"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}),
+        json!({}),
+        json!("x"),
+        Value::Null,
+    ] {
+        assert_eq!(
+            refuses(&claims_with("cnf", confirmation.clone())),
+            Some(Reason::Bound),
+            "{confirmation}"
+        );
+    }
+}
+
+#[test]
+fn d1_11_the_profile_of_rfc_9068_requires_what_it_says() {
+    let (verifier, key) = with_p256(config().rfc9068());
+    let refused = |kind: &str, claims: &Value| {
+        let header = json!({"alg": "ES256", "kid": "k", "typ": kind});
+        refusal(&verifier, &key.token_with(&header, claims))
+    };
+    let mut whole = claims_with("client_id", json!("web"));
+    whole["jti"] = json!("1");
+    assert_eq!(refused("at+jwt", &whole), None);
+    assert_eq!(refused("application/at+jwt", &whole), None);
+    assert_eq!(refused("JWT", &whole), Some(Reason::Type));
+    for name in ["client_id", "jti", "iat", "exp", "iss", "aud", "sub"] {
+        let mut without = whole.clone();
+        without.as_object_mut().unwrap().remove(name);
+        assert_eq!(refused("at+jwt", &without), Some(Reason::Claim), "{name}");
+    }
+}

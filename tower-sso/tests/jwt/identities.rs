@@ -47,8 +47,14 @@ fn an_identity_holds_what_the_token_says() {
     assert!(identity.email_verified());
     assert_eq!(identity.name(), Some("Alice"));
     assert_eq!(identity.picture(), Some("https://example.com/a.png"));
-    assert_eq!(identity.groups(), ["team-a".into(), "team-b".into()]);
-    assert_eq!(identity.scopes(), ["read".into(), "write".into()]);
+    assert_eq!(
+        identity.groups(),
+        [Box::<str>::from("team-a"), Box::<str>::from("team-b")]
+    );
+    assert_eq!(
+        identity.scopes(),
+        [Box::<str>::from("read"), Box::<str>::from("write")]
+    );
     assert_eq!(identity.session_id(), Some("session-1"));
     assert_eq!(
         identity.expires_at(),
@@ -77,7 +83,11 @@ fn scopes_are_found_under_both_names() {
         with(json!({"scope": "a b", "scp": "c"})),
     ] {
         let identity = identify(config(), &claims);
-        assert_eq!(identity.scopes(), ["a".into(), "b".into()], "{claims}");
+        assert_eq!(
+            identity.scopes(),
+            [Box::<str>::from("a"), Box::<str>::from("b")],
+            "{claims}"
+        );
     }
     assert!(identify(config(), &claims()).scopes().is_empty());
 }

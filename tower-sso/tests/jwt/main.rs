@@ -7,6 +7,8 @@ mod headers;
 #[cfg(test)]
 mod identities;
 #[cfg(test)]
+mod issuers;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod refresh;

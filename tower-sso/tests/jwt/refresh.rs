@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::Uri;
+use bytes::Bytes;
+use http::Request;
 use serde_json::json;
 use tokio::time::advance;
 use tower_sso::{
-    Reason, Verify as _, VerifyError,
-    jwt::{ConfigError, FetchError, FetchFuture, JwtConfig, JwtVerifier},
+    HttpError, HttpFuture, Reason, Verify as _, VerifyError,
+    jwt::{ConfigError, JwtConfig, JwtVerifier},
 };
 
 use crate::support::*;
@@ -184,6 +185,9 @@ async fn d1_15_whatever_the_issuer_answers_the_old_keys_stay() {
     let other = SigningKey::p256().jwk("other");
     let faults = [
         ("error", Answer::Error),
+        ("status 500", Answer::Status(500)),
+        ("redirect", Answer::Status(302)),
+        ("no content", Answer::Status(204)),
         ("timeout", Answer::Never),
         ("panic", Answer::Panic),
         (
@@ -346,7 +350,8 @@ async fn an_issuer_on_this_machine_may_speak_plain_http() {
 
 #[test]
 fn an_issuer_that_cannot_be_discovered_safely_is_refused() {
-    let fetch = |_: &Uri, _: usize| FetchFuture::ready(Err(FetchError::new("never asked")));
+    let client =
+        |_: Request<Bytes>, _: usize| HttpFuture::ready(Err(HttpError::new("never asked")));
     for issuer in [
         "http://issuer.example",
         "issuer.example",
@@ -357,7 +362,7 @@ fn an_issuer_that_cannot_be_discovered_safely_is_refused() {
     ] {
         let config = JwtConfig::new(issuer, AUDIENCE);
         assert_eq!(
-            JwtVerifier::discover(config, Arc::new(fetch)).err(),
+            JwtVerifier::discover(config, Arc::new(client)).err(),
             Some(ConfigError::Issuer),
             "{issuer}"
         );

@@ -26,11 +26,11 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use bytes::Bytes;
-use http::Uri;
+use http::{Method, Request, Response};
 use serde_json::{Value, json};
 use tower_sso::{
-    Identity, Reason, Verify, VerifyError,
-    jwt::{Algorithm, Clock, Fetch, FetchError, FetchFuture, JwtConfig, JwtVerifier},
+    HttpClient, HttpError, HttpFuture, Identity, Reason, Verify, VerifyError,
+    jwt::{Algorithm, Clock, JwtConfig, JwtVerifier},
 };
 
 pub(crate) const ISSUER: &str = "https://issuer.example";
@@ -290,6 +290,7 @@ struct State {
 #[derive(Clone)]
 pub(crate) enum Answer {
     Body(Bytes),
+    Status(u16),
     Error,
     Never,
     Panic,
@@ -332,10 +333,12 @@ impl Issuer {
     }
 }
 
-impl Fetch for Issuer {
-    fn fetch(&self, uri: &Uri, limit: usize) -> FetchFuture {
+impl HttpClient for Issuer {
+    fn send(&self, request: Request<Bytes>, limit: usize) -> HttpFuture {
         assert_eq!(limit, 1024 * 1024, "the bound of a document");
-        let address = uri.to_string();
+        assert_eq!(request.method(), Method::GET);
+        assert!(request.body().is_empty());
+        let address = request.uri().to_string();
         let answer = {
             let mut state = self.0.lock().unwrap();
             state.asked.push(address.clone());
@@ -345,12 +348,17 @@ impl Fetch for Issuer {
                 .cloned()
                 .unwrap_or(Answer::Error)
         };
-        FetchFuture::boxed(async move {
+        HttpFuture::boxed(async move {
             // A network never answers at once.
             tokio::task::yield_now().await;
             match answer {
-                Answer::Body(body) => Ok(body),
-                Answer::Error => Err(FetchError::new("status 500")),
+                Answer::Body(body) => Ok(Response::new(body)),
+                Answer::Status(status) => {
+                    let mut response = Response::new(Bytes::from_static(b"{}"));
+                    *response.status_mut() = status.try_into().unwrap();
+                    Ok(response)
+                }
+                Answer::Error => Err(HttpError::new("no route to the issuer")),
                 Answer::Never => std::future::pending().await,
                 Answer::Panic => panic!("the fetch panics"),
             }

@@ -98,7 +98,8 @@ async fn live() -> &'static str {
 
 async fn upgrade(State(demo): State<DemoInstance>, mut request: Request) -> Response {
     let Ok(accepted) = crate::socket::accept(&request) else {
-        let text = "This is the demo instance of `gateway dev`; it has no pages.";
+        let text = "This is the demo instance of `gateway dev`, which has no page: OpenClaw's own is there with \
+                    `gateway dev --openclaw`.";
         return (StatusCode::NOT_FOUND, text).into_response();
     };
     let upgraded = hyper::upgrade::on(&mut request);

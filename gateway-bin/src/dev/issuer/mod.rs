@@ -4,9 +4,11 @@ mod page;
 mod token;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::{Form, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -31,8 +33,8 @@ pub const ACCOUNTS: [&str; 3] = ["alice", "bob", "admin"];
 /// For whom access tokens are.
 pub const AUDIENCE: &str = "openclaw";
 
-/// The only client, which has no secret.
-const CLIENT: &str = "gateway-dev";
+/// The only client: the gateway, and programs on this machine, which have no secret.
+pub const CLIENT: &str = "gateway-dev";
 
 /// How long a code can be redeemed (RFC 6749 §4.1.2 recommends ten minutes at most).
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
@@ -41,13 +43,13 @@ const CODE_LIFETIME: Duration = Duration::from_secs(60);
 const MAX_CODES: usize = 1024;
 
 /// The provider; clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Issuer(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     url: String,
     gateway: String,
+    client_secret: String,
     key: SigningKey,
     codes: Mutex<HashMap<String, Code>>,
 }
@@ -79,16 +81,27 @@ struct Authorize {
     account: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 struct Redeem {
     grant_type: String,
     client_id: String,
+    /// Nothing of a public client.
+    #[serde(default)]
+    client_secret: Option<String>,
     code: String,
     redirect_uri: String,
     code_verifier: String,
 }
 
 // === impl Issuer ===
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer")
+            .field("url", &self.0.url)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Issuer {
     /// A provider at `url`, for the gateway at `gateway`.
@@ -100,6 +113,7 @@ impl Issuer {
         Ok(Self(Arc::new(Shared {
             url,
             gateway,
+            client_secret: super::secret()?,
             key: SigningKey::generate()?,
             codes: Mutex::default(),
         })))
@@ -115,6 +129,12 @@ impl Issuer {
             .route("/token", post(redeem))
             .layer(middleware::from_fn(only_here))
             .with_state(self.clone())
+    }
+
+    /// What the gateway redeems codes with.
+    #[must_use]
+    pub fn client_secret(&self) -> &str {
+        &self.0.client_secret
     }
 
     /// An access token (RFC 9068) of somebody, good for eight hours.
@@ -161,7 +181,7 @@ async fn discovery(State(issuer): State<Issuer>) -> Json<Value> {
         "grant_types_supported": ["authorization_code"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
-        "token_endpoint_auth_methods_supported": ["none"],
+        "token_endpoint_auth_methods_supported": ["none", "client_secret_post"],
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": true,
         "scopes_supported": ["openid", "profile", "email"],
@@ -243,6 +263,11 @@ async fn choose(
 async fn redeem(State(issuer): State<Issuer>, Form(request): Form<Redeem>) -> Response {
     if request.grant_type != "authorization_code" {
         return refuse(StatusCode::BAD_REQUEST, "unsupported_grant_type");
+    }
+    let secret = request.client_secret.as_deref().map(str::as_bytes);
+    let known = issuer.0.client_secret.as_bytes();
+    if secret.is_some_and(|secret| verify_slices_are_equal(secret, known).is_err()) {
+        return refuse(StatusCode::UNAUTHORIZED, "invalid_client");
     }
     // Taken out whatever comes next: a code is good for one attempt.
     let code = issuer

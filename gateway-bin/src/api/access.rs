@@ -1,0 +1,60 @@
+//! What holds for every answer, and who may ask what.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{
+    CACHE_CONTROL, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+};
+use tower_sso::{CredentialKind, Identity};
+
+use super::{Api, ApiError};
+
+/// How long browsers come back by TLS only: a year, as RFC 6797 §11.2 and browsers' preload lists have it.
+const YEAR: &str = "max-age=31536000";
+
+/// Whether a personal access token was made for this; other credentials are for everything.
+pub(super) async fn needs_scope(
+    State(scope): State<&'static str>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let lacks = |identity: &Arc<Identity>| {
+        identity.kind() == CredentialKind::AccessToken
+            && !identity.scopes().iter().any(|own| **own == *scope)
+    };
+    if request.extensions().get().is_some_and(lacks) {
+        let message = "this key is not for that";
+        return ApiError::new(StatusCode::FORBIDDEN, "insufficient_scope", message).into_response();
+    }
+    next.run(request).await
+}
+
+/// Refuses personal access tokens: somebody must have signed in.
+pub(super) async fn needs_person(request: Request, next: Next) -> Response {
+    let is_token = |identity: &Arc<Identity>| identity.kind() == CredentialKind::AccessToken;
+    if request.extensions().get().is_some_and(is_token) {
+        let message = "a key cannot do this; sign in";
+        return ApiError::new(StatusCode::FORBIDDEN, "insufficient_scope", message).into_response();
+    }
+    next.run(request).await
+}
+
+/// What people may know of themselves is nobody else's: no answer is kept on its way, unless it says itself how.
+pub(super) async fn private(State(api): State<Api>, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let mut default = |name: HeaderName, value: &'static str| {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    };
+    default(CACHE_CONTROL, "no-store");
+    default(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if api.public_url.starts_with("https:") {
+        default(STRICT_TRANSPORT_SECURITY, YEAR);
+    }
+    response
+}

@@ -1,0 +1,119 @@
+//! What an administrator may do about people's sign-ins.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tower_sso::Identity;
+use tower_sso::session::{End, StoreError};
+use tracing::info;
+
+use super::{Api, ApiError, body, rfc3339};
+use crate::store::Link;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewLink {
+    provider: String,
+    subject: String,
+}
+
+fn store_down(error: &StoreError) -> ApiError {
+    ApiError::unavailable("session store", error)
+}
+
+/// `POST /api/admin/users/{user_id}/disable`: they are out at once, with everything they had, and do not get in again.
+pub(super) async fn disable(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+    Path(user_id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    if **admin.user_id() == user_id {
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "own_account",
+            "you cannot disable yourself",
+        ));
+    }
+    set_disabled(&api, &user_id, true).await
+}
+
+/// `POST /api/admin/users/{user_id}/enable`
+pub(super) async fn enable(
+    State(api): State<Api>,
+    Path(user_id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    set_disabled(&api, &user_id, false).await
+}
+
+async fn set_disabled(api: &Api, user_id: &str, disabled: bool) -> Result<StatusCode, ApiError> {
+    let known = api.store.set_disabled(user_id, disabled).await;
+    let known = known.map_err(|error| ApiError::unavailable("store", &error))?;
+    let set = api.sign_in.set_disabled(user_id, disabled).await;
+    set.map_err(|error| store_down(&error))?;
+    info!(disabled, known, "a user was disabled or enabled");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /api/admin/users/{user_id}/sessions`
+pub(super) async fn sessions(
+    State(api): State<Api>,
+    Path(user_id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let sessions = api.sign_in.sessions().list(&user_id).await;
+    let sessions = sessions.map_err(|error| store_down(&error))?;
+    let shown = |session: &tower_sso::session::Session| {
+        json!({
+            "id": session.id(),
+            "provider": session.provider(),
+            "client": session.label(),
+            "createdAt": rfc3339(session.created_at()),
+            "lastSeenAt": rfc3339(session.seen_at()),
+            "expiresAt": rfc3339(session.expires_at()),
+        })
+    };
+    Ok(Json(
+        json!({ "sessions": sessions.iter().map(shown).collect::<Vec<_>>() }),
+    ))
+}
+
+/// `DELETE /api/admin/users/{user_id}/sessions`: signs somebody out everywhere; personal access tokens end too.
+pub(super) async fn end_sessions(
+    State(api): State<Api>,
+    Path(user_id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let ended = api.sign_in.end(End::User(user_id.into())).await;
+    ended.map_err(|error| store_down(&error))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/admin/users/{user_id}/identities`: somebody of another issuer is this user from now on.
+pub(super) async fn link(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+    Path(user_id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let wanted: NewLink = body::json(&headers, &body)?;
+    if !api.sign_in.is_secondary(&wanted.provider) {
+        return Err(ApiError::bad_request(
+            "provider: must be the alias of an issuer that is not the primary one",
+        ));
+    }
+    let link = Link::new(wanted.provider, wanted.subject, user_id);
+    let linked = api.sign_in.people().link(link, admin.user_id()).await;
+    match linked {
+        Ok(true) => Ok(StatusCode::NO_CONTENT),
+        Ok(false) => Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is no such user",
+        )),
+        Err(error) => Err(ApiError::unavailable("store", &error)),
+    }
+}

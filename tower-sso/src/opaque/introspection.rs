@@ -1,0 +1,188 @@
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, Uri};
+use serde::{Deserialize, de::IgnoredAny};
+use tokio::sync::Mutex;
+
+use super::{
+    ask::{Ask, basic},
+    pace::{Failure, Pace},
+};
+use crate::{
+    HttpClient, Identity, Reason, Verdicts, Verify, VerifyFuture, form,
+    jwt::{ConfigError, JwtConfig, Transport, introspected, parse_address},
+    verdicts::{Era, TokenHash},
+};
+
+/// Opaque access tokens, about each of which its issuer is asked (RFC 7662). The [module](crate::opaque)
+/// says how often.
+///
+/// The answer must call the token `active` and have its `aud` and `sub`; `iss`, `exp`, `nbf` and `iat` count
+/// when they are there. A token that is bound to its holder (`cnf`) is refused, and so is one that the answer
+/// calls something else than an access token (`token_type`, `token_use`, `typ`).
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_sso::{
+///     HttpClient, SsoLayer, Verdicts,
+///     jwt::{ConfigError, JwtConfig},
+///     opaque::Introspection,
+/// };
+///
+/// fn sso(client: Arc<dyn HttpClient>, secret: &str) -> Result<SsoLayer, ConfigError> {
+///     let config = JwtConfig::new("https://login.example.com", "my-api").primary(true);
+///     let verifier = Introspection::new(config, "my-api", secret, client, Verdicts::default())?;
+///     Ok(SsoLayer::new(Arc::new(verifier)))
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Introspection(Arc<Inner>);
+
+struct Inner {
+    config: JwtConfig,
+    client: HeaderValue,
+    transport: Transport,
+    /// Where to ask, until it is not there.
+    endpoint: Mutex<Option<Uri>>,
+    verdicts: Verdicts,
+    era: Era,
+    ask: Ask,
+    pace: Pace,
+}
+
+/// RFC 8414 section 2.
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    #[serde(default)]
+    introspection_endpoint: Option<String>,
+}
+
+/// How long a refusal is remembered.
+const REFUSALS: Duration = Duration::from_secs(10);
+
+// === impl Introspection ===
+
+impl Introspection {
+    /// Asks the issuer of `config`, as a client of its; where, its discovery document says. What the
+    /// configuration says of audience, subject, users and roles holds here too: the answer must name the
+    /// audience.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the configuration contradicts itself, or the issuer is not an address to be
+    /// discovered at.
+    pub fn new(
+        config: JwtConfig,
+        client_id: &str,
+        secret: &str,
+        client: Arc<dyn HttpClient>,
+        verdicts: Verdicts,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
+        let (_, transport) = parse_address(config.name()).ok_or(ConfigError::Issuer)?;
+        let authorization = basic(client_id, secret).map_err(|_| ConfigError::Issuer)?;
+        Ok(Self(Arc::new(Inner {
+            pace: Pace::new(config.name()),
+            config,
+            client: authorization,
+            transport,
+            endpoint: Mutex::default(),
+            verdicts,
+            era: Era::new(),
+            ask: Ask::new(client),
+        })))
+    }
+}
+
+impl Verify for Introspection {
+    fn verify(&self, token: &str) -> VerifyFuture {
+        let inner = &self.0;
+        let (hash, now) = (TokenHash::new(token), inner.config.now());
+        let ask = || {
+            let turn = inner.pace.turn(hash)?;
+            let (inner, token) = (Arc::clone(inner), token.to_owned());
+            Ok(async move { turn.ask(inner.find(&token)).await })
+        };
+        inner
+            .verdicts
+            .get_or_ask(hash, &inner.era, now, REFUSALS, ask)
+    }
+}
+
+impl fmt::Debug for Introspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Introspection")
+            .field("config", &self.0.config)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    async fn find(&self, token: &str) -> Result<Identity, Failure> {
+        let endpoint = self.endpoint().await?;
+        let question = form::encode([("token", token), ("token_type_hint", "access_token")]);
+        let answer = self
+            .ask
+            .post_form(&endpoint, self.client.clone(), question)
+            .await?;
+        match answer.status() {
+            StatusCode::OK => self.judge(answer.body()),
+            // It cannot even be asked about.
+            StatusCode::BAD_REQUEST
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNPROCESSABLE_ENTITY => Err(Failure::Refused(Reason::Unknown)),
+            // It is elsewhere: the next question begins with where.
+            status if status.is_redirection() || status == StatusCode::NOT_FOUND => {
+                *self.endpoint.lock().await = None;
+                Err(Failure::Down)
+            }
+            _ => Err(Failure::Down),
+        }
+    }
+
+    fn judge(&self, answer: &Bytes) -> Result<Identity, Failure> {
+        let json = str::from_utf8(answer).map_err(|_| Failure::Down)?;
+        introspected(json, &self.config, self.config.now()).map_err(|reason| {
+            // Is it an answer that only this token is to blame for?
+            let members = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(json);
+            match (reason, members) {
+                (Reason::Malformed, Err(_)) => Failure::Down,
+                _ => Failure::Refused(reason),
+            }
+        })
+    }
+
+    async fn endpoint(&self) -> Result<Uri, Failure> {
+        let mut endpoint = self.endpoint.lock().await;
+        match &*endpoint {
+            Some(known) => Ok(known.clone()),
+            None => Ok(endpoint.insert(self.discover().await?).clone()),
+        }
+    }
+
+    async fn discover(&self) -> Result<Uri, Failure> {
+        let issuer = self.config.name();
+        let base = issuer.strip_suffix('/').unwrap_or(issuer);
+        let address = format!("{base}/.well-known/openid-configuration");
+        let address = address.parse().map_err(|_| Failure::Down)?;
+        let answer = self.ask.get(&address, None).await?;
+        let document: Option<Document> = Some(answer)
+            .filter(|answer| answer.status() == StatusCode::OK)
+            .and_then(|answer| serde_json::from_slice(answer.body()).ok());
+        document
+            .filter(|document| document.issuer == issuer)
+            .and_then(|document| parse_address(&document.introspection_endpoint?))
+            .filter(|(_, transport)| *transport == self.transport)
+            .map(|(endpoint, _)| endpoint)
+            .ok_or_else(|| {
+                tracing::warn!(issuer, "the issuer names no introspection endpoint");
+                Failure::Down
+            })
+    }
+}

@@ -1,0 +1,358 @@
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::{
+    Content, End, Key, Kind, Record, SealingKeys, Store, StoreError, content::to_millis, random,
+    sessions::shorten,
+};
+use crate::{
+    CredentialKind, Identity, Reason, Verdicts, Verify, VerifyError, VerifyFuture,
+    jwt::{Clock, SystemClock},
+    verdicts::{Era, TokenHash},
+};
+
+/// Personal access tokens: for programs of a user, shown once, named, scoped, and ended by time or at
+/// will.
+///
+/// A token is the prefix and 36 bytes in base64url: 32 random ones, and 4 that tell a mistyped token
+/// without a question to the store. The store has its SHA-256. An identity that a token gives has the
+/// scopes of the token, and neither groups nor roles. Cheap to clone; clones share everything.
+#[derive(Clone)]
+#[must_use = "access tokens do nothing until they verify"]
+pub struct AccessTokens(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    store: Arc<dyn Store>,
+    keys: SealingKeys,
+    prefix: Box<str>,
+    verdicts: Verdicts,
+    era: Era,
+    clock: Arc<dyn Clock>,
+}
+
+/// A personal access token, without its secret.
+#[derive(Clone, Debug)]
+pub struct AccessToken {
+    record: Record,
+    name: String,
+    scopes: Vec<Box<str>>,
+}
+
+/// Why no token is issued.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// The name is empty.
+    #[error("the name is empty")]
+    Name,
+    /// The lifetime is not one day to 365 days.
+    #[error("the lifetime is not one day to 365 days")]
+    Lifetime,
+    /// The user has 50 tokens.
+    #[error("there are 50 tokens already")]
+    TooMany,
+    /// The store cannot keep it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Most tokens of one user.
+const MAX_TOKENS: usize = 50;
+
+/// How long a token may live.
+const LIFETIMES: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(86_400)..=Duration::from_secs(365 * 86_400);
+
+/// How often it is recorded that a token is in use.
+const TOUCH: Duration = Duration::from_secs(60);
+
+/// How many bytes tell a mistyped token.
+const CHECK: usize = 4;
+
+// === impl AccessTokens ===
+
+impl AccessTokens {
+    /// Tokens in this store, sealed with these keys.
+    pub fn new(store: Arc<dyn Store>, keys: SealingKeys) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            keys,
+            prefix: "pat_".into(),
+            verdicts: Verdicts::default(),
+            era: Era::new(),
+            clock: Arc::new(SystemClock),
+        }))
+    }
+
+    /// Sets how every token begins, so that people and secret scanners know one when they see it.
+    /// Default: `pat_`.
+    pub fn prefix(self, prefix: &str) -> Self {
+        self.with(|inner| inner.prefix = prefix.into())
+    }
+
+    /// Shares the verdicts of other verifiers. Default: its own.
+    pub fn verdicts(self, verdicts: Verdicts) -> Self {
+        self.with(|inner| inner.verdicts = verdicts)
+    }
+
+    /// Sets the clock. Default: the system's.
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        self.with(|inner| inner.clock = clock)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// Issues a token for a user. The secret is in this answer and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// Any [`IssueError`]; nothing is issued then.
+    pub async fn issue(
+        &self,
+        identity: &Identity,
+        name: &str,
+        scopes: &[String],
+        lifetime: Duration,
+    ) -> Result<(Zeroizing<String>, AccessToken), IssueError> {
+        let name = shorten(name.trim());
+        if name.is_empty() {
+            return Err(IssueError::Name);
+        }
+        if !LIFETIMES.contains(&lifetime) {
+            return Err(IssueError::Lifetime);
+        }
+        let Inner { store, keys, .. } = &*self.0;
+        let held = store.list(identity.user_id(), Kind::AccessToken).await?;
+        if held.len() >= MAX_TOKENS {
+            return Err(IssueError::TooMany);
+        }
+        let secret = self.0.token(&Zeroizing::new(random::<32>()?));
+        let key = Key::of_secret(secret.as_bytes());
+        let now = to_millis(self.0.clock.now());
+        let stripped = identity
+            .to_builder()
+            .scopes(scopes.iter().map(String::as_str))
+            .groups([] as [&str; 0])
+            .roles([] as [&str; 0])
+            .claims("{}")
+            .build();
+        let content = Content::new(&stripped, Some(name.clone()));
+        let record = Record {
+            key,
+            kind: Kind::AccessToken,
+            user_id: Arc::clone(identity.user_id()),
+            provider: identity.provider().into(),
+            subject: Arc::clone(identity.subject()),
+            session_id: None,
+            created_at: now,
+            seen_at: now,
+            expires_at: now.checked_add(lifetime).ok_or(IssueError::Lifetime)?,
+            version: 0,
+            data: content.seal(keys, &key)?,
+        };
+        store.insert(record.clone()).await?;
+        let scopes = content.scopes().to_vec();
+        let token = AccessToken {
+            record,
+            name,
+            scopes,
+        };
+        Ok((secret, token))
+    }
+
+    /// The tokens of a user that have not expired, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store does not answer.
+    pub async fn list(&self, user_id: &str) -> Result<Vec<AccessToken>, StoreError> {
+        let Inner { store, keys, .. } = &*self.0;
+        let records = store.list(user_id, Kind::AccessToken).await?;
+        let tokens = records.into_iter().filter_map(|record| {
+            let content = Content::open(keys, &record.key, &record.data)?;
+            Some(AccessToken {
+                name: content.label.clone().unwrap_or_default(),
+                scopes: content.scopes().to_vec(),
+                record,
+            })
+        });
+        Ok(tokens.collect())
+    }
+
+    /// Revokes a token of this user's own. `false` if there is none of that id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store does not answer: it may be in force still.
+    pub async fn revoke(&self, user_id: &str, id: &str) -> Result<bool, StoreError> {
+        let Some(key) = Key::parse(id) else {
+            return Ok(false);
+        };
+        let Inner {
+            store, verdicts, ..
+        } = &*self.0;
+        let record = store.find(key).await?;
+        let is_own =
+            |record: &Record| record.kind == Kind::AccessToken && *record.user_id == *user_id;
+        if !record.as_ref().is_some_and(is_own) {
+            return Ok(false);
+        }
+        let what = End::Key(key);
+        store.end(what.clone()).await?;
+        verdicts.forget(|identity| what.ends_identity(identity));
+        Ok(true)
+    }
+}
+
+impl Verify for AccessTokens {
+    fn verify(&self, token: &str) -> VerifyFuture {
+        let Inner {
+            verdicts,
+            era,
+            clock,
+            ..
+        } = &*self.0;
+        let tokens = Arc::clone(&self.0);
+        let ask = || {
+            tokens.check(token)?;
+            let key = Key::of_secret(token.as_bytes());
+            Ok(async move {
+                match tokens.look_up(key).await {
+                    Ok(Some(identity)) => Ok(identity),
+                    Ok(None) => Err(VerifyError::Invalid(Reason::Unknown)),
+                    Err(error) => {
+                        tracing::warn!(
+                            error = &error as &(dyn std::error::Error + 'static),
+                            "an access token could not be looked up"
+                        );
+                        Err(VerifyError::Unavailable)
+                    }
+                }
+            })
+        };
+        let hash = TokenHash::new(token);
+        verdicts.get_or_ask(hash, era, clock.now(), Duration::ZERO, ask)
+    }
+}
+
+impl fmt::Debug for AccessTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessTokens")
+            .field("prefix", &self.0.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn token(&self, secret: &[u8; 32]) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new(secret.to_vec());
+        bytes.extend_from_slice(&check_of(secret));
+        let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*bytes));
+        Zeroizing::new(format!("{}{}", self.prefix, *text))
+    }
+
+    /// Refuses what cannot be a token of ours.
+    fn check(&self, token: &str) -> Result<(), Reason> {
+        let text = token.strip_prefix(&*self.prefix).ok_or(Reason::Malformed)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new);
+        let bytes = bytes.map_err(|_| Reason::Malformed)?;
+        let parts = bytes.split_last_chunk::<CHECK>();
+        let (secret, check) = parts.ok_or(Reason::Malformed)?;
+        let secret: &[u8; 32] = secret.try_into().map_err(|_| Reason::Malformed)?;
+        // Not a secret: whoever knows 32 bytes can compute it.
+        (check_of(secret) == *check)
+            .then_some(())
+            .ok_or(Reason::Malformed)
+    }
+
+    async fn look_up(&self, key: Key) -> Result<Option<Arc<Identity>>, StoreError> {
+        let Some(record) = self.store.find(key).await? else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        if record.kind != Kind::AccessToken || now >= record.expires_at {
+            return Ok(None);
+        }
+        let age = now.duration_since(record.seen_at).unwrap_or_default();
+        let first = record.seen_at == record.created_at;
+        if first || age >= TOUCH {
+            // Another time than that of its making says that it was used.
+            let used_at = record.created_at.checked_add(Duration::from_millis(1));
+            let seen_at = to_millis(now).max(used_at.unwrap_or(now));
+            if !self.store.touch(key, seen_at, record.expires_at).await? {
+                return Ok(None);
+            }
+        }
+        let Some(content) = Content::open(&self.keys, &key, &record.data) else {
+            return Ok(None);
+        };
+        let identity = content
+            .identity(&record)
+            .credential(CredentialKind::AccessToken, key.to_string())
+            .expires_at(record.expires_at);
+        Ok(Some(Arc::new(identity.build())))
+    }
+}
+
+fn check_of(secret: &[u8; 32]) -> [u8; CHECK] {
+    let [a, b, c, d, ..] = *Key::of_secret(secret).as_bytes();
+    [a, b, c, d]
+}
+
+// === impl AccessToken ===
+
+impl AccessToken {
+    /// Its id, which revokes it. No secret.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.record.key.to_string()
+    }
+
+    /// What the user calls it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it allows.
+    #[must_use]
+    pub fn scopes(&self) -> &[Box<str>] {
+        &self.scopes
+    }
+
+    /// When it was issued.
+    #[must_use]
+    pub const fn created_at(&self) -> SystemTime {
+        self.record.created_at
+    }
+
+    /// When it was last used, to the minute; `None`: never.
+    #[must_use]
+    pub fn last_used_at(&self) -> Option<SystemTime> {
+        let Record {
+            seen_at,
+            created_at,
+            ..
+        } = self.record;
+        (seen_at != created_at).then_some(seen_at)
+    }
+
+    /// When it ends.
+    #[must_use]
+    pub const fn expires_at(&self) -> SystemTime {
+        self.record.expires_at
+    }
+}

@@ -1,0 +1,14 @@
+//! Sessions, personal access tokens and what ends them, over every store.
+
+#[cfg(test)]
+mod endings;
+#[cfg(test)]
+mod refresh;
+#[cfg(test)]
+mod sessions;
+#[cfg(test)]
+mod stores;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tokens;
