@@ -12,7 +12,9 @@ use crate::{
     install::Install,
     issuer::{Issuer, IssuerClient},
     openclaw::OpenClaw,
+    postgres::{Postgres, create_database},
     provider::{Provider, ProviderClient},
+    redis::Redis,
 };
 
 /// The variable that names the file.
@@ -20,6 +22,12 @@ pub const VARIABLE: &str = "GATEWAY_TEST_KIT";
 
 /// The file's name in the kit's directory.
 pub const FILE: &str = "kit.json";
+
+/// The file with the URL of Postgres and nothing else.
+pub const POSTGRES_FILE: &str = "postgres.url";
+
+/// The file with the URL of Redis and nothing else.
+pub const REDIS_FILE: &str = "redis.url";
 
 /// The provider's key that the gateway is configured with.
 const PROVIDER_KEY: &str = "sk-test-gateway-0123456789abcdef";
@@ -45,6 +53,10 @@ pub struct Kit {
     pub openclaw: String,
     /// The password of its administration channel.
     pub openclaw_password: String,
+    /// The URL of Postgres, `postgres://…`, of a user who may make databases.
+    pub postgres: String,
+    /// The URL of Redis, `redis://…`.
+    pub redis: String,
 }
 
 /// The running servers. Dropping it kills them.
@@ -53,6 +65,8 @@ pub struct Servers {
     openclaw: OpenClaw,
     issuer: Issuer,
     provider: Provider,
+    postgres: Postgres,
+    redis: Redis,
 }
 
 impl Kit {
@@ -85,6 +99,15 @@ impl Kit {
         IssuerClient::new(&self.issuer)
     }
 
+    /// A new database on the shared Postgres, by its URL.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_database`].
+    pub async fn database(&self) -> Result<String> {
+        create_database(&self.postgres).await
+    }
+
     /// The shared provider's record.
     #[must_use]
     pub fn provider(&self) -> ProviderClient {
@@ -93,7 +116,9 @@ impl Kit {
 }
 
 impl Servers {
-    /// Starts provider, issuer and OpenClaw in `dir`, and writes [`FILE`] there once all are ready.
+    /// Starts all of them in `dir`, and writes [`FILE`] there once they are ready. Before that,
+    /// [`POSTGRES_FILE`] and [`REDIS_FILE`] are written as soon as they hold true: tests of one crate
+    /// need not wait for OpenClaw.
     ///
     /// # Errors
     ///
@@ -102,7 +127,9 @@ impl Servers {
         let provider = Provider::start([PROVIDER_KEY, USER_KEY]).await?;
         let password = crate::secret::random()?;
         let instance = dir.join("openclaw");
-        let (issuer, openclaw) = tokio::try_join!(
+        let (postgres, redis, issuer, openclaw) = tokio::try_join!(
+            start_postgres(dir),
+            start_redis(dir),
             Issuer::start(install.clone(), dir),
             OpenClaw::start(install.clone(), &instance, &password),
         )?;
@@ -114,12 +141,20 @@ impl Servers {
             user_key: USER_KEY.to_owned(),
             openclaw: openclaw.url(),
             openclaw_password: password,
+            postgres: postgres.url(),
+            redis: redis.url(),
         };
-        kit.write(&dir.join(FILE))?;
+        let text = serde_json::to_vec_pretty(&kit).map_err(|error| Error::File {
+            path: dir.join(FILE),
+            source: error.into(),
+        })?;
+        write(&dir.join(FILE), &text)?;
         Ok(Self {
             openclaw,
             issuer,
             provider,
+            postgres,
+            redis,
         })
     }
 
@@ -129,22 +164,36 @@ impl Servers {
     ///
     /// [`Error::Run`] when one cannot be waited for.
     pub async fn stop(mut self) -> Result<()> {
-        let (openclaw, issuer) = tokio::join!(self.openclaw.stop(), self.issuer.kill());
+        let (openclaw, issuer, postgres, redis) = tokio::join!(
+            self.openclaw.stop(),
+            self.issuer.kill(),
+            self.postgres.stop(),
+            self.redis.kill(),
+        );
         drop(self.provider);
-        openclaw.and(issuer)
+        openclaw.and(issuer).and(postgres).and(redis)
     }
 }
 
-impl Kit {
-    // Written beside and moved, so that nobody reads half a file.
-    fn write(&self, path: &Path) -> Result<()> {
-        let file = |source| Error::File {
-            path: path.to_owned(),
-            source,
-        };
-        let draft = path.with_extension("draft");
-        let text = serde_json::to_vec_pretty(self).map_err(|error| file(error.into()))?;
-        fs::write(&draft, text).map_err(file)?;
-        fs::rename(&draft, path).map_err(file)
-    }
+async fn start_postgres(dir: &Path) -> Result<Postgres> {
+    let server = Postgres::start(dir).await?;
+    write(&dir.join(POSTGRES_FILE), server.url().as_bytes())?;
+    Ok(server)
+}
+
+async fn start_redis(dir: &Path) -> Result<Redis> {
+    let server = Redis::start(dir).await?;
+    write(&dir.join(REDIS_FILE), server.url().as_bytes())?;
+    Ok(server)
+}
+
+// Written beside and moved, so that nobody reads half a file.
+fn write(path: &Path, text: &[u8]) -> Result<()> {
+    let file = |source| Error::File {
+        path: path.to_owned(),
+        source,
+    };
+    let draft = path.with_extension("draft");
+    fs::write(&draft, text).map_err(file)?;
+    fs::rename(&draft, path).map_err(file)
 }

@@ -5,10 +5,13 @@
 //! | [`provider`] | a model provider that speaks OpenAI's chat completions and writes down what it bills |
 //! | [`openclaw`] | the real OpenClaw gateway as a process |
 //! | [`issuer`] | a real OpenID provider as a process, and its authorization-code flow |
+//! | [`other_issuer`] | one of other authors, which says whatever a test wants |
+//! | [`postgres`], [`redis`] | the real stores as processes |
 //! | [`gateway`] | the gateway under test as a process |
-//! | [`kit`] | the first three, shared by all tests of one run |
+//! | [`kit`] | those of them that are shared by all tests of one run |
 //! | [`person`] | somebody with a token, their calls and their turns |
 //! | [`ws`], [`http`], [`browser`] | clients: frames, requests, redirects with cookies |
+//! | [`chromium`] | a real browser, by scripts |
 //! | [`install`], [`process`], [`port`], [`secret`], [`clock`], [`error`] | what those are made of |
 //!
 //! `tests/run` installs what is needed, starts the shared servers and runs the tests.
@@ -19,6 +22,7 @@
 )]
 
 pub mod browser;
+pub mod chromium;
 pub mod clock;
 pub mod error;
 pub mod gateway;
@@ -27,9 +31,12 @@ pub mod install;
 pub mod issuer;
 pub mod kit;
 pub mod openclaw;
+pub mod other_issuer;
 pub mod person;
 pub mod port;
+pub mod postgres;
 pub mod process;
 pub mod provider;
+pub mod redis;
 pub mod secret;
 pub mod ws;

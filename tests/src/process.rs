@@ -78,20 +78,51 @@ impl Process {
     ///
     /// [`Error::NotReady`] with the end of the log when the program ends or `limit` passes first.
     pub async fn ready(&mut self, url: &str, limit: Duration) -> Result<()> {
+        let probe = || async {
+            let answer = client::get(url, None).await;
+            answer.is_ok_and(|answer| answer.status == StatusCode::OK)
+        };
+        self.ready_when(limit, probe).await
+    }
+
+    /// Waits until `probe` says that the program is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`ready`](Self::ready).
+    pub async fn ready_when<F>(
+        &mut self,
+        limit: Duration,
+        probe: impl Fn() -> F + Send,
+    ) -> Result<()>
+    where
+        F: Future<Output = bool> + Send,
+    {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.exited()? {
                 return Err(self.not_ready(format!("ended with {status}")));
             }
-            if let Ok(Ok(answer)) = timeout(Duration::from_secs(2), client::get(url, None)).await
-                && answer.status == StatusCode::OK
-            {
+            if timeout(Duration::from_secs(2), probe()).await == Ok(true) {
                 return Ok(());
             }
             if Instant::now() >= deadline {
                 return Err(self.not_ready(format!("is not ready after {limit:?}")));
             }
-            sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the program has done what it is for and ended well.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotReady`] with the end of the log when it ends otherwise, or not within `limit`.
+    pub async fn succeed(&mut self, limit: Duration) -> Result<()> {
+        match timeout(limit, self.wait()).await {
+            Ok(status) if status.as_ref().is_ok_and(ExitStatus::success) => Ok(()),
+            Ok(status) => Err(self.not_ready(format!("ended with {}", status?))),
+            Err(_) => Err(self.not_ready(format!("has not ended after {limit:?}"))),
         }
     }
 
@@ -101,7 +132,16 @@ impl Process {
     ///
     /// [`Error::Run`] when it cannot be waited for.
     pub async fn stop(&mut self, limit: Duration) -> Result<ExitStatus> {
-        self.signal(Signal::TERM);
+        self.stop_by(Signal::TERM, limit).await
+    }
+
+    /// As [`stop`](Self::stop), for a program that another signal asks to end.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    pub async fn stop_by(&mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
+        self.signal(signal);
         if let Ok(status) = timeout(limit, self.wait()).await {
             // What the program started and left behind goes too.
             self.signal(Signal::KILL);

@@ -23,8 +23,20 @@ pub fn random() -> Result<String> {
 ///
 /// As [`random`].
 pub fn mark() -> Result<String> {
-    let mut bytes = [0; 5];
+    Ok(format!("mark-{}", hex::<5>()?))
+}
+
+/// A key of 256 random bits, as the gateway wants it in its configuration.
+///
+/// # Errors
+///
+/// As [`random`].
+pub fn hex_key() -> Result<String> {
+    hex::<32>()
+}
+
+fn hex<const N: usize>() -> Result<String> {
+    let mut bytes = [0; N];
     rand::fill(&mut bytes).map_err(|_| Error::unexpected("random numbers", "none"))?;
-    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
-    Ok(format!("mark-{}", digits.collect::<String>()))
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

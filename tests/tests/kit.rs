@@ -9,11 +9,17 @@ use gateway_tests::{
     issuer::AUDIENCE,
     kit::Kit,
     openclaw,
+    postgres::Postgres,
     provider::{ModelCall, Provider},
+    redis::Redis,
     ws::Ws,
 };
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const KEY: &str = "sk-a";
 
@@ -283,6 +289,81 @@ async fn issuer_knows_no_strangers() -> Result<()> {
         matches!(refused, Err(Error::Unexpected { what: "page", .. })),
         "{refused:?}"
     );
+    Ok(())
+}
+
+// === the stores ===
+
+async fn connect(url: &str) -> Result<tokio_postgres::Client> {
+    let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
+    let (client, connection) = connected.map_err(|error| Error::Connection {
+        peer: "Postgres".to_owned(),
+        source: Box::new(error),
+    })?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+#[tokio::test]
+async fn postgres_gives_each_test_a_database_of_its_own() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let (one, other) = (kit.database().await?, kit.database().await?);
+    let made = connect(&one)
+        .await?
+        .batch_execute("CREATE TABLE t ()")
+        .await;
+    assert!(made.is_ok(), "{made:?}");
+    let found = connect(&other).await?.query("SELECT FROM t", &[]).await;
+    assert!(found.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_keeps_through_a_crash_what_it_was_told() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Postgres::start(dir.path()).await?;
+    let told = connect(&server.url())
+        .await?
+        .batch_execute("CREATE TABLE kept AS SELECT 7 AS number")
+        .await;
+    assert!(told.is_ok(), "{told:?}");
+    server.kill().await?;
+    assert!(connect(&server.url()).await.is_err());
+    server.start_again().await?;
+    let kept = connect(&server.url())
+        .await?
+        .query_one("SELECT number FROM kept", &[])
+        .await
+        .unwrap();
+    assert_eq!(kept.get::<_, i32>(0), 7);
+    server.stop().await
+}
+
+/// Sends lines with the password before them, and answers what is said to the last.
+async fn tell(server: &Redis, line: &str) -> Result<String> {
+    let failed = |source: std::io::Error| Error::Connection {
+        peer: "Redis".to_owned(),
+        source: Box::new(source),
+    };
+    let url = server.url();
+    let password = url.split(['@', ':']).nth(2).unwrap_or_default();
+    let mut stream = TcpStream::connect(server.address()).await.map_err(failed)?;
+    let lines = format!("AUTH {password}\r\n{line}\r\nQUIT\r\n");
+    stream.write_all(lines.as_bytes()).await.map_err(failed)?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.map_err(failed)?;
+    Ok(said.replace("\r\n", " "))
+}
+
+#[tokio::test]
+async fn redis_wants_its_password_and_forgets_when_it_ends() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Redis::start(dir.path()).await?;
+    assert_eq!(tell(&server, "SET key word").await?, "+OK +OK +OK ");
+    assert_eq!(tell(&server, "GET key").await?, "+OK $4 word +OK ");
+    server.kill().await?;
+    server.start_again().await?;
+    assert_eq!(tell(&server, "GET key").await?, "+OK $-1 +OK ");
     Ok(())
 }
 

@@ -302,8 +302,8 @@ fn attempts(agent: &str, session: &str, session_id: &str, run_id: &str, text: &s
             format!(r#"{{"key":"{session}","message":"{text}"}}"#),
         ),
         ("sessions.search", format!(r#"{{"query":"{text}"}}"#)),
-        ("projects.list", "{}".to_owned()),
-        ("session.members.listEvidence", "{}".to_owned()),
+        ("sessions.abort", format!(r#"{{"key":"{session}"}}"#)),
+        ("sessions.abort", format!(r#"{{"runId":"{run_id}"}}"#)),
     ] {
         frames.push(frame(method, &params));
     }
@@ -344,6 +344,16 @@ async fn whatever_one_person_tries_with_anothers_names_is_refused_and_changes_no
         let refused = bob.ws.find(|frame| frame["type"] == "res").await?;
         assert_eq!(refused["ok"], false, "{attempt}: {refused}");
         assert!(!refused.to_string().contains(&two.canary) || attempt.contains(&two.canary));
+    }
+    // What names everybody at the instance is answered before it, and names nobody.
+    for (method, nobody) in [
+        ("projects.list", json!({"projects": []})),
+        (
+            "session.members.listEvidence",
+            json!({"members": [], "identities": []}),
+        ),
+    ] {
+        assert_eq!(bob.ws.call(method, json!({})).await?, nobody);
     }
     let after = |frame: &Value| frame["event"] == "chat" && frame["payload"]["state"] == "delta";
     alice.ws.find(after).await?;

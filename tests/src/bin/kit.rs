@@ -22,7 +22,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Starts model provider, issuer and OpenClaw, writes DIR/kit.json, and runs until it is told to end.
+    /// Starts model provider, issuer, Postgres, Redis and OpenClaw, writes DIR/kit.json, and runs until it is told to end.
     Up {
         /// An existing directory for everything they write.
         #[arg(long)]

@@ -9,7 +9,11 @@ use crate::{
     openclaw::USER_HEADER,
     port::free_address,
     provider::MODELS,
+    secret,
 };
+
+/// The file with everything that is not in a store of several gateways.
+const STORE: &str = "gateway.db";
 
 /// A configuration file's text, and the addresses that are in it.
 ///
@@ -85,7 +89,7 @@ calls_per_day = 2_000
 time_zone = "UTC"
 "#,
             issuer = kit.issuer,
-            store = dir.join("gateway.db").display(),
+            store = dir.join(STORE).display(),
             root = dir.join("users").display(),
             openclaw = kit.openclaw,
             password = kit.openclaw_password,
@@ -100,6 +104,53 @@ time_zone = "UTC"
                  cache_read = \"0.30\"\nfrom = \"2025-01-01\"\n",
             );
         }
+        Ok(Self {
+            public,
+            egress,
+            admin,
+            text,
+        })
+    }
+
+    /// This configuration, with sessions in a store that several gateways can share, by its URL, and a key
+    /// of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unexpected`] when the system has no random numbers.
+    pub fn sharing_sessions(mut self, store_url: &str) -> Result<Self> {
+        let key = secret::hex_key()?;
+        // Writing to a String does not fail.
+        let _ = write!(
+            self.text,
+            "\n[session]\nstore_url = \"{store_url}\"\nkey = \"{key}\"\n"
+        );
+        Ok(self)
+    }
+
+    /// The same gateway once more, on ports of its own and with a store of its own in `dir`: one of several
+    /// behind one `public_url`. What they share has to be [shared](Self::sharing_sessions).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connection`] without a free port.
+    pub fn replica(&self, dir: &Path) -> Result<Self> {
+        let (public, egress, admin) = (free_address()?, free_address()?, free_address()?);
+        let mut text = self.text.clone();
+        for (name, old, new) in [
+            ("public", self.public, public),
+            ("egress", self.egress, egress),
+            ("admin", self.admin, admin),
+        ] {
+            let line = |address| format!("\n{name} = \"{address}\"\n");
+            text = text.replacen(&line(old), &line(new), 1);
+        }
+        let store = format!("path = \"{}\"", dir.join(STORE).display());
+        let lines = text.lines().map(|line| match line.strip_prefix("path = ") {
+            Some(_) => store.as_str(),
+            None => line,
+        });
+        let text = lines.flat_map(|line| [line, "\n"]).collect();
         Ok(Self {
             public,
             egress,

@@ -4,13 +4,19 @@
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use http::{Request, StatusCode, header};
+use serde_json::Value;
 
+use super::RegisteredClient;
 use crate::{
     browser::Browser,
     error::{Error, Result},
-    http as client, secret,
+    http::{self as client, Response},
+    secret,
 };
 
 /// The audience that access tokens have unless asked for another.
@@ -31,7 +37,7 @@ const SCOPE: &str = "openid%20profile%20email%20openclaw";
 /// Gets tokens from a running issuer.
 #[derive(Clone, Debug)]
 pub struct IssuerClient {
-    url: String,
+    pub(super) url: String,
 }
 
 impl IssuerClient {
@@ -64,19 +70,81 @@ impl IssuerClient {
         audience: &str,
         lifetime: Duration,
     ) -> Result<String> {
+        let resource = format!("urn:{audience}:ttl:{}", lifetime.as_secs());
+        let cli = RegisteredClient {
+            id: CLI_ID.to_owned(),
+            secret: String::new(),
+        };
+        let tokens = self
+            .grant(&mut Browser::new(), &cli, CLI_REDIRECT, account, &resource)
+            .await?;
+        let token = tokens["access_token"].as_str().map(str::to_owned);
+        token.ok_or_else(|| Error::unexpected("answer", tokens.to_string()))
+    }
+
+    /// All that a client gets for `account`, who signs in with `browser`: the answer to its token request.
+    /// Nobody has to listen at `redirect`, which is one of the client's.
+    ///
+    /// # Errors
+    ///
+    /// As [`token`](Self::token).
+    pub async fn tokens(
+        &self,
+        browser: &mut Browser,
+        client: &RegisteredClient,
+        redirect: &str,
+        account: &str,
+    ) -> Result<Value> {
+        self.grant(browser, client, redirect, account, "").await
+    }
+
+    /// A client's request with a refresh token, whatever the answer.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub async fn refresh(&self, client: &RegisteredClient, token: &str) -> Result<Response> {
+        self.post(
+            "/token",
+            client,
+            format!("grant_type=refresh_token&refresh_token={token}"),
+        )
+        .await
+    }
+
+    /// A client's question what a token is worth (RFC 7662), whatever the answer.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub async fn introspect(&self, client: &RegisteredClient, token: &str) -> Result<Response> {
+        self.post("/token/introspection", client, format!("token={token}"))
+            .await
+    }
+
+    async fn grant(
+        &self,
+        browser: &mut Browser,
+        client: &RegisteredClient,
+        redirect: &str,
+        account: &str,
+        resource: &str,
+    ) -> Result<Value> {
+        let id = &client.id;
         let verifier = secret::random()?;
         let state = secret::random()?;
         let challenge =
             URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()));
-        let resource = format!("urn:{audience}:ttl:{}", lifetime.as_secs());
+        let resource = match resource {
+            "" => String::new(),
+            resource => format!("&resource={resource}"),
+        };
         let start = format!(
-            "{}/auth?response_type=code&client_id={CLI_ID}&redirect_uri={CLI_REDIRECT}&scope={SCOPE}\
-             &state={state}&code_challenge={challenge}&code_challenge_method=S256&resource={resource}",
+            "{}/auth?response_type=code&client_id={id}&redirect_uri={redirect}&scope={SCOPE}&state={state}\
+             &code_challenge={challenge}&code_challenge_method=S256{resource}",
             self.url,
         );
-        let end = Browser::new()
-            .sign_in(&start, account, CLI_REDIRECT)
-            .await?;
+        let end = browser.sign_in(&start, account, redirect).await?;
         let parameter = |name| {
             let query = end.split_once('?').map_or("", |(_, query)| query);
             query
@@ -87,17 +155,23 @@ impl IssuerClient {
             (Some(code), Some(returned)) if returned == state => code,
             _ => return Err(Error::unexpected("redirect", &end)),
         };
-
         let form = format!(
-            "grant_type=authorization_code&client_id={CLI_ID}&redirect_uri={CLI_REDIRECT}\
-             &code={code}&code_verifier={verifier}&resource={resource}",
+            "grant_type=authorization_code&redirect_uri={redirect}&code={code}\
+             &code_verifier={verifier}{resource}",
         );
-        let request = Request::post(format!("{}/token", self.url))
+        let answer = self.post("/token", client, form).await?;
+        answer.expect_status(StatusCode::OK)?.json()
+    }
+
+    /// A form that a client sends, with its secret if it has one.
+    async fn post(&self, path: &str, client: &RegisteredClient, form: String) -> Result<Response> {
+        let mut request = Request::post(format!("{}{path}", self.url))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let answer = client::send(request, form)
-            .await?
-            .expect_status(StatusCode::OK)?;
-        let token = answer.json()?["access_token"].as_str().map(str::to_owned);
-        token.ok_or_else(|| Error::unexpected("answer", answer.text()))
+        if client.secret.is_empty() {
+            return client::send(request, format!("{form}&client_id={}", client.id)).await;
+        }
+        let credentials = STANDARD.encode(format!("{}:{}", client.id, client.secret));
+        request = request.header(header::AUTHORIZATION, format!("Basic {credentials}"));
+        client::send(request, form).await
     }
 }

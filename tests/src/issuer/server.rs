@@ -14,18 +14,21 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// The program, beside this crate's sources.
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node/issuer.mjs");
 
-/// A running OpenID provider. Dropping it kills it. It forgets everything, its keys among it, when
-/// it ends.
+/// It has nothing to finish but a file to write.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running OpenID provider. Dropping it kills it.
 #[derive(Debug)]
 pub struct Issuer {
     install: Install,
-    log: PathBuf,
+    dir: PathBuf,
     address: SocketAddr,
     process: Process,
 }
 
 impl Issuer {
-    /// Starts an issuer that logs into the directory `dir`; answers when it is ready.
+    /// Starts an issuer that logs into the directory `dir`, and keeps there what outlives it; answers
+    /// when it is ready.
     ///
     /// # Errors
     ///
@@ -35,11 +38,11 @@ impl Issuer {
     /// [`Error::Run`]: crate::error::Error::Run
     /// [`Error::NotReady`]: crate::error::Error::NotReady
     pub async fn start(install: Install, dir: &Path) -> Result<Self> {
-        let (address, log) = (free_address()?, dir.join("issuer.log"));
-        let process = spawn(&install, address, log.clone())?;
+        let address = free_address()?;
+        let process = spawn(&install, address, dir)?;
         let mut issuer = Self {
             install,
-            log,
+            dir: dir.to_owned(),
             address,
             process,
         };
@@ -47,7 +50,16 @@ impl Issuer {
         Ok(issuer)
     }
 
-    /// Kills it.
+    /// Ends it in order: once started again it knows everything it knew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`](crate::error::Error::Run) when it cannot be waited for.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.process.stop(STOP_LIMIT).await.map(|_| ())
+    }
+
+    /// Kills it: once started again it has its keys, and has forgotten what happened since it started.
     ///
     /// # Errors
     ///
@@ -56,13 +68,13 @@ impl Issuer {
         self.process.kill().await.map(|_| ())
     }
 
-    /// Starts a killed issuer again, at the same address and with new keys.
+    /// Starts a stopped or killed issuer again, at the same address and with the same keys.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start).
     pub async fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.install, self.address, self.log.clone())?;
+        self.process = spawn(&self.install, self.address, &self.dir)?;
         self.ready().await
     }
 
@@ -78,16 +90,26 @@ impl Issuer {
         IssuerClient::new(self.url())
     }
 
+    /// Its process: stopped by a signal it is an issuer that hangs.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     async fn ready(&mut self) -> Result<()> {
         let url = format!("{}/.well-known/openid-configuration", self.url());
         self.process.ready(&url, READY_LIMIT).await
     }
 }
 
-fn spawn(install: &Install, address: SocketAddr, log: PathBuf) -> Result<Process> {
+fn spawn(install: &Install, address: SocketAddr, dir: &Path) -> Result<Process> {
+    let port = address.port().to_string();
     let mut command = install.command();
     command.arg(PROGRAM);
     command.arg("--modules").arg(&install.modules);
-    command.arg("--port").arg(address.port().to_string());
-    Process::spawn("the issuer", command, log)
+    command
+        .arg("--state")
+        .arg(dir.join(format!("issuer-{port}.json")));
+    command.args(["--port", &port]);
+    Process::spawn("the issuer", command, dir.join("issuer.log"))
 }

@@ -1,0 +1,137 @@
+// Two people in OpenClaw's own page behind the gateway at `GATEWAY_URL`, `ALICE` and `BOB`, in two tabs each: they sign in at the
+// issuer, talk, attach, stop, begin anew, tidy up, and sign out; and of one there is nothing in what the other's browser got.
+import assert from "node:assert/strict";
+
+import { browse } from "./browser.mjs";
+import { signIn } from "./sign-in.mjs";
+
+const { GATEWAY_URL, ALICE, BOB } = process.env;
+
+// The box that is written into, and what is said in a conversation.
+const box = (page) => page.locator("textarea:visible").last();
+const said = (page, text) => page.getByText(text).first().waitFor();
+
+const send = async (page, text) => {
+  await box(page).fill(text);
+  await box(page).press("Enter");
+};
+
+// Everything that a person's browser receives from the gateway and keeps.
+const watch = (context) => {
+  const got = [];
+  context.on("page", (page) => {
+    page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => got.push(String(payload))));
+    page.on("response", async (response) => {
+      if (!response.url().startsWith(GATEWAY_URL)) return;
+      const kind = response.headers()["content-type"] ?? "";
+      if (/json|html|text\/plain/.test(kind)) got.push(await response.text().catch(() => ""));
+    });
+  });
+  return got;
+};
+
+const enter = async (context, name) => {
+  const page = await context.newPage();
+  page.sockets = [];
+  page.on("websocket", (socket) => page.sockets.push(socket));
+  await page.goto(`${GATEWAY_URL}/`);
+  if (name) await signIn(page, name);
+  await page.waitForURL(`${GATEWAY_URL}/chat/**`);
+  await page.locator(".agent-chat__file-input").first().waitFor({ state: "attached" });
+  return page;
+};
+
+const kept = (page) =>
+  page.evaluate(async () => {
+    const names = await caches.keys();
+    const files = await Promise.all(names.map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => url)));
+    return JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.body.innerText, files]);
+  });
+
+await browse(async ({ newContext }) => {
+  const [of_alice, of_bob] = [await newContext(), await newContext()];
+  const [got_by_alice, got_by_bob] = [watch(of_alice), watch(of_bob)];
+  const alice = await enter(of_alice, ALICE);
+  const bob = await enter(of_bob, BOB);
+  const alices_tab = await enter(of_alice);
+  const bobs_tab = await enter(of_bob);
+
+  // Each talks, and both tabs of each show it.
+  await send(alice, `plumcake ${ALICE} one`);
+  await said(alice, `echo: plumcake ${ALICE} one`);
+  await said(alices_tab, `echo: plumcake ${ALICE} one`);
+  await send(bob, `quince ${BOB} one`);
+  await said(bob, `echo: quince ${BOB} one`);
+  await said(bobs_tab, `echo: quince ${BOB} one`);
+
+  // A file, a picture, a tool.
+  const files = alice.locator(".agent-chat__file-input").first();
+  await files.setInputFiles({ name: "note.txt", mimeType: "text/plain", buffer: Buffer.from("a note") });
+  await send(alice, "with a file");
+  await said(alice, /echo: .*with a file/s);
+  const dot =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
+  await files.setInputFiles({ name: "dot.png", mimeType: "image/png", buffer: Buffer.from(dot, "base64") });
+  await send(alice, "with a picture");
+  await said(alice, /echo: .*with a picture/s);
+  await send(alice, '[[tool=ls {"path":"."}]] look around');
+  await said(alice, /echo: .*look around/s);
+
+  // One that is stopped.
+  await send(alice, "[[words=600]] [[chunk_delay=50]] long");
+  await alice.locator('button[aria-label*="Stop" i]:visible').first().click();
+  await alice.locator('button[aria-label*="Stop" i]:visible').first().waitFor({ state: "detached" });
+
+  // A conversation that begins with a message, kept over a reload, then archived.
+  await alice.locator('[aria-label="New conversation"]').first().click();
+  await alice.waitForURL(`${GATEWAY_URL}/new**`);
+  await alice.locator('textarea[aria-label="Chat composer"]').first().waitFor({ state: "hidden" });
+  await send(alice, "begin anew");
+  await said(alice, "echo: begin anew");
+  await alice.waitForURL(`${GATEWAY_URL}/chat/**`);
+  await alice.reload();
+  await said(alice, "echo: begin anew");
+  await send(alice, "and go on");
+  await said(alice, "echo: and go on");
+  const row = alice.locator(".sidebar-recent-session__link").first();
+  await row.hover();
+  await alice.locator('[aria-label^="Archive session"]').first().click();
+  await alice.getByText("Session archived").waitFor();
+  await alice.locator('[aria-label^="Actions for"]:visible').last().click();
+  await alice.locator(".session-menu__text", { hasText: /^Delete/ }).click();
+  await alice.getByRole("button", { name: "Delete", exact: true }).click();
+  await alice.waitForFunction(() => !document.body.innerText.includes("begin anew"));
+
+  await send(bob, `quince ${BOB} two`);
+  await said(bob, `echo: quince ${BOB} two`);
+
+  // Of the other there is nothing: not in the page, not in what is kept, not in what came.
+  for (const [page, got, other, fruit] of [
+    [alice, got_by_alice, BOB, "quince"],
+    [alices_tab, got_by_alice, BOB, "quince"],
+    [bob, got_by_bob, ALICE, "plumcake"],
+    [bobs_tab, got_by_bob, ALICE, "plumcake"],
+  ]) {
+    const all = [await kept(page), ...got].join("\n");
+    assert.ok(all.includes(fruit === "quince" ? "plumcake" : "quince"), "what is one's own is there");
+    for (const foreign of [other, fruit]) {
+      const at = all.indexOf(foreign);
+      assert.equal(at, -1, `${foreign} is in ${all.slice(Math.max(0, at - 200), at + 100)}`);
+    }
+  }
+
+  // She signs out in one tab; the other's socket is closed within a second, and bob goes on.
+  const open = alices_tab.sockets.filter((socket) => !socket.isClosed());
+  assert.equal(open.length, 1);
+  const closed = open[0].waitForEvent("close", { timeout: 1_000 });
+  const status = await alice.evaluate(async () => {
+    const answer = await fetch("/auth/logout", { method: "POST", headers: { accept: "application/json" } });
+    return answer.status;
+  });
+  assert.equal(status, 200);
+  await closed;
+  assert.ok(!(await of_alice.cookies()).some(({ name }) => name === "__Host-session"));
+  assert.ok(bobs_tab.sockets.some((socket) => !socket.isClosed()), "bob's are open");
+  await alices_tab.goto(`${GATEWAY_URL}/`);
+  assert.ok(!alices_tab.url().startsWith(GATEWAY_URL), "she is asked to sign in");
+});
