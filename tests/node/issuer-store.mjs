@@ -1,17 +1,22 @@
 // What the provider in issuer.mjs remembers: in memory, and in a file while it is not running.
-import { readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 
 const now = () => Date.now() / 1000;
 const live = (record) => (record && record.expires_at > now() ? record.payload : undefined);
 
+// The models whose ids are secrets.
+const SECRET = ["AccessToken", "AuthorizationCode", "RefreshToken", "RegistrationAccessToken"];
+
 export class Store {
   #records = new Map();
   #file;
+  #issued;
   keys;
 
-  // FILE need not exist, and need not be given.
-  constructor(file) {
+  // FILE need not exist, and need not be given. The file ISSUED gets what is secret, if it is given.
+  constructor(file, issued) {
     this.#file = file;
+    this.#issued = issued;
     try {
       const saved = JSON.parse(readFileSync(file));
       this.keys = saved.keys;
@@ -32,6 +37,8 @@ export class Store {
     const by = (name, value) => live(this.#all(model).find(({ payload }) => payload[name] === value));
     return {
       upsert: async (id, payload, seconds) => {
+        if (SECRET.includes(model)) this.#write(model, id);
+        if (payload.client_secret) this.#write("client_secret", payload.client_secret);
         // JSON has no number for ever.
         this.#records.set(key(id), { model, payload, expires_at: seconds ? now() + seconds : Number.MAX_SAFE_INTEGER });
       },
@@ -61,6 +68,10 @@ export class Store {
     this.#forget(
       ({ model, payload }) => grants.includes(payload.grantId) || (model === "Session" && payload.uid === session.uid),
     );
+  }
+
+  #write(kind, secret) {
+    if (this.#issued) appendFileSync(this.#issued, `${kind} ${secret}\n`);
   }
 
   #all(model) {

@@ -1,9 +1,10 @@
 // A real OpenID provider on loopback, with three people in it.
 //
-//   node issuer.mjs --modules DIR --port PORT [--state FILE]
+//   node issuer.mjs --modules DIR --port PORT [--state FILE] [--issued FILE]
 //
 // DIR is the `node_modules` that holds `oidc-provider` and `jose`. FILE keeps its keys, and all else it knows once it is
-// told to end by SIGTERM; it goes on with that. Whoever types a name of `a-z`, `0-9` and `-` into the sign-in page, with
+// told to end by SIGTERM; it goes on with that. The other FILE gets a line for each code, token and client secret that is
+// issued, since nobody but its owner may ever see one. Whoever types a name of `a-z`, `0-9` and `-` into the sign-in page, with
 // any password, is that person; `admin` is an administrator. Clients:
 //
 //   gateway-cli   public; code with PKCE; http://127.0.0.1:<any port>/callback
@@ -27,7 +28,7 @@ import { Store } from "./issuer-store.mjs";
 import { load } from "./modules.mjs";
 
 const { values: args } = parseArgs({
-  options: { modules: { type: "string" }, port: { type: "string" }, state: { type: "string" } },
+  options: { modules: { type: "string" }, port: { type: "string" }, state: { type: "string" }, issued: { type: "string" } },
 });
 const { default: Provider } = await load(args.modules, "oidc-provider");
 const jose = await load(args.modules, "jose");
@@ -76,7 +77,7 @@ const client = (id, path, rest) => ({
 });
 
 const issuer = `http://127.0.0.1:${args.port}`;
-const store = new Store(args.state);
+const store = new Store(args.state, args.issued);
 store.keys ??= newKeys();
 
 const configuration = () => ({

@@ -63,6 +63,9 @@ pub enum Error {
     /// Nothing came in time.
     #[error("waited {0:?} for {1}")]
     Late(Duration, String),
+    /// So many secrets are where they must not be.
+    #[error("{0} secrets are where they must not be")]
+    Leaked(usize),
     /// Something came that is not what it should be.
     #[error("unexpected {what}: {got}")]
     Unexpected {

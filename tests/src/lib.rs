@@ -12,6 +12,7 @@
 //! | [`person`] | somebody with a token, their calls and their turns |
 //! | [`ws`], [`http`], [`browser`] | clients: frames, requests, redirects with cookies |
 //! | [`chromium`] | a real browser, by scripts |
+//! | [`canary`] | secrets of a run, looked for where they must not be |
 //! | [`install`], [`process`], [`port`], [`secret`], [`clock`], [`error`] | what those are made of |
 //!
 //! `tests/run` installs what is needed, starts the shared servers and runs the tests.
@@ -22,6 +23,7 @@
 )]
 
 pub mod browser;
+pub mod canary;
 pub mod chromium;
 pub mod clock;
 pub mod error;

@@ -11,6 +11,7 @@ use std::{env, fs, path::PathBuf, process::Stdio, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use gateway_tests::{
+    canary,
     error::Result,
     http,
     person::{connect_params, send_params},
@@ -44,10 +45,15 @@ fn gateway() -> PathBuf {
 impl Dev {
     async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut child = Command::new(gateway())
+        let mut command = Command::new(gateway());
+        command.env_clear();
+        if let Some(log) = canary::log_file() {
+            let log = fs::File::create(log).expect("a log");
+            command.env("GATEWAY_LOG", "trace").stderr(log);
+        }
+        let mut child = command
             .args(["dev", "--listen", "127.0.0.1:0", "--dir"])
             .arg(dir.path())
-            .env_clear()
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()

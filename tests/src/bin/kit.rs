@@ -1,9 +1,15 @@
 //! The test kit from a shell.
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
 use gateway_tests::{
+    canary::{Canary, Leak},
     error::{Error, Result},
     gateway::Config,
     install::Install,
@@ -41,6 +47,18 @@ enum Action {
         /// Seconds until it expires.
         #[arg(long, default_value_t = 3600)]
         lifetime: u64,
+        /// The kit.json of running servers.
+        #[arg(long, env = "GATEWAY_TEST_KIT")]
+        kit: PathBuf,
+    },
+    /// Looks for secrets of a run that is over in the logs of its gateways, and in what the instance has written.
+    Canary {
+        /// Where the gateways' logs are, and what the issuers have issued.
+        #[arg(long, env = "GATEWAY_TEST_LOGS")]
+        logs: PathBuf,
+        /// Everything that the instance may write.
+        #[arg(long)]
+        instance: PathBuf,
         /// The kit.json of running servers.
         #[arg(long, env = "GATEWAY_TEST_KIT")]
         kit: PathBuf,
@@ -84,6 +102,11 @@ async fn run(action: Action) -> Result<()> {
             println!("{}", issuer.token_for(&account, AUDIENCE, lifetime).await?);
             Ok(())
         }
+        Action::Canary {
+            logs,
+            instance,
+            kit,
+        } => canary(&logs, &instance, &Kit::read(&kit)?).await,
         Action::Config { dir, kit } => {
             let path = dir.join("gateway.toml");
             let config = Config::new(&Kit::read(&kit)?, &dir)?;
@@ -94,6 +117,24 @@ async fn run(action: Action) -> Result<()> {
             println!("{}", path.display());
             Ok(())
         }
+    }
+}
+
+async fn canary(logs: &Path, instance: &Path, kit: &Kit) -> Result<()> {
+    let calls = kit.provider().calls().await?;
+    let of_run = Canary::of_run(kit, &calls, logs)?;
+    let mut leaks = of_run.search(logs)?;
+    leaks.extend(Canary::of_people(kit, logs)?.search(instance)?);
+    for Leak { file, line, kind } in &leaks {
+        eprintln!("kit: {kind} in {} line {line}", file.display());
+    }
+    let kinds = of_run.kinds();
+    match leaks.len() {
+        0 => {
+            eprintln!("kit: nothing of {kinds:?} was found");
+            Ok(())
+        }
+        found => Err(Error::Leaked(found)),
     }
 }
 

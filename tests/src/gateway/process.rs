@@ -12,6 +12,7 @@ use tokio::process::Command;
 
 use super::Config;
 use crate::{
+    canary,
     error::{Error, Result},
     process::Process,
 };
@@ -29,6 +30,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 pub struct Gateway {
     dir: PathBuf,
     config: Config,
+    log: PathBuf,
     process: Process,
 }
 
@@ -52,10 +54,12 @@ impl Gateway {
     ///
     /// As [`start`](Self::start).
     pub fn spawn(config: Config, dir: &Path) -> Result<Self> {
-        let process = spawn(&config, dir)?;
+        let log = canary::log_file().unwrap_or_else(|| dir.join("gateway.log"));
+        let process = spawn(&config, dir, &log)?;
         Ok(Self {
             dir: dir.to_owned(),
             config,
+            log,
             process,
         })
     }
@@ -94,7 +98,7 @@ impl Gateway {
     ///
     /// As [`start`](Self::start).
     pub async fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.config, &self.dir)?;
+        self.process = spawn(&self.config, &self.dir, &self.log)?;
         self.ready().await
     }
 
@@ -170,7 +174,7 @@ impl Gateway {
     }
 }
 
-fn spawn(config: &Config, dir: &Path) -> Result<Process> {
+fn spawn(config: &Config, dir: &Path, log: &Path) -> Result<Process> {
     let binary =
         env::var_os(VARIABLE).ok_or_else(|| Error::NoKit(format!("{VARIABLE} is not set")))?;
     let path = write(config, dir)?;
@@ -182,8 +186,10 @@ fn spawn(config: &Config, dir: &Path) -> Result<Process> {
         .arg("--config")
         .arg(path)
         .current_dir(dir);
+    // At its finest level it must tell no secret either: see `canary`.
+    command.env("GATEWAY_LOG", "trace");
     command.envs(env::vars_os().filter(|(name, _)| name == "PATH" || name == "GATEWAY_LOG"));
-    Process::spawn("the gateway", command, dir.join("gateway.log"))
+    Process::spawn("the gateway", command, log.to_owned())
 }
 
 fn write(config: &Config, dir: &Path) -> Result<PathBuf> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::IssuerClient;
-use crate::{error::Result, install::Install, port::free_address, process::Process};
+use crate::{canary, error::Result, install::Install, port::free_address, process::Process};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -111,5 +111,8 @@ fn spawn(install: &Install, address: SocketAddr, dir: &Path) -> Result<Process> 
         .arg("--state")
         .arg(dir.join(format!("issuer-{port}.json")));
     command.args(["--port", &port]);
+    if let Some(issued) = canary::issued_file() {
+        command.arg("--issued").arg(issued);
+    }
     Process::spawn("the issuer", command, dir.join("issuer.log"))
 }
