@@ -67,6 +67,9 @@ pub struct Leak {
     pub kind: String,
 }
 
+/// Libraries of the gateway that have secrets in their hands and say a lot at TRACE.
+const TALKATIVE: [&str; 3] = ["fred", "hyper_util", "tokio_postgres"];
+
 /// Shapes of credentials: how a word begins that is one, how long it is at least, and what it is then.
 const SHAPES: [(&str, usize, &str); 4] = [
     // A JSON object in base64: the header of a JWT, or of what `jose` calls compact.
@@ -145,6 +148,23 @@ impl Canary {
         canary.text(&kit.provider_key, "the provider's key");
         canary.text(&kit.user_key, "a user's provider key");
         Ok(canary)
+    }
+
+    /// Makes sure that the gateways have logged all they could: else there is nothing to be found.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unexpected`] with who has logged nothing at TRACE, [`Error::File`].
+    pub fn expect_traces(logs: &Path) -> Result<()> {
+        let mut silent = TALKATIVE.to_vec();
+        for file in files(logs)? {
+            let text = read(&file)?;
+            silent.retain(|name| !text.contains(&format!("TRACE {name}")));
+        }
+        match silent.is_empty() {
+            true => Ok(()),
+            false => Err(Error::unexpected("silence at TRACE", silent.join(", "))),
+        }
     }
 
     /// What is found in the files of a directory and all below it.

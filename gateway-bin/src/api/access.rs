@@ -5,13 +5,18 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
 use http::header::{
     CACHE_CONTROL, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
+use http::{Method, StatusCode};
 use tower_sso::{CredentialKind, Identity};
 
 use super::{Api, ApiError};
+
+/// Where people sign out.
+const LOGOUT: &str = "/auth/logout";
+
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
 /// How long browsers come back by TLS only: a year, as RFC 6797 §11.2 and browsers' preload lists have it.
 const YEAR: &str = "max-age=31536000";
@@ -41,6 +46,18 @@ pub(super) async fn needs_person(request: Request, next: Next) -> Response {
         return ApiError::new(StatusCode::FORBIDDEN, "insufficient_scope", message).into_response();
     }
     next.run(request).await
+}
+
+/// After signing out nothing of the person stays in the browser: neither what the page has stored there, nor what its
+/// service worker has kept (Clear Site Data, W3C, §3.1). The cookie is ended by sign-out itself.
+pub(super) async fn forgets_on_logout(request: Request, next: Next) -> Response {
+    let is_logout = request.uri().path() == LOGOUT && request.method() == Method::POST;
+    let mut response = next.run(request).await;
+    if is_logout && response.status().is_redirection() {
+        let data = HeaderValue::from_static("\"cache\", \"storage\"");
+        response.headers_mut().insert(CLEAR_SITE_DATA, data);
+    }
+    response
 }
 
 /// What people may know of themselves is nobody else's: no answer is kept on its way, unless it says itself how.

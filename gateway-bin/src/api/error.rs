@@ -1,9 +1,9 @@
 use std::borrow::Cow;
 
 use axum::Json;
-use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use http::header::{HeaderValue, RETRY_AFTER};
+use axum::response::{Html, IntoResponse, Response};
+use http::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::{Method, StatusCode};
 use tracing::error;
 
 /// An answer that says why not: `{"error":{"code","message","details"}}`, without internals.
@@ -14,9 +14,25 @@ pub struct ApiError {
     message: Cow<'static, str>,
 }
 
+/// What a browser shows where there is nothing: OpenClaw's page changes its address to ones that are not ours, and somebody
+/// loads them anew.
+const NOTHING: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Not found</title>\n\
+    <h1>There is nothing here</h1>\n<p><a href=\"/\">To the assistant</a></p>\n</html>\n";
+
+/// It runs nothing and loads nothing.
+const NOTHING_RUNS: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
 /// The answer to everything that is not a route.
-pub(super) async fn not_found() -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+pub(super) async fn not_found(method: Method, headers: HeaderMap) -> Response {
+    let mut accepted = headers.get_all(ACCEPT).iter();
+    let is_page = accepted.any(|value| value.as_bytes().starts_with(b"text/html"));
+    if is_page && (method == Method::GET || method == Method::HEAD) {
+        let policy = [(CONTENT_SECURITY_POLICY, NOTHING_RUNS)];
+        return (StatusCode::NOT_FOUND, policy, Html(NOTHING)).into_response();
+    }
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here").into_response()
 }
 
 /// The answer to a route's path with a method that it does not have.

@@ -122,6 +122,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
     if let Some((redirect, login)) = api.sign_in.login() {
         let sign_in = Router::new()
             .route_service("/auth/{*rest}", login.clone())
+            .layer(from_fn(access::forgets_on_logout))
             .layer(from_fn_with_state(api.clone(), pace::limit))
             .layer(api.origins.cors());
         // Where nobody can sign in in a browser, there is no page either.

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_is_held_up_and_no_other() {
+    fn d7_66_one_address_is_held_up_and_no_other() {
         let pace = Pace::new();
         let one: IpAddr = "2001:db8::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8::ffff:2".parse().unwrap();

@@ -12,7 +12,7 @@ use tower_sso::{Identity, TokenSource, Verify, VerifyError};
 use tracing::debug;
 
 use super::{Api, ApiError, PeerAddress};
-use crate::socket::{accept, serve};
+use crate::socket::{Credential, accept, serve};
 
 /// `GET /ws`
 pub(super) async fn upgrade(
@@ -53,10 +53,12 @@ pub(super) async fn upgrade(
     let address =
         peer.map(|Extension(PeerAddress(peer))| api.proxies.client(peer.ip(), req.headers()));
     let sockets = api.sockets;
+    // From here on, so that what ends while the socket is opened is heard.
+    let credential = identity.map(|identity| Credential::new(identity, Some(api.sign_in)));
     sockets.tasks.clone().spawn(async move {
         match upgraded.await {
             Ok(io) => {
-                serve(sockets, TokioIo::new(io), identity, address).await;
+                serve(sockets, TokioIo::new(io), credential, address).await;
             }
             Err(error) => debug!(%error, "upgrade was not completed"),
         }

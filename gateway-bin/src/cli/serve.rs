@@ -110,7 +110,7 @@ pub(super) async fn serve(
 
     let device = device(&store)?;
     let dialer = Arc::new(Dialer::new(instance, Arc::new(device)).map_err(failed("instance"))?);
-    let pages = Pages::new(Arc::clone(&dialer));
+    let pages = Pages::new(Arc::clone(&dialer), &config.server.public_url);
     let joins = Arc::clone(&ledger);
     let admin = Admin::start(
         Arc::clone(&dialer),

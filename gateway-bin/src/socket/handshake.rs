@@ -1,7 +1,9 @@
 //! The handshake of a person's socket: theirs with us, ours with the instance. Neither side's secrets cross.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -59,8 +61,8 @@ pub struct Sockets {
     places: Places,
 }
 
-/// Serves an upgraded connection until it ends. `identity` is whom the upgrade request was verified to be, if it had a
-/// credential; `address` is where the client is.
+/// Serves an upgraded connection until it ends. `credential` is what the upgrade request was verified by, if it had one;
+/// `address` is where the client is.
 ///
 /// # Cancel safety
 ///
@@ -68,7 +70,7 @@ pub struct Sockets {
 pub async fn serve<C>(
     sockets: Sockets,
     io: C,
-    identity: Option<Arc<Identity>>,
+    credential: Option<Credential>,
     address: Option<IpAddr>,
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -76,7 +78,7 @@ pub async fn serve<C>(
     metrics::gauge!("gateway_connections").increment(1);
     let limits = Limits::default().max_payload_len(Some(MAX_FIRST_MESSAGE));
     let client = ServerBuilder::new().limits(limits).serve(io);
-    match open(&sockets, client, identity, address).await {
+    match open(&sockets, client, credential, address).await {
         Ok((mut client, close)) => {
             if let Some(close) = close {
                 let _ = timeout(CLOSE_TIMEOUT, client.send(close)).await;
@@ -102,7 +104,7 @@ type Ended<C> = Result<(WebSocketStream<C>, Option<Message>), ClientGone>;
 async fn open<C>(
     sockets: &Sockets,
     mut client: WebSocketStream<C>,
-    identity: Option<Arc<Identity>>,
+    credential: Option<Credential>,
     address: Option<IpAddr>,
 ) -> Ended<C>
 where
@@ -129,10 +131,14 @@ where
         }
     };
 
-    let identity = match identify(sockets, identity, &connect).await {
-        Ok(identity) => identity,
-        Err((error, code)) => return refuse(client, Some(&connect.id), &error, code).await,
+    let mut credential = match credential {
+        Some(credential) => credential,
+        None => match identify(sockets, &connect).await {
+            Ok(identity) => Credential::new(identity, Some(sockets.sign_in.clone())),
+            Err((error, code)) => return refuse(client, Some(&connect.id), &error, code).await,
+        },
     };
+    let identity = Arc::clone(credential.identity());
     if !sockets.sign_in.allows(&identity, scope::CHAT) {
         let error = ErrorShape::new("FORBIDDEN", "this key is not for conversations");
         let code = CloseCode::POLICY_VIOLATION;
@@ -188,6 +194,12 @@ where
         }
     };
 
+    // It took its time until here.
+    let ended = poll_fn(|cx| Poll::Ready(credential.poll_end(cx))).await;
+    if let Poll::Ready(end) = ended {
+        return Ok((client, end.close()));
+    }
+
     let agent: Arc<str> = workspace.slot().unwrap_or_default().into();
     let owner = Owner::new(Arc::clone(&agent), workspace.name().as_str());
     client.limits_mut().set_max_payload_len(Some(MAX_MESSAGE));
@@ -204,7 +216,6 @@ where
     let gate = sockets.environments.gate().clone();
     let (queue, outgoing) = mpsc::unbounded_channel();
     let stack = sockets.layers.frames(Forward::new(queue, gate.clone()));
-    let credential = Credential::new(identity, Some(sockets.sign_in.clone()));
     let relay = Relay::new(client, instance, stack, outgoing, credential, owner, gate)
         .stopped_by(sockets.shutdown.clone());
     let (client, end) = relay.run().await;
@@ -212,15 +223,11 @@ where
     Ok((client, end.close()))
 }
 
-/// Who opens the socket: as the upgrade request said, else as `connect` says.
+/// Who opens the socket, as `connect` says.
 async fn identify(
     sockets: &Sockets,
-    identity: Option<Arc<Identity>>,
     connect: &Connect,
 ) -> Result<Arc<Identity>, (ErrorShape, CloseCode)> {
-    if let Some(identity) = identity {
-        return Ok(identity);
-    }
     let unauthorized = |message: &'static str, detail| {
         metrics::counter!("gateway_refusals_total", "plane" => "ingress", "reason" => "unauthorized").increment(1);
         (

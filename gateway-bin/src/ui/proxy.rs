@@ -6,7 +6,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_ENCODING,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName, HeaderValue,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, REFERRER_POLICY, USER_AGENT, VARY,
     X_FRAME_OPTIONS,
 };
@@ -17,6 +17,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use thiserror::Error;
 use tokio::time::timeout;
+use tower_http::timeout::TimeoutBody;
 
 use crate::instance::Dialer;
 
@@ -24,6 +25,8 @@ use crate::instance::Dialer;
 #[derive(Clone, Debug)]
 pub struct Pages {
     dialer: Arc<Dialer>,
+    /// Where browsers are: the instance allows its page to talk to the host that it was asked for at.
+    host: Option<HeaderValue>,
     client: Client<HttpConnector, Empty<Bytes>>,
 }
 
@@ -32,7 +35,7 @@ pub struct Pages {
 #[error("the instance does not give its page")]
 pub(super) struct Missing(#[source] Option<Box<dyn std::error::Error + Send + Sync>>);
 
-/// How long the instance may take to begin an answer.
+/// How long the instance may take to begin an answer, and then to go on with it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection is kept that nobody uses.
@@ -67,14 +70,20 @@ const TOLD: [HeaderName; 9] = [
 // === impl Pages ===
 
 impl Pages {
-    /// Gets files from the instance that `dialer` dials.
+    /// Gets files from the instance that `dialer` dials, for browsers that are at `public_url`.
     #[must_use]
-    pub fn new(dialer: Arc<Dialer>) -> Self {
+    pub fn new(dialer: Arc<Dialer>, public_url: &str) -> Self {
+        let public_url: Option<Uri> = public_url.parse().ok();
+        let host = public_url.and_then(|url| HeaderValue::from_str(url.authority()?.as_str()).ok());
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
             .build_http();
-        Self { dialer, client }
+        Self {
+            dialer,
+            host,
+            client,
+        }
     }
 
     /// The file at a path that the caller has found to be plain, for a client with these headers.
@@ -118,6 +127,7 @@ impl Pages {
             .map_err(|error: http::uri::InvalidUri| missing(error.into()))?;
         let ours = self.dialer.headers(user, None::<IpAddr>);
         headers.extend(ours.map_err(|error| missing(error.into()))?);
+        headers.extend(self.host.clone().map(|host| (HOST, host)));
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
@@ -126,7 +136,8 @@ impl Pages {
             .map_err(|elapsed| missing(elapsed.into()))?
             .map_err(|error| missing(error.into()))?;
         let (parts, body) = answer.into_parts();
-        let mut told = Response::new(Body::new(body));
+        let body = TimeoutBody::new(TIMEOUT, body);
+        let mut told = Response::new(Body::new(Box::pin(body)));
         *told.status_mut() = parts.status;
         for name in TOLD {
             for value in parts.headers.get_all(&name) {

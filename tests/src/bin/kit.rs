@@ -122,6 +122,7 @@ async fn run(action: Action) -> Result<()> {
 
 async fn canary(logs: &Path, instance: &Path, kit: &Kit) -> Result<()> {
     let calls = kit.provider().calls().await?;
+    Canary::expect_traces(logs)?;
     let of_run = Canary::of_run(kit, &calls, logs)?;
     let mut leaks = of_run.search(logs)?;
     leaks.extend(Canary::of_people(kit, logs)?.search(instance)?);

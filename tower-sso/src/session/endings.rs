@@ -1,21 +1,24 @@
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet, VecDeque},
     error::Error,
     fmt,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use tokio::{
-    sync::broadcast::{Receiver, Sender, channel, error::RecvError},
+    sync::oneshot::{Sender, channel},
     task::JoinHandle,
     time::{Instant, interval},
 };
 
-use super::{End, Ended, Store, StoreError};
-use crate::{Identity, Reason, Verdicts, Verify, VerifyError, VerifyFuture};
+use super::{End, Ended, Key, Store, StoreError};
+use crate::{CredentialKind, Identity, Reason, Verdicts, Verify, VerifyError, VerifyFuture};
 
 /// Hears what ends, here and at every server that shares the store, within half a second.
 ///
@@ -39,12 +42,29 @@ struct Heard {
     disabled: ArcSwap<HashSet<Arc<str>>>,
     /// What was told, so that it is not told each time that the store names it.
     told: Mutex<HashSet<u64>>,
-    tell: Sender<Told>,
+    /// How often something new was heard.
+    count: AtomicU64,
+    listeners: Mutex<Listeners>,
 }
 
-#[derive(Clone)]
-enum Told {
-    One(End),
+/// Who waits for what ends.
+#[derive(Default)]
+struct Listeners {
+    next: u64,
+    waiting: HashMap<u64, (Arc<Identity>, Sender<()>)>,
+    /// What was heard of late, the latest last: some of those it ends may only begin to wait.
+    recent: VecDeque<(Instant, Arc<EndSet>)>,
+}
+
+/// A place among the listeners, given back when it is dropped.
+struct Place {
+    watch: Arc<Watch>,
+    id: u64,
+}
+
+/// Endings that were heard at once. One identity is looked up in them in constant time, however many there are.
+enum EndSet {
+    These(HashSet<End>),
     Everything,
 }
 
@@ -64,8 +84,11 @@ const OVERLAP: Duration = Duration::from_secs(10);
 /// How long a store keeps what has ended.
 const KEPT: Duration = Duration::from_secs(3_600 - 60);
 
-/// How much may be told to who is slow to hear; who has missed something is told that everything ends.
-const BACKLOG: usize = 4_096;
+/// How long it is remembered what was heard: longer than any verification takes.
+const RECENT: Duration = Duration::from_secs(60);
+
+/// How long it may take from a verdict to who waits for its end.
+const BEGINNING: Duration = Duration::from_millis(200);
 
 // === impl Endings ===
 
@@ -86,7 +109,8 @@ impl Endings {
             verdicts,
             disabled: ArcSwap::from_pointee(disabled.into_iter().collect()),
             told: Mutex::default(),
-            tell: channel(BACKLOG).0,
+            count: AtomicU64::new(0),
+            listeners: Mutex::default(),
         });
         let task = tokio::spawn(Arc::clone(&heard).listen());
         Ok(Self(Arc::new(Watch { heard, task })))
@@ -101,21 +125,35 @@ impl Endings {
     /// Resolves when what this identity was verified by has ended. Time alone ends nothing here: see
     /// [`Identity::expires_at`].
     ///
+    /// To be called within 200 ms after the identity was verified: an ending that was heard in between ends it too. So
+    /// who signs in anew that soon after an ending that names them as a user is told once that it is over.
+    ///
     /// # Cancel safety
     ///
     /// What ends while the future is not polled is told when it is.
     pub fn ended(&self, identity: &Arc<Identity>) -> impl Future<Output = ()> + Send + use<> {
-        let mut told = self.0.heard.tell.subscribe();
-        // One that was disabled just before is not told again.
-        let disabled = self.is_disabled(identity.user_id());
-        let identity = Arc::clone(identity);
-        // The watch goes on as long as somebody listens.
-        let watch = Arc::clone(&self.0);
-        async move {
-            if !disabled {
-                hears(&mut told, &identity).await;
+        let heard = &self.0.heard;
+        let begun = Instant::now();
+        let (tell, told) = channel();
+        let id = {
+            let mut listeners = heard.listeners();
+            let is_over = listeners.ended_since(begun.checked_sub(BEGINNING), identity);
+            // One that was disabled before is not told again.
+            if is_over || self.is_disabled(identity.user_id()) {
+                None
+            } else {
+                Some(listeners.add(Arc::clone(identity), tell))
             }
-            drop(watch);
+        };
+        // The watch goes on as long as somebody listens.
+        let place = id.map(|id| Place {
+            watch: Arc::clone(&self.0),
+            id,
+        });
+        async move {
+            // An error says that whoever would have told is gone, or that this was over from the beginning.
+            let _ = told.await;
+            drop(place);
         }
     }
 
@@ -134,16 +172,6 @@ impl fmt::Debug for Endings {
         f.debug_struct("Endings")
             .field("disabled", &self.0.heard.disabled.load().len())
             .finish_non_exhaustive()
-    }
-}
-
-async fn hears(told: &mut Receiver<Told>, identity: &Identity) {
-    loop {
-        match told.recv().await {
-            Ok(Told::One(what)) if !what.ends_identity(identity) => {}
-            // Who has missed something cannot know that it was not theirs.
-            Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => return,
-        }
     }
 }
 
@@ -206,12 +234,7 @@ impl Heard {
                 .store(Arc::new(disabled.into_iter().collect()));
         }
         if !fresh.is_empty() {
-            self.verdicts
-                .forget(|identity| fresh.iter().any(|what| what.ends_identity(identity)));
-        }
-        for what in fresh {
-            // Nobody may be waiting.
-            let _ = self.tell.send(Told::One(what));
+            self.tell(EndSet::These(fresh.into_iter().collect()));
         }
         *self.told() = named;
         Ok(())
@@ -226,9 +249,89 @@ impl Heard {
         let disabled = self.store.disabled().await?;
         self.disabled
             .store(Arc::new(disabled.into_iter().collect()));
-        self.verdicts.forget(|_| true);
-        let _ = self.tell.send(Told::Everything);
+        self.tell(EndSet::Everything);
         Ok(())
+    }
+
+    fn tell(&self, ended: EndSet) {
+        self.verdicts.forget(|identity| ended.ends(identity));
+        let mut listeners = self.listeners();
+        self.count.fetch_add(1, Ordering::SeqCst);
+        listeners.tell(ended);
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Listeners ===
+
+impl Listeners {
+    fn add(&mut self, identity: Arc<Identity>, tell: Sender<()>) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.waiting.insert(id, (identity, tell));
+        id
+    }
+
+    /// Tells those whom it ends, and no others.
+    fn tell(&mut self, ended: EndSet) {
+        // To drop what would tell is to tell.
+        self.waiting
+            .retain(|_, (identity, _)| !ended.ends(identity));
+        let now = Instant::now();
+        let is_old = |at: &Instant| now.duration_since(*at) > RECENT;
+        while self.recent.front().is_some_and(|(at, _)| is_old(at)) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, Arc::new(ended)));
+    }
+
+    /// Whether something that was heard since then ends it.
+    fn ended_since(&self, since: Option<Instant>, identity: &Identity) -> bool {
+        let recent = self.recent.iter().rev();
+        let mut recent = recent.take_while(|(at, _)| since.is_none_or(|since| *at >= since));
+        recent.any(|(_, ended)| ended.ends(identity))
+    }
+}
+
+// === impl Place ===
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.watch.heard.listeners().waiting.remove(&self.id);
+    }
+}
+
+// === impl EndSet ===
+
+impl EndSet {
+    /// As [`End::ends_identity`] for any of them.
+    fn ends(&self, identity: &Identity) -> bool {
+        let Self::These(ended) = self else {
+            return true;
+        };
+        let key = || identity.credential_id().and_then(Key::parse);
+        let user = || Arc::clone(identity.user_id());
+        let session = || {
+            let session_id = identity.session_id()?;
+            Some(End::IssuerSession {
+                provider: identity.provider().into(),
+                session_id: session_id.into(),
+            })
+        };
+        let subject = || End::Subject {
+            provider: identity.provider().into(),
+            subject: Arc::clone(identity.subject()),
+        };
+        key().is_some_and(|key| ended.contains(&End::Key(key)))
+            || ended.contains(&End::User(user()))
+            || ended.contains(&End::Disabled(user()))
+            || session().is_some_and(|session| ended.contains(&session))
+            || (identity.kind() != CredentialKind::AccessToken && ended.contains(&subject()))
     }
 }
 
@@ -237,9 +340,15 @@ impl Heard {
 impl<V: Verify> Verify for Guarded<V> {
     fn verify(&self, token: &str) -> VerifyFuture {
         let endings = self.endings.clone();
+        let heard = &self.endings.0.heard;
+        let (begun, count) = (Instant::now(), heard.count.load(Ordering::SeqCst));
         self.verifier.verify(token).map(move |verdict| {
             let identity = verdict?;
-            if endings.is_disabled(identity.user_id()) {
+            let heard = &endings.0.heard;
+            // The verifier may have looked before it ended.
+            let is_over = heard.count.load(Ordering::SeqCst) != count
+                && heard.listeners().ended_since(Some(begun), &identity);
+            if is_over || endings.is_disabled(identity.user_id()) {
                 return Err(VerifyError::Invalid(Reason::Revoked));
             }
             Ok(identity)

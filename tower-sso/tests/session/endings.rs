@@ -1,9 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 use tower_sso::{
     Identity, Reason, Verdicts, Verify, VerifyError, VerifyFuture,
-    session::{AccessTokens, End, Endings, Sessions, Store},
+    session::{AccessTokens, End, Endings, MemoryStore, Sessions, Store},
 };
 
 use crate::support::{keys, person, stores};
@@ -47,6 +47,8 @@ async fn d3_36_what_ends_at_one_server_ends_at_the_other_within_a_second() {
             );
             let soon = Duration::from_millis(50);
             assert!(timeout(soon, stays).await.is_err(), "{name}: {what:?}");
+            // Who comes back at once is told of that end too.
+            tokio::time::sleep(SECOND / 4).await;
         }
     }
 }
@@ -99,4 +101,57 @@ async fn a_user_who_is_disabled_is_out_everywhere_within_a_second_and_stays_out(
         let session = Sessions::new(store, keys());
         assert!(session.list(user.user_id()).await.unwrap().is_empty());
     }
+}
+
+#[tokio::test]
+async fn d3_36_a_flood_of_endings_ends_only_whom_it_names() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let endings = Endings::start(Arc::clone(&store), Verdicts::new(1));
+    let endings = endings.await.unwrap();
+    let sockets: Vec<_> = (0..1_000)
+        .map(|n| tokio::spawn(endings.ended(&Arc::new(person(&format!("stays-{n}"))))))
+        .collect();
+    let named = endings.ended(&Arc::new(person("named")));
+    for n in 0..10_000 {
+        let user_id = format!("gone-{n}").into();
+        store.end(End::User(user_id)).await.unwrap();
+    }
+    store.end(End::User("named".into())).await.unwrap();
+    timeout(SECOND, named).await.unwrap();
+    let over = sockets.iter().filter(|socket| socket.is_finished());
+    assert_eq!(over.count(), 0);
+}
+
+#[tokio::test]
+async fn d3_36_who_ends_while_a_verdict_is_made_or_just_after_is_out() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let endings = Endings::start(Arc::clone(&store), Verdicts::new(1));
+    let endings = endings.await.unwrap();
+    let user = Arc::new(person("grace"));
+    let asked = Arc::new(Notify::new());
+    let (answer, may) = (Arc::clone(&user), Arc::clone(&asked));
+    let verifier = endings.guard(move |_: &str| {
+        let (answer, may) = (Arc::clone(&answer), Arc::clone(&may));
+        VerifyFuture::boxed(async move {
+            may.notified().await;
+            Ok(answer)
+        })
+    });
+
+    let slow = tokio::spawn(verifier.verify("token"));
+    tokio::task::yield_now().await;
+    let until_heard = endings.ended(&user);
+    store.end(End::User("grace".into())).await.unwrap();
+    timeout(SECOND, until_heard).await.unwrap();
+    asked.notify_one();
+    let verdict = slow.await.unwrap();
+    assert_eq!(verdict.unwrap_err(), VerifyError::Invalid(Reason::Revoked));
+
+    let just_after = endings.ended(&user);
+    timeout(SECOND / 10, just_after).await.unwrap();
+    asked.notify_one();
+    assert!(verifier.verify("token").await.is_ok(), "anew");
+    tokio::time::sleep(SECOND / 4).await;
+    let stays = endings.ended(&user);
+    assert!(timeout(SECOND / 10, stays).await.is_err());
 }
