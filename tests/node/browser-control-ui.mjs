@@ -102,6 +102,12 @@ await browse(async ({ newContext }) => {
   await alice.getByRole("button", { name: "Delete", exact: true }).click();
   await alice.waitForFunction(() => !document.body.innerText.includes("begin anew"));
 
+  // An address that the page makes up and that is not ours leads back.
+  await bobs_tab.goto(`${GATEWAY_URL}/settings/general`);
+  await bobs_tab.getByRole("link").click();
+  await bobs_tab.waitForURL(`${GATEWAY_URL}/chat/**`);
+  await said(bobs_tab, `echo: quince ${BOB} one`);
+
   await send(bob, `quince ${BOB} two`);
   await said(bob, `echo: quince ${BOB} two`);
 
@@ -134,4 +140,29 @@ await browse(async ({ newContext }) => {
   assert.ok(bobs_tab.sockets.some((socket) => !socket.isClosed()), "bob's are open");
   await alices_tab.goto(`${GATEWAY_URL}/`);
   assert.ok(!alices_tab.url().startsWith(GATEWAY_URL), "she is asked to sign in");
+
+  // Whoever sits at this browser next finds nothing of hers.
+  await alice.goto(`${GATEWAY_URL}/auth/signed-out`);
+  const left = await alice.evaluate(async () => {
+    const answer = (request) =>
+      new Promise((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+      });
+    // The page that was open makes its database anew, with nothing in it.
+    const records = [];
+    for (const { name } of await indexedDB.databases()) {
+      const database = await answer(indexedDB.open(name));
+      for (const store of database.objectStoreNames) {
+        records.push(...(await answer(database.transaction(store).objectStore(store).getAllKeys())));
+      }
+    }
+    return {
+      stored: Object.keys(localStorage),
+      cached: await caches.keys(),
+      records,
+      workers: (await navigator.serviceWorker.getRegistrations()).length,
+    };
+  });
+  assert.deepEqual(left, { stored: [], cached: [], records: [], workers: 0 });
 });

@@ -53,7 +53,8 @@ pub(super) async fn needs_person(request: Request, next: Next) -> Response {
 pub(super) async fn forgets_on_logout(request: Request, next: Next) -> Response {
     let is_logout = request.uri().path() == LOGOUT && request.method() == Method::POST;
     let mut response = next.run(request).await;
-    if is_logout && response.status().is_redirection() {
+    let status = response.status();
+    if is_logout && (status.is_redirection() || status.is_success()) {
         let data = HeaderValue::from_static("\"cache\", \"storage\"");
         response.headers_mut().insert(CLEAR_SITE_DATA, data);
     }
