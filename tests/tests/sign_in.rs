@@ -346,6 +346,31 @@ async fn a_user_who_is_disabled_is_out_within_a_second_and_stays_out() -> Result
 }
 
 #[tokio::test]
+async fn d3_36_who_is_ended_while_a_socket_is_opened_gets_none() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let Place { gateway, .. } = &start(&kit, &json!({}), "").await?;
+    let mut admin = Browser::new();
+    admin.sign_in_at(gateway, "admin").await?;
+    let token = kit.issuer().token("sign-in-gina").await?;
+    let bearer = format!("Bearer {token}");
+    let mut opening = Ws::connect(&gateway.ws_url("/ws"), &[("authorization", &bearer)]).await?;
+    let sessions = gateway.url("/api/admin/users/sign-in-gina/sessions");
+    assert!(
+        status(&mut admin, Method::DELETE, &sessions, "")
+            .await?
+            .is_success()
+    );
+    sleep(SECOND).await;
+    let connect = connect_params(&json!({}));
+    opening.start("connect", connect).await?;
+    let (code, _) = opening.closed().await?;
+    assert_eq!(code, 4401);
+    // Their token is good for another.
+    Person::with_token(token, gateway).open().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn d3_35_a_socket_is_renewed_in_band_or_ends_with_its_token() -> Result<()> {
     let kit = Kit::from_env()?;
     let Place { gateway, .. } = &start(&kit, &json!({}), "").await?;
