@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, Uri, header::RETRY_AFTER};
@@ -7,12 +7,12 @@ use serde_json::{json, value::RawValue};
 
 use super::{
     ask::{Ask, basic, bearer},
-    pace::{Failure, Pace},
+    pace::Failure,
+    verifier::{Issuer, Verifier},
 };
 use crate::{
     HttpClient, Identity, Reason, Verdicts, Verify, VerifyFuture,
     jwt::{ConfigError, JwtConfig, parse_address, user_id},
-    verdicts::{Era, TokenHash},
 };
 
 /// GitHub's opaque access tokens, of one OAuth application.
@@ -39,19 +39,16 @@ use crate::{
 ///     Ok(SsoLayer::new(Arc::new(verifier)))
 /// }
 /// ```
-#[derive(Clone)]
-pub struct GitHub(Arc<Inner>);
+#[derive(Clone, Debug)]
+pub struct GitHub(Verifier<Api>);
 
-struct Inner {
+struct Api {
     config: JwtConfig,
     check: Uri,
     user: Uri,
     emails: Uri,
     client: HeaderValue,
-    verdicts: Verdicts,
-    era: Era,
     ask: Ask,
-    pace: Pace,
 }
 
 /// `POST /applications/{client_id}/token` (REST API, "Check a token").
@@ -85,9 +82,6 @@ struct Email {
     primary: bool,
     verified: bool,
 }
-
-/// How long a refusal is remembered.
-const REFUSALS: Duration = Duration::from_secs(10);
 
 // === impl GitHub ===
 
@@ -133,17 +127,15 @@ impl GitHub {
             let found = parse_address(&format!("{api}{path}"));
             found.map(|(address, _)| address).ok_or(ConfigError::Issuer)
         };
-        Ok(Self(Arc::new(Inner {
+        let api = Api {
             check: address(&format!("/applications/{id}/token"))?,
             user: address("/user")?,
             emails: address("/user/emails")?,
-            pace: Pace::new(config.name()),
             client: authorization,
             config,
-            verdicts,
-            era: Era::new(),
             ask: Ask::new(client),
-        })))
+        };
+        Ok(Self(Verifier::new(api, verdicts)))
     }
 
     /// What users of `github.com` are said to be named by.
@@ -155,30 +147,17 @@ impl GitHub {
 
 impl Verify for GitHub {
     fn verify(&self, token: &str) -> VerifyFuture {
-        let inner = &self.0;
-        let (hash, now) = (TokenHash::new(token), inner.config.now());
-        let ask = || {
-            let turn = inner.pace.turn(hash)?;
-            let (inner, token) = (Arc::clone(inner), token.to_owned());
-            Ok(async move { turn.ask(inner.find(&token)).await })
-        };
-        inner
-            .verdicts
-            .get_or_ask(hash, &inner.era, now, REFUSALS, ask)
+        self.0.verify(token)
     }
 }
 
-impl fmt::Debug for GitHub {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GitHub")
-            .field("config", &self.0.config)
-            .finish_non_exhaustive()
+// === impl Api ===
+
+impl Issuer for Api {
+    fn config(&self) -> &JwtConfig {
+        &self.config
     }
-}
 
-// === impl Inner ===
-
-impl Inner {
     async fn find(&self, token: &str) -> Result<Identity, Failure> {
         let question = json!({ "access_token": token }).to_string();
         let checked = self
@@ -200,7 +179,9 @@ impl Inner {
         let scopes = checked.scopes.unwrap_or_default();
         Ok(identity.to_builder().scopes(scopes).build())
     }
+}
 
+impl Api {
     /// Whose a token is, as GitHub says it to whoever has it.
     async fn profile(&self, token: &str) -> Result<Identity, Failure> {
         let bearer = bearer(token).map_err(|_| Failure::Refused(Reason::Unknown))?;

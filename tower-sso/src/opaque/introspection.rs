@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Uri};
@@ -7,12 +7,12 @@ use tokio::sync::Mutex;
 
 use super::{
     ask::{Ask, basic},
-    pace::{Failure, Pace},
+    pace::Failure,
+    verifier::{Issuer, Verifier},
 };
 use crate::{
     HttpClient, Identity, Reason, Verdicts, Verify, VerifyFuture, form,
     jwt::{ConfigError, JwtConfig, Transport, introspected, parse_address},
-    verdicts::{Era, TokenHash},
 };
 
 /// Opaque access tokens, about each of which its issuer is asked (RFC 7662). The [module](crate::opaque)
@@ -38,19 +38,17 @@ use crate::{
 ///     Ok(SsoLayer::new(Arc::new(verifier)))
 /// }
 /// ```
-#[derive(Clone)]
-pub struct Introspection(Arc<Inner>);
+#[derive(Clone, Debug)]
+pub struct Introspection(Verifier<Server>);
 
-struct Inner {
+/// An authorization server that introspects tokens.
+struct Server {
     config: JwtConfig,
     client: HeaderValue,
     transport: Transport,
     /// Where to ask, until it is not there.
     endpoint: Mutex<Option<Uri>>,
-    verdicts: Verdicts,
-    era: Era,
     ask: Ask,
-    pace: Pace,
 }
 
 /// RFC 8414 section 2.
@@ -60,9 +58,6 @@ struct Document {
     #[serde(default)]
     introspection_endpoint: Option<String>,
 }
-
-/// How long a refusal is remembered.
-const REFUSALS: Duration = Duration::from_secs(10);
 
 // === impl Introspection ===
 
@@ -85,45 +80,30 @@ impl Introspection {
         config.check()?;
         let (_, transport) = parse_address(config.name()).ok_or(ConfigError::Issuer)?;
         let authorization = basic(client_id, secret).map_err(|_| ConfigError::Issuer)?;
-        Ok(Self(Arc::new(Inner {
-            pace: Pace::new(config.name()),
+        let server = Server {
             config,
             client: authorization,
             transport,
             endpoint: Mutex::default(),
-            verdicts,
-            era: Era::new(),
             ask: Ask::new(client),
-        })))
+        };
+        Ok(Self(Verifier::new(server, verdicts)))
     }
 }
 
 impl Verify for Introspection {
     fn verify(&self, token: &str) -> VerifyFuture {
-        let inner = &self.0;
-        let (hash, now) = (TokenHash::new(token), inner.config.now());
-        let ask = || {
-            let turn = inner.pace.turn(hash)?;
-            let (inner, token) = (Arc::clone(inner), token.to_owned());
-            Ok(async move { turn.ask(inner.find(&token)).await })
-        };
-        inner
-            .verdicts
-            .get_or_ask(hash, &inner.era, now, REFUSALS, ask)
+        self.0.verify(token)
     }
 }
 
-impl fmt::Debug for Introspection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Introspection")
-            .field("config", &self.0.config)
-            .finish_non_exhaustive()
+// === impl Server ===
+
+impl Issuer for Server {
+    fn config(&self) -> &JwtConfig {
+        &self.config
     }
-}
 
-// === impl Inner ===
-
-impl Inner {
     async fn find(&self, token: &str) -> Result<Identity, Failure> {
         let endpoint = self.endpoint().await?;
         let question = form::encode([("token", token), ("token_type_hint", "access_token")]);
@@ -145,7 +125,9 @@ impl Inner {
             _ => Err(Failure::Down),
         }
     }
+}
 
+impl Server {
     fn judge(&self, answer: &Bytes) -> Result<Identity, Failure> {
         let json = str::from_utf8(answer).map_err(|_| Failure::Down)?;
         introspected(json, &self.config, self.config.now()).map_err(|reason| {

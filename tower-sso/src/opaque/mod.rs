@@ -16,5 +16,6 @@ mod ask;
 mod github;
 mod introspection;
 mod pace;
+mod verifier;
 
 pub use self::{github::GitHub, introspection::Introspection};
