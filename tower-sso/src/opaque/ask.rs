@@ -1,20 +1,23 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, Uri,
+    HeaderName, HeaderValue, Method, Request, Response, Uri,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, InvalidHeaderValue, USER_AGENT},
 };
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::pace::Failure;
 use crate::{HttpClient, form};
 
-/// Asks an issuer about tokens.
-#[derive(Clone)]
-pub(super) struct Ask(Arc<dyn HttpClient>);
+/// A question to an issuer.
+pub(super) struct Ask<'a> {
+    client: &'a dyn HttpClient,
+    header: Option<(HeaderName, HeaderValue)>,
+}
 
 /// The most bytes of an answer that are read.
 const LIMIT: usize = 1024 * 1024;
@@ -27,9 +30,20 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 // === impl Ask ===
 
-impl Ask {
-    pub(super) fn new(client: Arc<dyn HttpClient>) -> Self {
-        Self(client)
+impl<'a> Ask<'a> {
+    pub(super) fn new(client: &'a dyn HttpClient) -> Self {
+        Self {
+            client,
+            header: None,
+        }
+    }
+
+    /// Sends this header, too.
+    pub(super) fn header(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self {
+            header: Some((name, value)),
+            ..self
+        }
     }
 
     /// Gets a document.
@@ -85,13 +99,16 @@ impl Ask {
         headers.insert(ACCEPT, JSON);
         // GitHub answers nobody who does not say who asks.
         headers.insert(USER_AGENT, HeaderValue::from_static("tower-sso"));
+        if let Some((name, value)) = &self.header {
+            headers.insert(name, value.clone());
+        }
         if let Some(kind) = kind {
             headers.insert(CONTENT_TYPE, kind);
         }
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization);
         }
-        match timeout(TIMEOUT, self.0.send(request, LIMIT)).await {
+        match timeout(TIMEOUT, self.client.send(request, LIMIT)).await {
             Ok(Ok(answer)) if answer.status().is_server_error() => Err(Failure::Down),
             Ok(Ok(answer)) if answer.body().len() <= LIMIT => Ok(answer),
             _ => Err(Failure::Down),
@@ -99,10 +116,9 @@ impl Ask {
     }
 }
 
-impl fmt::Debug for Ask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ask").finish_non_exhaustive()
-    }
+/// What an answer says.
+pub(super) fn read<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Failure> {
+    serde_json::from_slice(answer.body()).map_err(|_| Failure::Down)
 }
 
 /// The `Authorization` of somebody who has a token.

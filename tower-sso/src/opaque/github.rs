@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Uri, header::RETRY_AFTER};
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{json, value::RawValue};
+use http::{HeaderValue, StatusCode, Uri};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
-    ask::{Ask, basic, bearer},
+    ask::{basic, read},
     pace::Failure,
+    profiles::{Profiles, github},
     verifier::{Issuer, Verifier},
 };
 use crate::{
@@ -45,10 +45,9 @@ pub struct GitHub(Verifier<Api>);
 struct Api {
     config: JwtConfig,
     check: Uri,
-    user: Uri,
-    emails: Uri,
-    client: HeaderValue,
-    ask: Ask,
+    authorization: HeaderValue,
+    profiles: Profiles,
+    client: Arc<dyn HttpClient>,
 }
 
 /// `POST /applications/{client_id}/token` (REST API, "Check a token").
@@ -62,25 +61,6 @@ struct Checked {
 #[derive(Deserialize)]
 struct CheckedUser {
     id: u64,
-}
-
-/// `GET /user` (REST API, "Get the authenticated user").
-#[derive(Deserialize)]
-struct User {
-    id: u64,
-    login: String,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    avatar_url: Option<String>,
-}
-
-/// `GET /user/emails` (REST API, "List email addresses for the authenticated user").
-#[derive(Deserialize)]
-struct Email {
-    email: String,
-    primary: bool,
-    verified: bool,
 }
 
 // === impl GitHub ===
@@ -123,17 +103,15 @@ impl GitHub {
             return Err(ConfigError::Audience);
         }
         let authorization = basic(id, secret).map_err(|_| ConfigError::Audience)?;
-        let address = |path: &str| {
-            let found = parse_address(&format!("{api}{path}"));
-            found.map(|(address, _)| address).ok_or(ConfigError::Issuer)
-        };
+        let check = parse_address(&format!("{api}/applications/{id}/token"));
+        let (check, _) = check.ok_or(ConfigError::Issuer)?;
+        let profiles = Profiles::new(api).ok_or(ConfigError::Issuer)?;
         let api = Api {
-            check: address(&format!("/applications/{id}/token"))?,
-            user: address("/user")?,
-            emails: address("/user/emails")?,
-            client: authorization,
             config,
-            ask: Ask::new(client),
+            check,
+            authorization,
+            profiles,
+            client,
         };
         Ok(Self(Verifier::new(api, verdicts)))
     }
@@ -160,9 +138,8 @@ impl Issuer for Api {
 
     async fn find(&self, token: &str) -> Result<Identity, Failure> {
         let question = json!({ "access_token": token }).to_string();
-        let checked = self
-            .ask
-            .post_json(&self.check, self.client.clone(), question)
+        let checked = github(&*self.client)
+            .post_json(&self.check, self.authorization.clone(), question)
             .await?;
         let checked: Checked = match checked.status() {
             StatusCode::OK => read(&checked)?,
@@ -172,64 +149,25 @@ impl Issuer for Api {
             }
             _ => return Err(Failure::Down),
         };
-        let identity = self.profile(token).await?;
-        if **identity.subject() != *checked.user.id.to_string() {
+        let profile = self.profiles.find(&*self.client, token).await?;
+        if profile.subject != checked.user.id.to_string() {
             return Err(Failure::Withheld);
         }
-        let scopes = checked.scopes.unwrap_or_default();
-        Ok(identity.to_builder().scopes(scopes).build())
-    }
-}
-
-impl Api {
-    /// Whose a token is, as GitHub says it to whoever has it.
-    async fn profile(&self, token: &str) -> Result<Identity, Failure> {
-        let bearer = bearer(token).map_err(|_| Failure::Refused(Reason::Unknown))?;
-        let answer = self.ask.get(&self.user, Some(bearer.clone())).await?;
-        let user: User = match answer.status() {
-            StatusCode::OK => read(&answer)?,
-            // Revoked since it was checked.
-            StatusCode::UNAUTHORIZED => return Err(Failure::Refused(Reason::Unknown)),
-            // Its owner is suspended, or has asked too much with it.
-            _ => return Err(Failure::Withheld),
-        };
-        let claims: Box<RawValue> = read(&answer)?;
-        let answer = self.ask.get(&self.emails, Some(bearer)).await?;
-        let emails: Vec<Email> = match answer.status() {
-            StatusCode::OK => read(&answer)?,
-            StatusCode::UNAUTHORIZED => return Err(Failure::Refused(Reason::Unknown)),
-            StatusCode::FORBIDDEN if is_limited(&answer) => return Err(Failure::Withheld),
-            // It does not have the scope.
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Vec::new(),
-            _ => return Err(Failure::Withheld),
-        };
-
-        let subject = user.id.to_string();
-        let named = user.name.filter(|name| !name.is_empty());
-        let mut identity = Identity::builder(self.config.name(), subject.as_str())
+        let claims = Value::Object(profile.claims()).to_string();
+        let mut identity = Identity::builder(self.config.name(), profile.subject.as_str())
             .provider(self.config.short_name())
-            .name(named.unwrap_or(user.login))
-            .claims(claims.get());
-        if let Some(id) = user_id(&subject, &self.config).map_err(Failure::Refused)? {
+            .name(profile.name)
+            .scopes(checked.scopes.unwrap_or_default())
+            .claims(claims);
+        if let Some(id) = user_id(&profile.subject, &self.config).map_err(Failure::Refused)? {
             identity = identity.user_id(id);
         }
-        if let Some(primary) = emails.into_iter().find(|email| email.primary) {
-            identity = identity.email(primary.email, primary.verified);
+        if let Some((address, is_verified)) = profile.email {
+            identity = identity.email(address, is_verified);
         }
-        if let Some(picture) = user.avatar_url {
+        if let Some(picture) = profile.picture {
             identity = identity.picture(picture);
         }
         Ok(identity.build())
     }
-}
-
-fn read<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Failure> {
-    serde_json::from_slice(answer.body()).map_err(|_| Failure::Down)
-}
-
-/// Whether the owner of the token has asked too much with it ("Rate limits for the REST API").
-fn is_limited(answer: &Response<Bytes>) -> bool {
-    let headers = answer.headers();
-    let remaining = headers.get("x-ratelimit-remaining");
-    headers.contains_key(RETRY_AFTER) || remaining.is_some_and(|number| number == "0")
 }

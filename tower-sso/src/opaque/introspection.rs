@@ -44,11 +44,11 @@ pub struct Introspection(Verifier<Server>);
 /// An authorization server that introspects tokens.
 struct Server {
     config: JwtConfig,
-    client: HeaderValue,
+    authorization: HeaderValue,
     transport: Transport,
     /// Where to ask, until it is not there.
     endpoint: Mutex<Option<Uri>>,
-    ask: Ask,
+    client: Arc<dyn HttpClient>,
 }
 
 /// RFC 8414 section 2.
@@ -82,10 +82,10 @@ impl Introspection {
         let authorization = basic(client_id, secret).map_err(|_| ConfigError::Issuer)?;
         let server = Server {
             config,
-            client: authorization,
+            authorization,
             transport,
             endpoint: Mutex::default(),
-            ask: Ask::new(client),
+            client,
         };
         Ok(Self(Verifier::new(server, verdicts)))
     }
@@ -107,9 +107,8 @@ impl Issuer for Server {
     async fn find(&self, token: &str) -> Result<Identity, Failure> {
         let endpoint = self.endpoint().await?;
         let question = form::encode([("token", token), ("token_type_hint", "access_token")]);
-        let answer = self
-            .ask
-            .post_form(&endpoint, self.client.clone(), question)
+        let answer = Ask::new(&*self.client)
+            .post_form(&endpoint, self.authorization.clone(), question)
             .await?;
         match answer.status() {
             StatusCode::OK => self.judge(answer.body()),
@@ -153,7 +152,7 @@ impl Server {
         let base = issuer.strip_suffix('/').unwrap_or(issuer);
         let address = format!("{base}/.well-known/openid-configuration");
         let address = address.parse().map_err(|_| Failure::Down)?;
-        let answer = self.ask.get(&address, None).await?;
+        let answer = Ask::new(&*self.client).get(&address, None).await?;
         let document: Option<Document> = Some(answer)
             .filter(|answer| answer.status() == StatusCode::OK)
             .and_then(|answer| serde_json::from_slice(answer.body()).ok());

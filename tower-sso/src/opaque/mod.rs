@@ -16,6 +16,9 @@ mod ask;
 mod github;
 mod introspection;
 mod pace;
+mod profiles;
 mod verifier;
 
 pub use self::{github::GitHub, introspection::Introspection};
+#[cfg(feature = "login")]
+pub(crate) use self::{pace::Failure, profiles::Profiles};

@@ -15,7 +15,7 @@ pub(super) struct Pace(Arc<Inner>);
 
 /// Why an issuer has not said whose a token is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// It is a token that does not count.
     Refused(Reason),
     /// It does not say so of this token. With another one it may.
