@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 use tower_sso::{Reason, Verdicts, Verify as _, VerifyError, opaque::Introspection};
 
 use crate::support::*;
@@ -133,7 +133,7 @@ async fn an_issuer_that_is_down_is_spared_and_found_again() {
             let refusal = refused(&verifier, &format!("{status} {n}")).await;
             assert_eq!(refusal, Some(VerifyError::Unavailable));
         }
-        assert_eq!(provider.asked().len(), 1, "{status}");
+        assert_eq!(provider.count(ENDPOINT), 1, "{status}");
         assert_eq!(refused(&verifier, "known").await, None, "remembered");
     }
     provider.answer(ENDPOINT, 200, &active());
@@ -164,4 +164,214 @@ async fn d7_68_the_endpoint_is_the_issuers_own_business_but_not_any_address() {
         Some(VerifyError::Unavailable),
         "another's document"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn d1_20_a_token_of_another_kind_is_no_access_token_though_it_is_active() {
+    let (provider, .., verifier) = start();
+    for (n, (name, kind)) in [
+        ("token_type", json!("refresh_token")),
+        ("token_type", json!("N_A")),
+        ("token_type", json!("DPoP")),
+        ("token_type", json!("mac")),
+        ("token_type", json!("")),
+        ("token_type", json!("id_token")),
+        ("token_use", json!("refresh_token")),
+        ("token_use", json!("refresh")),
+        ("token_use", json!("id")),
+        ("typ", json!("Refresh")),
+        ("typ", json!("Offline")),
+        ("typ", json!("ID")),
+        ("typ", json!("logout+jwt")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        provider.answer(ENDPOINT, 200, &with(name, kind.clone()));
+        let refusal = refused(&verifier, &format!("t{n}")).await;
+        assert_eq!(refusal, invalid(Reason::Type), "{name}: {kind}");
+    }
+    for (n, kind) in [json!(null), json!(["Bearer"]), json!(true)]
+        .into_iter()
+        .enumerate()
+    {
+        provider.answer(ENDPOINT, 200, &with("token_type", kind.clone()));
+        let refusal = refused(&verifier, &format!("u{n}")).await;
+        assert_eq!(refusal, invalid(Reason::Claim), "{kind}");
+    }
+    // RFC 7662 section 2.2 leaves the case to RFC 6749 section 5.1; the others are what issuers say.
+    for (n, (name, kind)) in [
+        ("token_type", "Bearer"),
+        ("token_type", "bearer"),
+        ("token_type", "access_token"),
+        ("token_use", "access_token"),
+        ("token_use", "access"),
+        ("typ", "Bearer"),
+        ("typ", "at+jwt"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        provider.answer(ENDPOINT, 200, &with(name, json!(kind)));
+        let refusal = refused(&verifier, &format!("v{n}")).await;
+        assert_eq!(refusal, None, "{name}: {kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d1_20_members_that_are_wrong_or_missing_refuse() {
+    let without = |name: &str| {
+        let mut answer = active();
+        answer.as_object_mut().unwrap().remove(name);
+        answer
+    };
+    let (provider, .., verifier) = start();
+    for (n, (answer, reason)) in [
+        (without("active"), Reason::Claim),
+        (with("active", json!(null)), Reason::Claim),
+        (with("active", json!(1)), Reason::Claim),
+        (with("active", json!("false")), Reason::Claim),
+        (with("active", json!([true])), Reason::Claim),
+        (without("aud"), Reason::Claim),
+        (with("aud", json!("API")), Reason::Audience),
+        (with("aud", json!("api ")), Reason::Audience),
+        (
+            with("aud", json!(["other", "ap", "apis"])),
+            Reason::Audience,
+        ),
+        (with("aud", json!(["api", 1])), Reason::Claim),
+        (with("aud", json!({"api": true})), Reason::Claim),
+        (
+            with("iss", json!("https://issuer.example/")),
+            Reason::Issuer,
+        ),
+        (with("iss", json!("https://ISSUER.example")), Reason::Issuer),
+        (with("iss", json!(null)), Reason::Claim),
+        // A minute of leeway, no second more.
+        (with("exp", json!(NOW - 60)), Reason::Expired),
+        (with("exp", json!((NOW + 300).to_string())), Reason::Claim),
+        (with("exp", json!(-1)), Reason::Claim),
+        (with("exp", json!(null)), Reason::Claim),
+        (with("nbf", json!(NOW + 61)), Reason::NotYetValid),
+        (with("iat", json!(NOW + 61)), Reason::NotYetValid),
+        (without("sub"), Reason::Claim),
+        (with("sub", json!(null)), Reason::Claim),
+        (with("sub", json!(7)), Reason::Claim),
+        (with("sub", json!(" alice")), Reason::Subject),
+        (with("sub", json!("ali\u{200b}ce")), Reason::Subject),
+        (with("sub", json!("a".repeat(256))), Reason::Subject),
+        (with("cnf", json!({"x5t#S256": "x"})), Reason::Bound),
+        (with("cnf", json!(null)), Reason::Bound),
+        (with("scope", json!(["read"])), Reason::Claim),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        provider.answer(ENDPOINT, 200, &answer);
+        let refusal = refused(&verifier, &format!("t{n}")).await;
+        assert_eq!(refusal, invalid(reason), "{answer}");
+    }
+    // Of two that contradict one another neither counts.
+    for (n, twice) in [
+        r#"{"active":false,"active":true,"aud":"api","sub":"alice"}"#,
+        r#"{"active":true,"aud":"api","sub":"alice","sub":"bob"}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        provider.answer_with(ENDPOINT, 200, &[], twice);
+        let refusal = refused(&verifier, &format!("u{n}")).await;
+        assert_eq!(refusal, invalid(Reason::Malformed), "{twice}");
+    }
+    for (n, answer) in [
+        without("iss"),
+        without("exp"),
+        with("exp", json!(NOW - 59)),
+        with("nbf", json!(NOW + 60)),
+        with("aud", json!(["other", "api"])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        provider.answer(ENDPOINT, 200, &answer);
+        let refusal = refused(&verifier, &format!("v{n}")).await;
+        assert_eq!(refusal, None, "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d1_20_a_verdict_is_of_the_whole_token() {
+    let (provider, .., verifier) = start();
+    let token = "a".repeat(4096);
+    assert_eq!(refused(&verifier, &token).await, None);
+    provider.answer(ENDPOINT, 200, &json!({"active": false}));
+    for other in [
+        token.replacen('a', "b", 1),
+        format!("{}b", "a".repeat(4095)),
+        "a".repeat(4095),
+        "a".repeat(4097),
+        "A".repeat(4096),
+    ] {
+        let refusal = refused(&verifier, &other).await;
+        assert_eq!(refusal, invalid(Reason::Unknown), "{other}");
+    }
+    assert_eq!(refused(&verifier, &token).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d1_20_a_token_that_cannot_be_asked_about_is_refused_and_harms_no_other() {
+    for status in [400, 413, 422] {
+        let (provider, .., verifier) = start();
+        let error = json!({"error": "invalid_request"});
+        provider.answer(ENDPOINT, status, &error);
+        let refusal = refused(&verifier, "odd").await;
+        assert_eq!(refusal, invalid(Reason::Unknown), "{status}");
+        provider.answer(ENDPOINT, 200, &active());
+        assert_eq!(refused(&verifier, "t").await, None, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d1_20_ten_thousand_unknown_tokens_at_once_are_asked_about_64_at_a_time() {
+    let (provider, .., verifier) = start();
+    assert_eq!(refused(&verifier, "known").await, None);
+    provider.asked();
+    provider.answer(ENDPOINT, 200, &json!({"active": false}));
+    provider.takes(Duration::from_millis(100));
+
+    let begun = Instant::now();
+    let flood: Vec<_> = (0..10_000)
+        .map(|n| verifier.verify(&n.to_string()))
+        .collect();
+    assert_eq!(at_once(&verifier, "known"), Some(None));
+    let one_more = at_once(&verifier, "new");
+    assert_eq!(one_more, Some(Some(VerifyError::Unavailable)));
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+
+    let (mut refusals, mut unavailable) = (0, 0);
+    for verdict in flood {
+        match verdict.await {
+            Err(VerifyError::Invalid(Reason::Unknown)) => refusals += 1,
+            Err(VerifyError::Unavailable) => unavailable += 1,
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(at_once(&verifier, "known"), Some(None));
+    }
+    assert_eq!((refusals, unavailable), (1024, 10_000 - 1024));
+    assert_eq!(provider.count(ENDPOINT), 1024);
+    assert_eq!(provider.most(), 64);
+    let rounds = 1024 / 64;
+    assert!(begun.elapsed() < Duration::from_millis(100 * (rounds + 1)));
+    provider.answer(ENDPOINT, 200, &active());
+    assert_eq!(refused(&verifier, "new").await, None, "there is room again");
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let (.., verifier) = start();
+    let shown = format!("{verifier:?}");
+    assert!(shown.contains(ISSUER), "{shown}");
+    for secret in ["cret", "Basic", "Z2F0"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
 }

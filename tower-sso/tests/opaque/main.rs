@@ -5,4 +5,6 @@ mod github;
 #[cfg(test)]
 mod introspection;
 #[cfg(test)]
+mod issuers;
+#[cfg(test)]
 mod support;

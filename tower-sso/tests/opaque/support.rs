@@ -3,14 +3,15 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::AUTHORIZATION};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
 use serde_json::Value;
 use tower_sso::{
     HttpClient, HttpError, HttpFuture, Reason, Verify, VerifyError,
@@ -24,8 +25,11 @@ pub(crate) struct Provider(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    answers: HashMap<String, (u16, String)>,
+    answers: HashMap<String, (u16, HeaderMap, String)>,
     asked: Vec<Asked>,
+    takes: Duration,
+    under_way: usize,
+    most: usize,
 }
 
 /// What the provider was asked.
@@ -39,14 +43,50 @@ pub(crate) struct Asked {
 impl Provider {
     /// Answers so to a method and an address; with status 0 not at all.
     pub(crate) fn answer(&self, what: &str, status: u16, json: &Value) {
-        let mut state = self.0.lock().unwrap();
-        let answer = (status, json.to_string());
-        state.answers.insert(what.to_owned(), answer);
+        self.answer_with(what, status, &[], &json.to_string());
+    }
+
+    /// The same with headers and any text.
+    pub(crate) fn answer_with(
+        &self,
+        what: &str,
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        text: &str,
+    ) {
+        let headers = headers.iter().map(|(name, value)| {
+            let value = HeaderValue::from_static(value);
+            (HeaderName::from_static(name), value)
+        });
+        let answer = (status, headers.collect(), text.to_owned());
+        self.state().answers.insert(what.to_owned(), answer);
+    }
+
+    /// Takes so long for each answer.
+    pub(crate) fn takes(&self, takes: Duration) {
+        self.state().takes = takes;
+    }
+
+    /// How many questions were under way at a time at most.
+    pub(crate) fn most(&self) -> usize {
+        self.state().most
     }
 
     /// What was asked since the last time.
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.0.lock().unwrap().asked)
+        std::mem::take(&mut self.state().asked)
+    }
+
+    /// How often this was asked since the last time.
+    pub(crate) fn count(&self, what: &str) -> usize {
+        self.asked()
+            .iter()
+            .filter(|asked| asked.what == what)
+            .count()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
     }
 }
 
@@ -60,15 +100,22 @@ impl HttpClient for Provider {
             authorization: authorization.to_owned(),
             body: String::from_utf8(request.body().to_vec()).unwrap(),
         };
-        let answer = {
-            let mut state = self.0.lock().unwrap();
+        let (answer, takes) = {
+            let mut state = self.state();
             state.asked.push(asked);
-            state.answers.get(&what).cloned()
+            state.under_way += 1;
+            state.most = state.most.max(state.under_way);
+            (state.answers.get(&what).cloned(), state.takes)
         };
+        let under_way = UnderWay(self.clone());
         HttpFuture::boxed(async move {
+            let _under_way = under_way;
             // A network never answers at once.
             tokio::task::yield_now().await;
-            let Some((status, text)) = answer else {
+            if !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
+            let Some((status, headers, text)) = answer else {
                 return Err(HttpError::new("no route to the provider"));
             };
             if status == 0 {
@@ -76,8 +123,18 @@ impl HttpClient for Provider {
             }
             let mut response = Response::new(Bytes::from(text));
             *response.status_mut() = status.try_into().unwrap();
+            *response.headers_mut() = headers;
             Ok(response)
         })
+    }
+}
+
+/// A question that is not answered yet.
+struct UnderWay(Provider);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.state().under_way -= 1;
     }
 }
 
@@ -113,4 +170,10 @@ pub(crate) async fn refused(verifier: &impl Verify, token: &str) -> Option<Verif
 
 pub(crate) const fn invalid(reason: Reason) -> Option<VerifyError> {
     Some(VerifyError::Invalid(reason))
+}
+
+/// The same, if it is known without waiting.
+pub(crate) fn at_once(verifier: &impl Verify, token: &str) -> Option<Option<VerifyError>> {
+    let verdict = verifier.verify(token).now_or_never();
+    verdict.map(Result::err)
 }
