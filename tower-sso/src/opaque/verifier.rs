@@ -2,8 +2,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::pace::{Failure, Pace};
 use crate::{
-    Identity, Verdicts, Verify, VerifyFuture,
+    Identity, Reason, Verdicts, Verify, VerifyError, VerifyFuture,
     jwt::JwtConfig,
+    token::MAX_LENGTH,
     verdicts::{Era, TokenHash},
 };
 
@@ -43,6 +44,9 @@ impl<I: Issuer> Verifier<I> {
 
 impl<I: Issuer> Verify for Verifier<I> {
     fn verify(&self, token: &str) -> VerifyFuture {
+        if let Err(reason) = check(token) {
+            return VerifyFuture::ready(Err(VerifyError::Invalid(reason)));
+        }
         let inner = &self.0;
         let (hash, now) = (TokenHash::new(token), inner.issuer.config().now());
         let ask = || {
@@ -68,4 +72,15 @@ impl<I: Issuer> fmt::Debug for Verifier<I> {
             .field("config", self.0.issuer.config())
             .finish_non_exhaustive()
     }
+}
+
+/// Whether an issuer can have given it out: access tokens are visible ASCII (RFC 6749 appendix A.12).
+fn check(token: &str) -> Result<(), Reason> {
+    if token.len() > MAX_LENGTH {
+        return Err(Reason::TooLong);
+    }
+    if token.is_empty() || !token.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Err(Reason::Malformed);
+    }
+    Ok(())
 }

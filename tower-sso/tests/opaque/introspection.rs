@@ -332,6 +332,23 @@ async fn d1_20_a_token_that_cannot_be_asked_about_is_refused_and_harms_no_other(
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_can_be_no_token_is_not_asked_about() {
+    let (provider, .., verifier) = start();
+    for (token, reason) in [
+        ("", Reason::Malformed),
+        ("a\0b", Reason::Malformed),
+        ("a\r\nb", Reason::Malformed),
+        ("\u{e9}", Reason::Malformed),
+        (&"a".repeat(16 * 1024 + 1), Reason::TooLong),
+    ] {
+        assert_eq!(refused(&verifier, token).await, invalid(reason), "{token}");
+    }
+    assert!(provider.asked().is_empty());
+    let longest = "a".repeat(16 * 1024);
+    assert_eq!(refused(&verifier, &longest).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn d1_20_ten_thousand_unknown_tokens_at_once_are_asked_about_64_at_a_time() {
     let (provider, .., verifier) = start();
     assert_eq!(refused(&verifier, "known").await, None);
