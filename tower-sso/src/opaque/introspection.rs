@@ -1,4 +1,10 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Uri};
@@ -46,8 +52,10 @@ struct Server {
     config: JwtConfig,
     authorization: HeaderValue,
     transport: Transport,
-    /// Where to ask, until it is not there.
+    /// Where to ask, until nobody answers there.
     endpoint: Mutex<Option<Uri>>,
+    /// How often it could not be found out.
+    failures: AtomicU64,
     client: Arc<dyn HttpClient>,
 }
 
@@ -57,6 +65,12 @@ struct Document {
     issuer: String,
     #[serde(default)]
     introspection_endpoint: Option<String>,
+}
+
+/// RFC 6749 section 5.2.
+#[derive(Deserialize)]
+struct Refusal {
+    error: Box<str>,
 }
 
 // === impl Introspection ===
@@ -78,13 +92,15 @@ impl Introspection {
         verdicts: Verdicts,
     ) -> Result<Self, ConfigError> {
         config.check()?;
-        let (_, transport) = parse_address(config.name()).ok_or(ConfigError::Issuer)?;
+        let address = Some(config.name()).filter(|issuer| !issuer.contains('?'));
+        let (_, transport) = address.and_then(parse_address).ok_or(ConfigError::Issuer)?;
         let authorization = basic(client_id, secret).map_err(|_| ConfigError::Issuer)?;
         let server = Server {
             config,
             authorization,
             transport,
             endpoint: Mutex::default(),
+            failures: AtomicU64::new(0),
             client,
         };
         Ok(Self(Verifier::new(server, verdicts)))
@@ -106,27 +122,33 @@ impl Issuer for Server {
 
     async fn find(&self, token: &str) -> Result<Identity, Failure> {
         let endpoint = self.endpoint().await?;
-        let question = form::encode([("token", token), ("token_type_hint", "access_token")]);
-        let answer = Ask::new(&*self.client)
-            .post_form(&endpoint, self.authorization.clone(), question)
-            .await?;
-        match answer.status() {
-            StatusCode::OK => self.judge(answer.body()),
-            // It cannot even be asked about.
-            StatusCode::BAD_REQUEST
-            | StatusCode::PAYLOAD_TOO_LARGE
-            | StatusCode::UNPROCESSABLE_ENTITY => Err(Failure::Refused(Reason::Unknown)),
-            // It is elsewhere: the next question begins with where.
-            status if status.is_redirection() || status == StatusCode::NOT_FOUND => {
-                *self.endpoint.lock().await = None;
-                Err(Failure::Down)
-            }
-            _ => Err(Failure::Down),
+        let answer = self.ask(&endpoint, token).await;
+        if let Err(Failure::Down) = answer {
+            // It may be elsewhere: the next question begins with where.
+            let mut known = self.endpoint.lock().await;
+            known.take_if(|known| *known == endpoint);
         }
+        answer
     }
 }
 
 impl Server {
+    async fn ask(&self, endpoint: &Uri, token: &str) -> Result<Identity, Failure> {
+        let question = form::encode([("token", token), ("token_type_hint", "access_token")]);
+        let answer = Ask::new(&*self.client)
+            .post_form(endpoint, self.authorization.clone(), question)
+            .await?;
+        match answer.status() {
+            StatusCode::OK => self.judge(answer.body()),
+            StatusCode::BAD_REQUEST if is_about_us(answer.body()) => Err(Failure::Down),
+            // It cannot even be asked about.
+            StatusCode::BAD_REQUEST
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNPROCESSABLE_ENTITY => Err(Failure::Refused(Reason::Unknown)),
+            _ => Err(Failure::Down),
+        }
+    }
+
     fn judge(&self, answer: &Bytes) -> Result<Identity, Failure> {
         let json = str::from_utf8(answer).map_err(|_| Failure::Down)?;
         introspected(json, &self.config, self.config.now()).map_err(|reason| {
@@ -140,11 +162,20 @@ impl Server {
     }
 
     async fn endpoint(&self) -> Result<Uri, Failure> {
+        let failures = self.failures.load(Ordering::Relaxed);
         let mut endpoint = self.endpoint.lock().await;
-        match &*endpoint {
-            Some(known) => Ok(known.clone()),
-            None => Ok(endpoint.insert(self.discover().await?).clone()),
+        if let Some(known) = &*endpoint {
+            return Ok(known.clone());
         }
+        // Of many that wait one has asked for all.
+        if self.failures.load(Ordering::Relaxed) != failures {
+            return Err(Failure::Down);
+        }
+        let found = self.discover().await;
+        if found.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(endpoint.insert(found?).clone())
     }
 
     async fn discover(&self) -> Result<Uri, Failure> {
@@ -166,4 +197,13 @@ impl Server {
                 Failure::Down
             })
     }
+}
+
+/// Whether it is this client that is refused, and not what it asks (RFC 6749 section 5.2).
+fn is_about_us(answer: &Bytes) -> bool {
+    let refusal: Option<Refusal> = serde_json::from_slice(answer).ok();
+    refusal.is_some_and(|refusal| {
+        let about_us = ["invalid_client", "unauthorized_client"];
+        about_us.contains(&&*refusal.error)
+    })
 }

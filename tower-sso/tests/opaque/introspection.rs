@@ -2,7 +2,9 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, advance};
-use tower_sso::{Reason, Verdicts, Verify as _, VerifyError, opaque::Introspection};
+use tower_sso::{
+    Reason, Verdicts, Verify as _, VerifyError, jwt::ConfigError, opaque::Introspection,
+};
 
 use crate::support::*;
 
@@ -332,6 +334,64 @@ async fn d1_20_a_token_that_cannot_be_asked_about_is_refused_and_harms_no_other(
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_that_has_moved_is_found_again() {
+    const MOVED: &str = "POST https://other.issuer.example/introspect";
+    for (status, what) in [
+        (301, "moved"),
+        (308, "moved"),
+        (404, "not there"),
+        (410, "gone"),
+        (500, "shut down"),
+        (0, "nobody answers"),
+    ] {
+        let (provider, .., verifier) = start();
+        assert_eq!(refused(&verifier, "known").await, None);
+        let elsewhere = "https://other.issuer.example/introspect";
+        let document = json!({"issuer": ISSUER, "introspection_endpoint": elsewhere});
+        provider.answer(DISCOVERY, 200, &document);
+        provider.answer_with(ENDPOINT, status, &[("location", elsewhere)], "");
+        provider.answer(MOVED, 200, &active());
+        let refusal = refused(&verifier, "t").await;
+        assert_eq!(refusal, Some(VerifyError::Unavailable), "{what}");
+        assert_eq!(provider.count(MOVED), 0, "no redirect is followed");
+
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(refused(&verifier, "t").await, None, "{what}");
+        assert_eq!(refused(&verifier, "u").await, None, "{what}");
+        let asked = provider.asked();
+        let what: Vec<_> = asked.iter().map(|asked| &*asked.what).collect();
+        assert_eq!(what, [DISCOVERY, MOVED, MOVED]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_issuer_that_does_not_say_where_is_asked_once_however_many_wait() {
+    for status in [0, 500, 404] {
+        let (provider, .., verifier) = start();
+        provider.answer(DISCOVERY, status, &json!({}));
+        let begun = Instant::now();
+        let waiting: Vec<_> = (0..100).map(|n| verifier.verify(&n.to_string())).collect();
+        for verdict in waiting {
+            assert_eq!(verdict.await.err(), Some(VerifyError::Unavailable));
+        }
+        assert_eq!(provider.asked().len(), 1, "{status}");
+        assert!(begun.elapsed() < Duration::from_secs(11), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_the_issuer_does_not_know_is_no_refusal_of_tokens() {
+    for error in ["invalid_client", "unauthorized_client"] {
+        for status in [400, 401, 403] {
+            let (provider, .., verifier) = start();
+            provider.answer(ENDPOINT, status, &json!({"error": error}));
+            let refusal = refused(&verifier, "t").await;
+            assert_eq!(refusal, Some(VerifyError::Unavailable), "{status} {error}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_can_be_no_token_is_not_asked_about() {
     let (provider, .., verifier) = start();
     for (token, reason) in [
@@ -381,6 +441,30 @@ async fn d1_20_ten_thousand_unknown_tokens_at_once_are_asked_about_64_at_a_time(
     assert!(begun.elapsed() < Duration::from_millis(100 * (rounds + 1)));
     provider.answer(ENDPOINT, 200, &active());
     assert_eq!(refused(&verifier, "new").await, None, "there is room again");
+}
+
+#[test]
+fn an_issuer_that_cannot_be_discovered_at_is_refused() {
+    let clock = HandClock::new();
+    let error = |issuer: &str| {
+        let client = Arc::new(Provider::default());
+        let config = config(issuer, &clock);
+        Introspection::new(config, "id", "canary", client, Verdicts::new(1)).err()
+    };
+    for issuer in [
+        "",
+        "issuer.example",
+        "http://issuer.example",
+        "http://127.0.0.1.issuer.example",
+        "https://user@issuer.example",
+        "https://issuer.example/#a",
+        "https://issuer.example/?a=b",
+    ] {
+        assert_eq!(error(issuer), Some(ConfigError::Issuer), "{issuer}");
+    }
+    for issuer in [ISSUER, "http://127.0.0.1:8080", "http://localhost/realm"] {
+        assert_eq!(error(issuer), None, "{issuer}");
+    }
 }
 
 #[test]
