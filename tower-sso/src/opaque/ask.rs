@@ -116,9 +116,12 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// What an answer says.
+/// What an answer says of one token. JSON of another form than expected is that token's matter.
 pub(super) fn read<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Failure> {
-    serde_json::from_slice(answer.body()).map_err(|_| Failure::Down)
+    serde_json::from_slice(answer.body()).map_err(|error| match error.is_data() {
+        true => Failure::Withheld,
+        false => Failure::Down,
+    })
 }
 
 /// The `Authorization` of somebody who has a token.

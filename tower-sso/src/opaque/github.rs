@@ -20,8 +20,9 @@ use crate::{
 /// GitHub is asked three things about a token: whether it was given to this application (anybody's token
 /// of another one, or a personal one, names a user just as well), whose it is, and their primary e-mail
 /// address, also where it is private; for that the token needs the scope `user:email`, without which the
-/// identity has no address. The subject is the number of the account, which stays when its name changes. The
-/// [module](crate::opaque) says how often GitHub is asked.
+/// identity has no address. The subject is the number of the account, which stays when its name changes.
+/// GitHub names nobody's groups, so nobody has a role. The [module](crate::opaque) says how often GitHub is
+/// asked.
 ///
 /// # Examples
 ///
@@ -67,8 +68,7 @@ struct CheckedUser {
 
 impl GitHub {
     /// Tokens of the application with this id and secret, at `github.com`. `config` says what its users
-    /// are called here: alias, primary or not, roles; its issuer is [`GitHub::ISSUER`], its audience the
-    /// client id.
+    /// are called here: alias, primary or not; its issuer is [`GitHub::ISSUER`], its audience the client id.
     ///
     /// # Errors
     ///
@@ -102,6 +102,10 @@ impl GitHub {
         if !id.bytes().all(is_plain) {
             return Err(ConfigError::Audience);
         }
+        if api.contains('?') {
+            return Err(ConfigError::Issuer);
+        }
+        let api = api.strip_suffix('/').unwrap_or(api);
         let authorization = basic(id, secret).map_err(|_| ConfigError::Audience)?;
         let check = parse_address(&format!("{api}/applications/{id}/token"));
         let (check, _) = check.ok_or(ConfigError::Issuer)?;
@@ -143,10 +147,11 @@ impl Issuer for Api {
             .await?;
         let checked: Checked = match checked.status() {
             StatusCode::OK => read(&checked)?,
-            // Another application's, or nobody's.
-            StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY => {
-                return Err(Failure::Refused(Reason::Unknown));
-            }
+            // Another application's, nobody's, or none that can be asked about.
+            StatusCode::NOT_FOUND
+            | StatusCode::BAD_REQUEST
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNPROCESSABLE_ENTITY => return Err(Failure::Refused(Reason::Unknown)),
             _ => return Err(Failure::Down),
         };
         let profile = self.profiles.find(&*self.client, token).await?;

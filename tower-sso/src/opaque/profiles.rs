@@ -46,6 +46,11 @@ struct Email {
     verified: bool,
 }
 
+#[derive(Deserialize)]
+struct Refusal {
+    message: Box<str>,
+}
+
 const API_VERSION: HeaderName = HeaderName::from_static("x-github-api-version");
 
 // === impl Profiles ===
@@ -121,9 +126,13 @@ pub(super) fn github(client: &dyn HttpClient) -> Ask<'_> {
     Ask::new(client).header(API_VERSION, HeaderValue::from_static("2022-11-28"))
 }
 
-/// Whether the owner of the token has asked too much with it ("Rate limits for the REST API").
+/// Whether the owner of the token has asked too much with it ("Rate limits for the REST API"). The secondary
+/// limit need not show in a header.
 fn is_limited(answer: &Response<Bytes>) -> bool {
     let headers = answer.headers();
     let remaining = headers.get("x-ratelimit-remaining");
-    headers.contains_key(RETRY_AFTER) || remaining.is_some_and(|number| number == "0")
+    let refusal: Option<Refusal> = serde_json::from_slice(answer.body()).ok();
+    headers.contains_key(RETRY_AFTER)
+        || remaining.is_some_and(|number| number == "0")
+        || refusal.is_some_and(|refusal| refusal.message.contains("secondary rate"))
 }

@@ -2,7 +2,11 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::time::advance;
-use tower_sso::{Reason, Verdicts, Verify as _, VerifyError, opaque::GitHub};
+use tower_sso::{
+    Reason, Verdicts, Verify as _, VerifyError,
+    jwt::{ConfigError, JwtConfig},
+    opaque::GitHub,
+};
 
 use crate::support::*;
 
@@ -12,7 +16,12 @@ const EMAILS: &str = "GET https://api.github.com/user/emails";
 
 /// The answers of GitHub's REST API, with the members that matter here.
 fn start() -> (Provider, GitHub) {
-    let (provider, clock) = (Provider::default(), HandClock::new());
+    let (provider, github, ..) = start_with_clock();
+    (provider, github)
+}
+
+fn start_with_clock() -> (Provider, GitHub, HandClock, Verdicts) {
+    let (provider, clock, verdicts) = (Provider::default(), HandClock::new(), Verdicts::new(100));
     let checked = json!({"id": 1, "token": "t", "scopes": ["user:email"], "user": {"login": "alice", "id": 583_231}});
     provider.answer(CHECK, 200, &checked);
     let user = json!({"login": "alice", "id": 583_231, "name": "Alice A.", "email": null,
@@ -26,9 +35,9 @@ fn start() -> (Provider, GitHub) {
         config(GitHub::ISSUER, &clock),
         "secret",
         Arc::new(provider.clone()),
-        Verdicts::new(100),
+        verdicts.clone(),
     );
-    (provider, github.unwrap())
+    (provider, github.unwrap(), clock, verdicts)
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,4 +118,156 @@ async fn github_that_is_down_or_limits_us_is_not_a_refusal() {
     provider.answer(CHECK, 200, &checked);
     advance(Duration::from_secs(1)).await;
     assert_eq!(refused(&github, "gho_1").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_persons_limit_or_suspension_keeps_nobody_else_out() {
+    let message = |text: &str| json!({ "message": text }).to_string();
+    let limited = message("API rate limit exceeded for user ID 583231.");
+    let secondary = message("You have exceeded a secondary rate limit.");
+    let suspended = message("Sorry. Your account was suspended.");
+    let retry: &[_] = &[("retry-after", "60")];
+    let none_left: &[_] = &[("x-ratelimit-remaining", "0")];
+    for (what, status, headers, text) in [
+        (USER, 403, none_left, &limited),
+        (USER, 403, &[], &suspended),
+        (USER, 403, &[], &secondary),
+        (USER, 404, &[], &suspended),
+        (USER, 429, retry, &secondary),
+        (EMAILS, 403, none_left, &limited),
+        (EMAILS, 403, retry, &secondary),
+        (EMAILS, 403, &[], &secondary),
+        (EMAILS, 429, &[], &secondary),
+        (USER, 200, &[], &message("no profile")),
+        (EMAILS, 200, &[], &message("no addresses")),
+        (CHECK, 200, &[], &message("nothing known")),
+    ] {
+        let (provider, github) = start();
+        provider.answer_with(what, status, headers, text);
+        for _ in 0..10 {
+            let refusal = refused(&github, "gho_limited").await;
+            let case = format!("{what} {status} {text}");
+            assert_eq!(refusal, Some(VerifyError::Unavailable), "{case}");
+        }
+        let asked = provider.count(CHECK);
+        assert_eq!(asked, 1, "not again at once: {what} {status} {text}");
+
+        let (well, _) = start();
+        well.pass_on_to(&provider);
+        assert_eq!(refused(&github, "gho_other").await, None, "{what} {status}");
+        let still = refused(&github, "gho_limited").await;
+        assert_eq!(still, Some(VerifyError::Unavailable));
+        advance(Duration::from_secs(10)).await;
+        assert_eq!(refused(&github, "gho_limited").await, None, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_github_cannot_be_asked_about_keeps_nobody_else_out() {
+    for status in [400, 404, 413, 422] {
+        let (provider, github) = start();
+        provider.answer(CHECK, status, &json!({"message": "Problems parsing JSON"}));
+        let refusal = refused(&github, "odd").await;
+        assert_eq!(refusal, invalid(Reason::Unknown), "{status}");
+        start().0.pass_on_to(&provider);
+        assert_eq!(refused(&github, "gho_1").await, None, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_without_the_scope_for_addresses_has_none() {
+    let text = json!({"message": "Resource not accessible by integration"});
+    for status in [403, 404] {
+        let (provider, github) = start();
+        // What the person shows everybody is not an address that GitHub answers for.
+        let user =
+            json!({"login": "alice", "id": 583_231, "name": "", "email": "public@example.com"});
+        provider.answer(USER, 200, &user);
+        let left: &[_] = &[("x-ratelimit-remaining", "4999")];
+        provider.answer_with(EMAILS, status, left, &text.to_string());
+        let alice = github.verify("gho_1").await.unwrap();
+        assert_eq!(alice.email(), None, "{status}");
+        assert!(!alice.email_verified());
+        assert_eq!(alice.name(), Some("alice"), "the login in place of a name");
+        assert_eq!(alice.picture(), None);
+        assert!(!alice.claims().contains("public@"), "{}", alice.claims());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_token_is_refused_when_its_verdict_is_over_or_forgotten() {
+    let (provider, github, clock, verdicts) = start_with_clock();
+    assert_eq!(refused(&github, "gho_1").await, None);
+    provider.answer(CHECK, 404, &json!({"message": "Not Found"}));
+    clock.pass(59);
+    assert_eq!(refused(&github, "gho_1").await, None);
+    clock.pass(1);
+    assert_eq!(refused(&github, "gho_1").await, invalid(Reason::Unknown));
+
+    let (provider, github, _, verdicts_of_two) = start_with_clock();
+    assert_eq!(refused(&github, "gho_1").await, None);
+    provider.answer(CHECK, 404, &json!({"message": "Not Found"}));
+    verdicts.forget(|_| true);
+    assert_eq!(refused(&github, "gho_1").await, None, "others' verdicts");
+    verdicts_of_two.forget(|identity| &**identity.user_id() == "corp|583231");
+    assert_eq!(refused(&github, "gho_1").await, invalid(Reason::Unknown));
+
+    // Between two of the questions.
+    for what in [USER, EMAILS] {
+        let (provider, github) = start();
+        provider.answer(what, 401, &json!({"message": "Bad credentials"}));
+        let refusal = refused(&github, "gho_1").await;
+        assert_eq!(refusal, invalid(Reason::Unknown), "{what}");
+        start().0.pass_on_to(&provider);
+        assert_eq!(refused(&github, "gho_2").await, None, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_token_that_comes_a_hundred_times_at_once_is_asked_about_once() {
+    let (provider, github) = start();
+    let waiting: Vec<_> = (0..100).map(|_| github.verify("gho_1")).collect();
+    for verdict in waiting {
+        assert_eq!(verdict.await.err(), None);
+    }
+    let asked = provider.asked();
+    let what: Vec<_> = asked.iter().map(|asked| &*asked.what).collect();
+    assert_eq!(what, [CHECK, USER, EMAILS]);
+}
+
+#[test]
+fn only_addresses_that_nobody_can_listen_to_are_asked() {
+    let clock = HandClock::new();
+    let error = |api: &str, id: &str| {
+        let config = JwtConfig::new(GitHub::ISSUER, id).clock(Arc::new(clock.clone()));
+        let client = Arc::new(Provider::default());
+        GitHub::at(api, config, "secret", client, Verdicts::new(1)).err()
+    };
+    for api in [
+        "http://github.example.com/api/v3",
+        "http://10.0.0.1/api/v3",
+        "http://127.0.0.1.example.com",
+        "http://127.0.0.1@example.com",
+        "https://user@github.example.com",
+        "https://github.example.com/#",
+        "https://github.example.com/?a=b",
+        "ftp://github.example.com",
+        "github.example.com",
+        "/api/v3",
+        "",
+    ] {
+        assert_eq!(error(api, "api"), Some(ConfigError::Issuer), "{api}");
+    }
+    for api in [
+        GitHub::API,
+        "https://github.example.com/api/v3",
+        "http://127.0.0.1:3000",
+        "http://[::1]:3000/api/v3",
+        "http://localhost:3000",
+    ] {
+        assert_eq!(error(api, "Iv1.8a61f9b3a7aba766"), None, "{api}");
+        for id in ["", "a/b", "a b", "a?b", "a%2fb"] {
+            assert_eq!(error(api, id), Some(ConfigError::Audience), "{id}");
+        }
+    }
 }

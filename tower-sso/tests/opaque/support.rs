@@ -62,6 +62,11 @@ impl Provider {
         self.state().answers.insert(what.to_owned(), answer);
     }
 
+    /// Makes another one answer as this one does.
+    pub(crate) fn pass_on_to(&self, other: &Self) {
+        other.state().answers = self.state().answers.clone();
+    }
+
     /// Takes so long for each answer.
     pub(crate) fn takes(&self, takes: Duration) {
         self.state().takes = takes;
