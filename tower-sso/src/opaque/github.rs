@@ -8,6 +8,7 @@ use super::{
     ask::{basic, read},
     pace::Failure,
     profiles::{Profiles, github},
+    timestamp::Timestamp,
     verifier::{Issuer, Verifier},
 };
 use crate::{
@@ -57,6 +58,8 @@ struct Checked {
     user: CheckedUser,
     #[serde(default)]
     scopes: Option<Vec<Box<str>>>,
+    #[serde(default)]
+    expires_at: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -154,6 +157,10 @@ impl Issuer for Api {
             | StatusCode::UNPROCESSABLE_ENTITY => return Err(Failure::Refused(Reason::Unknown)),
             _ => return Err(Failure::Down),
         };
+        let ends = checked.expires_at.map(|Timestamp(at)| at);
+        if ends.is_some_and(|at| at <= self.config.now()) {
+            return Err(Failure::Refused(Reason::Expired));
+        }
         let profile = self.profiles.find(&*self.client, token).await?;
         if profile.subject != checked.user.id.to_string() {
             return Err(Failure::Withheld);
@@ -164,6 +171,9 @@ impl Issuer for Api {
             .name(profile.name)
             .scopes(checked.scopes.unwrap_or_default())
             .claims(claims);
+        if let Some(at) = ends {
+            identity = identity.expires_at(at);
+        }
         if let Some(id) = user_id(&profile.subject, &self.config).map_err(Failure::Refused)? {
             identity = identity.user_id(id);
         }

@@ -17,6 +17,7 @@ mod github;
 mod introspection;
 mod pace;
 mod profiles;
+mod timestamp;
 mod verifier;
 
 pub use self::{github::GitHub, introspection::Introspection};

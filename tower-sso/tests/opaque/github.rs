@@ -1,6 +1,9 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::advance;
 use tower_sso::{
     Reason, Verdicts, Verify as _, VerifyError,
@@ -220,6 +223,39 @@ async fn a_revoked_token_is_refused_when_its_verdict_is_over_or_forgotten() {
         assert_eq!(refusal, invalid(Reason::Unknown), "{what}");
         start().0.pass_on_to(&provider);
         assert_eq!(refused(&github, "gho_2").await, None, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_ends_with_its_token() {
+    let checked = |ends: Value| json!({"scopes": [], "user": {"id": 583_231}, "expires_at": ends});
+    // `NOW` is 2023-11-14T22:13:20Z.
+    let (provider, github, clock, _) = start_with_clock();
+    provider.answer(CHECK, 200, &checked(json!("2023-11-14T22:13:30Z")));
+    let alice = github.verify("gho_1").await.unwrap();
+    let ends = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW + 10);
+    assert_eq!(alice.expires_at(), Some(ends));
+    clock.pass(9);
+    provider.asked();
+    assert_eq!(refused(&github, "gho_1").await, None);
+    assert_eq!(provider.count(CHECK), 0, "remembered");
+    clock.pass(1);
+    provider.answer(CHECK, 404, &json!({"message": "Not Found"}));
+    assert_eq!(refused(&github, "gho_1").await, invalid(Reason::Unknown));
+
+    let (provider, github) = start();
+    provider.answer(CHECK, 200, &checked(json!("2023-11-14T22:13:20Z")));
+    assert_eq!(refused(&github, "gho_1").await, invalid(Reason::Expired));
+    provider.answer(CHECK, 200, &checked(json!(null)));
+    let endless = github.verify("gho_2").await.unwrap();
+    assert_eq!(endless.expires_at(), None);
+    for (n, odd) in [json!("tomorrow"), json!(1_700_000_000), json!("")]
+        .into_iter()
+        .enumerate()
+    {
+        provider.answer(CHECK, 200, &checked(odd.clone()));
+        let refusal = refused(&github, &format!("odd{n}")).await;
+        assert_eq!(refusal, Some(VerifyError::Unavailable), "{odd}");
     }
 }
 
