@@ -1,8 +1,11 @@
 //! Several issuers behind one verifier, and other credentials beside them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use serde_json::json;
@@ -204,6 +207,75 @@ async fn tokens_go_to_the_verifier_of_their_kind_only() {
     assert_eq!(refused(&issuers, &deep).await, Some(Reason::Malformed));
     assert_eq!(count(), [0, 0, 0]);
     assert!(network.asked().is_empty());
+}
+
+/// A verifier that answers after a while, and counts how often it is asked.
+fn slow(
+    answer: impl Fn(&str) -> Result<Arc<Identity>, VerifyError> + Send + Sync + 'static,
+    asked: &Arc<AtomicUsize>,
+) -> Arc<dyn Verify> {
+    let asked = Arc::clone(asked);
+    Arc::new(move |token: &str| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        let answer = answer(token);
+        VerifyFuture::boxed(async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            answer
+        })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_opaque_verifier_is_asked_once_about_a_token_that_comes_often_at_once() {
+    let (network, ..) = network();
+    let known = |token: &str| match token {
+        "alice" => Ok(Arc::new(Identity::builder("own", "alice").build())),
+        "down" => Err(VerifyError::Unavailable),
+        _ => Err(Reason::Unknown.into()),
+    };
+    let unknown = |token: &str| match token {
+        "down" => Err(Reason::Unknown.into()),
+        _ => Err(VerifyError::Unavailable),
+    };
+    let asked: [Arc<AtomicUsize>; 3] = Default::default();
+    let issuers = Issuers::builder(Verdicts::new(100), Arc::new(network.clone()))
+        .issuer(config())
+        .opaque(slow(unknown, &asked[0]))
+        .opaque(slow(known, &asked[1]))
+        .opaque(slow(unknown, &asked[2]))
+        .build()
+        .unwrap();
+    let count = || {
+        asked
+            .each_ref()
+            .map(|asked| asked.swap(0, Ordering::Relaxed))
+    };
+    let often = |token: &str| -> Vec<_> { (0..100).map(|_| issuers.verify(token)).collect() };
+
+    let mut waiting = often("alice");
+    // Who asked first does not wait for the answer.
+    drop(waiting.remove(0));
+    for verdict in waiting {
+        let alice = verdict.await.unwrap();
+        assert_eq!(&**alice.user_id(), "alice", "though the first is down");
+    }
+    assert_eq!(count(), [1, 1, 0]);
+    assert_eq!(refused(&issuers, "alice").await, None);
+    assert_eq!(count(), [0, 0, 0], "remembered");
+
+    let (bob, carol) = (often("bob"), often("carol"));
+    for verdict in bob.into_iter().chain(carol) {
+        let error = verdict.await.err();
+        assert_eq!(error, Some(VerifyError::Unavailable), "it may be known");
+    }
+    assert_eq!(count(), [2, 2, 2], "one for each token");
+    for verdict in often("down") {
+        assert_eq!(verdict.await.err(), Some(VerifyError::Unavailable));
+    }
+    assert_eq!(count(), [1, 1, 1]);
+    let again = issuers.verify("down").await.err();
+    assert_eq!(again, Some(VerifyError::Unavailable));
+    assert_eq!(count(), [1, 1, 1], "not remembered");
 }
 
 #[test]
