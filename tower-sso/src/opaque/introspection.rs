@@ -26,7 +26,10 @@ use crate::{
 ///
 /// The answer must call the token `active` and have its `aud` and `sub`; `iss`, `exp`, `nbf` and `iat` count
 /// when they are there. A token that is bound to its holder (`cnf`) is refused, and so is one that the answer
-/// calls something else than an access token (`token_type`, `token_use`, `typ`).
+/// calls something else than an access token (`token_type`, `token_use`, `typ`) or that has what only ID
+/// tokens and security events have (`at_hash`, `c_hash`, `events`). [`JwtConfig::required_type`] and
+/// [`JwtConfig::rfc9068`] are for signed tokens alone. Where the answer has none of these, an active refresh
+/// token cannot be told from an access token: let your API have an audience that refresh tokens lack.
 ///
 /// # Examples
 ///
@@ -72,6 +75,10 @@ struct Document {
 struct Refusal {
     error: Box<str>,
 }
+
+/// Claims of ID tokens (OpenID Connect Core sections 3.1.3.6 and 3.3.2.11) and of security events such as a
+/// logout (RFC 8417 section 2.2), which access tokens do not have.
+const OTHERS: [&str; 3] = ["at_hash", "c_hash", "events"];
 
 // === impl Introspection ===
 
@@ -151,14 +158,15 @@ impl Server {
 
     fn judge(&self, answer: &Bytes) -> Result<Identity, Failure> {
         let json = str::from_utf8(answer).map_err(|_| Failure::Down)?;
-        introspected(json, &self.config, self.config.now()).map_err(|reason| {
-            // Is it an answer that only this token is to blame for?
-            let members = serde_json::from_str::<BTreeMap<String, IgnoredAny>>(json);
-            match (reason, members) {
-                (Reason::Malformed, Err(_)) => Failure::Down,
-                _ => Failure::Refused(reason),
-            }
-        })
+        // An answer that cannot be read is no fault of the token's; all else is.
+        let members: BTreeMap<String, IgnoredAny> =
+            serde_json::from_str(json).map_err(|_| Failure::Down)?;
+        let identity = introspected(json, &self.config, self.config.now());
+        let identity = identity.map_err(Failure::Refused)?;
+        match OTHERS.iter().any(|name| members.contains_key(*name)) {
+            true => Err(Failure::Refused(Reason::Type)),
+            false => Ok(identity),
+        }
     }
 
     async fn endpoint(&self) -> Result<Uri, Failure> {
