@@ -144,6 +144,12 @@ fn issuer_alone(issuer: &Issuer, key: &dyn Fn(&str) -> String) -> Result<(), Con
             "is missing; people sign in through a client that has a secret",
         ));
     }
+    if issuer.introspection && issuer.token_type.is_some() {
+        return Err(ConfigError::invalid(
+            key("token_type"),
+            "has no effect with `introspection`, where the issuer is asked; remove one of them",
+        ));
+    }
     if issuer.introspection && (issuer.client_id.is_none() || issuer.client_secret.is_none()) {
         return Err(ConfigError::invalid(
             key("introspection"),

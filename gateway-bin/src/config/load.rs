@@ -273,4 +273,80 @@ mod tests {
             assert!(!error.contains("canary"), "{error}");
         }
     }
+
+    const WHOLE: &str = r#"
+[server]
+public = "127.0.0.1:1"
+public_url = "https://openclaw.example.com"
+egress = "127.0.0.1:2"
+
+[[issuer]]
+alias = "corp"
+url = "https://login.example.com"
+audience = "openclaw"
+client_id = "gateway"
+client_secret = "canary"
+
+[store]
+path = "gateway.db"
+
+[workspace]
+root = "/data/users"
+
+[[instance]]
+name = "pool-1"
+url = "http://127.0.0.1:3"
+mode = "pool"
+auth = { kind = "trusted-proxy", user_header = "x-forwarded-user", password = "canary" }
+
+[[provider]]
+name = "openai"
+kind = "openai"
+base_url = "https://api.openai.com/v1"
+api_key = "canary"
+models = [{ id = "m" }]
+
+[[price]]
+model = "m"
+input = "3.00"
+output = "15.00"
+from = "2025-01-01"
+
+[plan.default]
+tokens_per_day = 1
+"#;
+
+    #[test]
+    fn what_cannot_work_together_is_refused_by_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        let refusal = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            load(&path, |_| None).err().map(|error| error.to_string())
+        };
+        assert_eq!(refusal(WHOLE), None);
+        let client = "client_secret = \"canary\"";
+        for (line, instead, key) in [
+            (client, "", "issuer.corp.client_secret_file"),
+            (
+                client,
+                "client_secret = \"canary\"\nintrospection = true\ntoken_type = \"at+jwt\"",
+                "issuer.corp.token_type",
+            ),
+            (
+                "client_id = \"gateway\"\nclient_secret = \"canary\"",
+                "introspection = true",
+                "issuer.corp.introspection",
+            ),
+            (
+                "audience = \"openclaw\"",
+                "audience = \"\"",
+                "issuer.corp.audience",
+            ),
+        ] {
+            let said = refusal(&WHOLE.replacen(line, instead, 1)).unwrap_or_default();
+            assert!(said.contains(key), "{instead}: {said}");
+            assert!(!said.contains("canary"), "{said}");
+        }
+    }
 }

@@ -114,7 +114,7 @@ impl Claims {
     }
 
     /// Takes what a profile says for claims. They end with whatever they are used for.
-    #[cfg(feature = "login")]
+    #[cfg(feature = "opaque")]
     pub(super) fn of_profile(members: Map<String, Value>) -> Result<Self, Reason> {
         check_types(&members)?;
         check_subject(text(&members, "sub")?.ok_or(Reason::Claim)?)?;

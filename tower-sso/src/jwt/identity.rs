@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-#[cfg(feature = "login")]
+#[cfg(feature = "opaque")]
 use serde_json::Map;
 use serde_json::Value;
 
@@ -55,7 +55,7 @@ pub(super) fn identify(
 }
 
 /// The id here of somebody at the issuer, where it is not the subject itself.
-pub(crate) fn user_id(subject: &str, config: &JwtConfig) -> Result<Option<String>, Reason> {
+fn user_id(subject: &str, config: &JwtConfig) -> Result<Option<String>, Reason> {
     if !config.primary {
         Ok(Some(format!("{}|{subject}", config.alias)))
     } else if is_reserved(subject, config) {
@@ -66,7 +66,7 @@ pub(crate) fn user_id(subject: &str, config: &JwtConfig) -> Result<Option<String
 }
 
 /// Makes an identity of what a profile says in place of claims.
-#[cfg(feature = "login")]
+#[cfg(feature = "opaque")]
 pub(crate) fn identify_profile(
     config: &JwtConfig,
     members: Map<String, Value>,

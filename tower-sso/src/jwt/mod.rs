@@ -58,7 +58,7 @@ mod verifier;
 #[cfg(feature = "opaque")]
 pub(crate) use self::discovery::{Transport, parse_address};
 #[cfg(feature = "opaque")]
-pub(crate) use self::identity::{introspected, user_id};
+pub(crate) use self::identity::{identify_profile, introspected};
 pub use self::{
     algorithm::Algorithm,
     clock::{Clock, SystemClock},
@@ -69,7 +69,6 @@ pub use self::{
 };
 #[cfg(feature = "login")]
 pub(crate) use self::{
-    identity::identify_profile,
     json::parse_object,
     signed::{SignedToken, SignedTokens, Tenants},
 };

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     ask::{basic, read},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     HttpClient, Identity, Reason, Verdicts, Verify, VerifyFuture,
-    jwt::{ConfigError, JwtConfig, parse_address, user_id},
+    jwt::{ConfigError, JwtConfig, identify_profile, parse_address},
 };
 
 /// GitHub's opaque access tokens, of one OAuth application.
@@ -22,8 +22,8 @@ use crate::{
 /// of another one, or a personal one, names a user just as well), whose it is, and their primary e-mail
 /// address, also where it is private; for that the token needs the scope `user:email`, without which the
 /// identity has no address. The subject is the number of the account, which stays when its name changes.
-/// GitHub names nobody's groups, so nobody has a role. The [module](crate::opaque) says how often GitHub is
-/// asked.
+/// GitHub names nobody's groups; a role can be given by `sub` or `preferred_username`
+/// ([`JwtConfig::roles_claim`]). The [module](crate::opaque) says how often GitHub is asked.
 ///
 /// # Examples
 ///
@@ -71,7 +71,7 @@ struct CheckedUser {
 
 impl GitHub {
     /// Tokens of the application with this id and secret, at `github.com`. `config` says what its users
-    /// are called here: alias, primary or not; its issuer is [`GitHub::ISSUER`], its audience the client id.
+    /// are called here: alias, primary or not, roles; its issuer is [`GitHub::ISSUER`], its audience the client id.
     ///
     /// # Errors
     ///
@@ -165,23 +165,13 @@ impl Issuer for Api {
         if profile.subject != checked.user.id.to_string() {
             return Err(Failure::Withheld);
         }
-        let claims = Value::Object(profile.claims()).to_string();
-        let mut identity = Identity::builder(self.config.name(), profile.subject.as_str())
-            .provider(self.config.short_name())
-            .name(profile.name)
-            .scopes(checked.scopes.unwrap_or_default())
-            .claims(claims);
+        let identity = identify_profile(&self.config, profile.claims());
+        let mut identity = identity
+            .map_err(Failure::Refused)?
+            .to_builder()
+            .scopes(checked.scopes.unwrap_or_default());
         if let Some(at) = ends {
             identity = identity.expires_at(at);
-        }
-        if let Some(id) = user_id(&profile.subject, &self.config).map_err(Failure::Refused)? {
-            identity = identity.user_id(id);
-        }
-        if let Some((address, is_verified)) = profile.email {
-            identity = identity.email(address, is_verified);
-        }
-        if let Some(picture) = profile.picture {
-            identity = identity.picture(picture);
         }
         Ok(identity.build())
     }

@@ -21,10 +21,10 @@ pub(crate) struct Profile {
     /// The number of the account, which stays when its name changes.
     pub(super) subject: String,
     login: String,
-    pub(super) name: String,
-    pub(super) picture: Option<String>,
+    name: String,
+    picture: Option<String>,
     /// The primary address, and whether GitHub has verified it.
-    pub(super) email: Option<(String, bool)>,
+    email: Option<(String, bool)>,
 }
 
 /// `GET /user` ("Get the authenticated user").

@@ -307,3 +307,16 @@ fn only_addresses_that_nobody_can_listen_to_are_asked() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_role_is_given_by_what_github_says() {
+    let (provider, _, clock, verdicts) = start_with_clock();
+    let config = config(GitHub::ISSUER, &clock)
+        .roles_claim("sub")
+        .role("admin", ["583231"])
+        .role("auditor", ["1"]);
+    let github = GitHub::new(config, "secret", Arc::new(provider), verdicts).unwrap();
+    let alice = github.verify("gho_1").await.unwrap();
+    let roles: Vec<_> = alice.roles().iter().map(|role| &**role).collect();
+    assert_eq!(roles, ["admin"]);
+}
