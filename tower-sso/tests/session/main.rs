@@ -7,6 +7,8 @@ mod refresh;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
+mod sqlite;
+#[cfg(test)]
 mod stores;
 #[cfg(test)]
 mod support;

@@ -168,6 +168,28 @@ async fn connect(_: &str, _: &str) -> Arc<dyn Store> {
     panic!("the features `postgres` and `redis` are needed");
 }
 
+/// A record of nobody's secret.
+pub(crate) fn record(user_id: &str, kind: Kind) -> Record {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+
+    #[expect(clippy::disallowed_methods, reason = "stores go by the real time")]
+    let now = SystemTime::now();
+    let number = NEXT.fetch_add(1, Ordering::SeqCst);
+    Record {
+        key: Key::of_secret(format!("{user_id} {number} {now:?}").as_bytes()),
+        kind,
+        user_id: user_id.into(),
+        provider: "corp".into(),
+        subject: user_id.into(),
+        session_id: None,
+        created_at: now,
+        seen_at: now,
+        expires_at: now + Duration::from_secs(600),
+        version: 0,
+        data: Bytes::from_static(b"data"),
+    }
+}
+
 /// A store that is away for some of its operations, when it is told.
 #[derive(Debug)]
 pub(crate) struct Flaky<S> {

@@ -1,36 +1,53 @@
+mod worker;
+
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, ToSql, params};
 
+use self::worker::{TIMEOUT, Worker};
 use super::{
     Kind,
     record::{Key, Record},
     store::{End, Ended, Store, StoreError, StoreFuture},
 };
-use crate::jwt::{Clock as _, SystemClock};
 
 /// Sessions in an SQLite file, which may hold other tables too.
 ///
-/// Statements run on the blocking threads of the Tokio runtime, one after the other, in write-ahead
-/// mode; another writer of the file is waited for two seconds. What is answered is on disk. Cheap to
-/// clone; clones share the connection.
+/// In write-ahead mode, by two threads that end with the last clone: one reads, one writes, so that
+/// reading never waits for another writer of the file. Writes that wait together are brought to the disk
+/// together. What is answered is on disk.
+///
+/// An operation takes two seconds at most. If the file cannot be written for so long, as another writer
+/// has it, it is refused and is not done later. At most 1,024 reads and 1,024 writes wait; more are refused at once.
+/// Cheap to clone; clones share the threads.
+///
+/// # Cancel safety
+///
+/// An operation begins when its future is polled first; from then on it is done even if the future is
+/// dropped, and all of it or nothing. An error after two seconds may be of one that was under way
+/// already: it may have taken effect.
 #[derive(Clone)]
-pub struct SqliteStore(Arc<Mutex<Connection>>);
+pub struct SqliteStore(Arc<Workers>);
 
-/// How long another writer is waited for.
-const BUSY: Duration = Duration::from_secs(2);
+struct Workers {
+    reader: Worker,
+    writer: Worker,
+}
 
 /// How long it is kept what was ended, in milliseconds.
 const KEPT: i64 = 3_600_000;
 
 /// Most records that are listed.
 const LISTED: i64 = 1_000;
+
+/// More than there are statements, so that each is compiled once.
+const STATEMENTS: usize = 64;
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS sso_records (
@@ -78,32 +95,38 @@ impl SqliteStore {
     ///
     /// [`StoreError`] if the file cannot be opened, or the tables cannot be made.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let open = || {
+        let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
-            connection.busy_timeout(BUSY)?;
+            connection.busy_timeout(TIMEOUT)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
-            connection.execute_batch(TABLES)?;
-            Ok(Self(Arc::new(Mutex::new(connection))))
+            Ok(connection)
         };
-        open().map_err(|error: rusqlite::Error| StoreError::new(error))
+        let writing = open().map_err(StoreError::new)?;
+        writing.execute_batch(TABLES).map_err(StoreError::new)?;
+        let reading = open().map_err(StoreError::new)?;
+        Ok(Self(Arc::new(Workers {
+            reader: Worker::reader(reading)?,
+            writer: Worker::writer(writing)?,
+        })))
     }
 
-    fn run<T: Send + 'static>(
+    fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Connection, i64) -> rusqlite::Result<T> + Send + 'static,
+        work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
     ) -> StoreFuture<T> {
-        let connection = Arc::clone(&self.0);
-        StoreFuture::boxed(async move {
-            let done = tokio::task::spawn_blocking(move || {
-                let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                work(&mut connection, to_millis(SystemClock.now()))
-            });
-            match done.await {
-                Ok(done) => done.map_err(StoreError::new),
-                Err(error) => Err(StoreError::new(error)),
-            }
-        })
+        let workers = Arc::clone(&self.0);
+        StoreFuture::boxed(async move { workers.reader.ask(work).await })
+    }
+
+    /// What fails changes nothing.
+    fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let workers = Arc::clone(&self.0);
+        StoreFuture::boxed(async move { workers.writer.ask(work).await })
     }
 }
 
@@ -115,10 +138,10 @@ impl fmt::Debug for SqliteStore {
 
 impl Store for SqliteStore {
     fn insert(&self, record: Record) -> StoreFuture<()> {
-        self.run(move |connection, now| {
-            let transaction = connection.transaction()?;
-            transaction.execute("DELETE FROM sso_records WHERE expires_at <= ?1", [now])?;
-            transaction.execute(
+        self.write(move |connection, now| {
+            execute(connection, FORGET_RECORDS, [now])?;
+            execute(
+                connection,
                 "INSERT INTO sso_records (key, kind, user_id, provider, subject, session_id, created_at, seen_at,
                      expires_at, version, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
@@ -134,13 +157,13 @@ impl Store for SqliteStore {
                     record.version.cast_signed(),
                     &*record.data,
                 ],
-            )?;
-            transaction.commit()
+            )
+            .map(drop)
         })
     }
 
     fn find(&self, key: Key) -> StoreFuture<Option<Record>> {
-        self.run(move |connection, now| {
+        self.read(move |connection, now| {
             connection
                 .prepare_cached(&format!(
                     "SELECT {COLUMNS} FROM sso_records WHERE key = ?1 AND expires_at > ?2"
@@ -151,8 +174,9 @@ impl Store for SqliteStore {
     }
 
     fn touch(&self, key: Key, seen_at: SystemTime, expires_at: SystemTime) -> StoreFuture<bool> {
-        self.run(move |connection, now| {
-            let changed = connection.execute(
+        self.write(move |connection, now| {
+            let changed = execute(
+                connection,
                 "UPDATE sso_records SET seen_at = max(seen_at, ?2), expires_at = max(expires_at, ?3)
                  WHERE key = ?1 AND expires_at > ?4",
                 params![key.as_bytes(), to_millis(seen_at), to_millis(expires_at), now],
@@ -162,8 +186,9 @@ impl Store for SqliteStore {
     }
 
     fn replace(&self, key: Key, version: u64, data: Bytes) -> StoreFuture<bool> {
-        self.run(move |connection, now| {
-            let changed = connection.execute(
+        self.write(move |connection, now| {
+            let changed = execute(
+                connection,
                 "UPDATE sso_records SET data = ?3, version = ?4, lease = NULL, lease_until = NULL
                  WHERE key = ?1 AND version = ?2 AND expires_at > ?5",
                 params![
@@ -179,9 +204,10 @@ impl Store for SqliteStore {
     }
 
     fn lease(&self, key: Key, holder: u128, length: Duration) -> StoreFuture<bool> {
-        self.run(move |connection, now| {
+        self.write(move |connection, now| {
             let until = now.saturating_add(i64::try_from(length.as_millis()).unwrap_or(i64::MAX));
-            let changed = connection.execute(
+            let changed = execute(
+                connection,
                 "UPDATE sso_records SET lease = ?2, lease_until = ?3
                  WHERE key = ?1 AND expires_at > ?4 AND (lease IS NULL OR lease = ?2 OR lease_until <= ?4)",
                 params![key.as_bytes(), &holder.to_be_bytes()[..], until, now],
@@ -191,8 +217,9 @@ impl Store for SqliteStore {
     }
 
     fn release(&self, key: Key, holder: u128) -> StoreFuture<()> {
-        self.run(move |connection, _| {
-            let released = connection.execute(
+        self.write(move |connection, _| {
+            let released = execute(
+                connection,
                 "UPDATE sso_records SET lease = NULL, lease_until = NULL WHERE key = ?1 AND lease = ?2",
                 params![key.as_bytes(), &holder.to_be_bytes()[..]],
             );
@@ -202,7 +229,7 @@ impl Store for SqliteStore {
 
     fn list(&self, user_id: &str, kind: Kind) -> StoreFuture<Vec<Record>> {
         let user_id = user_id.to_owned();
-        self.run(move |connection, now| {
+        self.read(move |connection, now| {
             let mut statement = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM sso_records WHERE user_id = ?1 AND kind = ?2 AND expires_at > ?3
                  ORDER BY created_at DESC, key DESC LIMIT ?4"
@@ -214,16 +241,11 @@ impl Store for SqliteStore {
     }
 
     fn end(&self, what: End) -> StoreFuture<u64> {
-        self.run(move |connection, now| {
-            let transaction = connection.transaction()?;
-            let ended = end(&transaction, &what, now)?;
-            transaction.commit()?;
-            Ok(ended)
-        })
+        self.write(move |connection, now| end(connection, &what, now))
     }
 
     fn ended(&self, within: Duration) -> StoreFuture<Vec<Ended>> {
-        self.run(move |connection, now| {
+        self.read(move |connection, now| {
             let within = i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
             let mut statement =
                 connection.prepare_cached("SELECT id, kind, a, b FROM sso_ended WHERE at >= ?1")?;
@@ -242,24 +264,24 @@ impl Store for SqliteStore {
 
     fn set_disabled(&self, user_id: &str, disabled: bool) -> StoreFuture<()> {
         let user_id: Arc<str> = user_id.into();
-        self.run(move |connection, now| {
-            let transaction = connection.transaction()?;
-            if disabled {
-                transaction.execute(
+        self.write(move |connection, now| {
+            let (statement, what) = match disabled {
+                true => (
                     "INSERT OR IGNORE INTO sso_disabled (user_id) VALUES (?1)",
-                    [&*user_id],
-                )?;
-                end(&transaction, &End::Disabled(user_id), now)?;
-            } else {
-                transaction.execute("DELETE FROM sso_disabled WHERE user_id = ?1", [&*user_id])?;
-                end(&transaction, &End::Enabled(user_id), now)?;
-            }
-            transaction.commit()
+                    End::Disabled(user_id),
+                ),
+                false => (
+                    "DELETE FROM sso_disabled WHERE user_id = ?1",
+                    End::Enabled(user_id),
+                ),
+            };
+            execute(connection, statement, [what.to_parts().1])?;
+            end(connection, &what, now).map(drop)
         })
     }
 
     fn disabled(&self) -> StoreFuture<Vec<Arc<str>>> {
-        self.run(|connection, _| {
+        self.read(|connection, _| {
             let mut statement = connection.prepare_cached("SELECT user_id FROM sso_disabled")?;
             let rows = statement.query_map([], |row| row.get(0))?;
             rows.collect()
@@ -267,18 +289,29 @@ impl Store for SqliteStore {
     }
 
     fn claim(&self, what: Key, until: SystemTime) -> StoreFuture<bool> {
-        self.run(move |connection, now| {
-            let transaction = connection.transaction()?;
-            transaction.execute("DELETE FROM sso_claims WHERE expires_at <= ?1", [now])?;
-            let first = transaction.execute(
-                "INSERT OR IGNORE INTO sso_claims (key, expires_at) VALUES (?1, ?2)",
-                params![what.as_bytes(), to_millis(until)],
+        self.write(move |connection, now| {
+            execute(connection, FORGET_CLAIMS, [now])?;
+            let first = execute(
+                connection,
+                "INSERT INTO sso_claims (key, expires_at) VALUES (?1, ?2)
+                 ON CONFLICT (key) DO UPDATE SET expires_at = excluded.expires_at
+                     WHERE sso_claims.expires_at <= ?3",
+                params![what.as_bytes(), to_millis(until), now],
             )?;
-            transaction.commit()?;
             Ok(first > 0)
         })
     }
 }
+
+/// Some of those that have expired, so that no operation takes long.
+const FORGET_RECORDS: &str = "DELETE FROM sso_records WHERE key IN
+    (SELECT key FROM sso_records WHERE expires_at <= ?1 LIMIT 100)";
+
+const FORGET_CLAIMS: &str = "DELETE FROM sso_claims WHERE key IN
+    (SELECT key FROM sso_claims WHERE expires_at <= ?1 LIMIT 100)";
+
+const FORGET_ENDED: &str = "DELETE FROM sso_ended WHERE id IN
+    (SELECT id FROM sso_ended WHERE at < ?1 LIMIT 100)";
 
 const COLUMNS: &str = "key, kind, user_id, provider, subject, session_id, created_at, seen_at, expires_at, version, data";
 
@@ -305,13 +338,20 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
     })
 }
 
+/// How many rows it changed.
+fn execute(
+    connection: &Connection,
+    statement: &str,
+    values: impl Params,
+) -> rusqlite::Result<usize> {
+    connection.prepare_cached(statement)?.execute(values)
+}
+
 fn end(connection: &Connection, what: &End, now: i64) -> rusqlite::Result<u64> {
     let session = number_of(Kind::Session);
     let delete = |condition: &str, values: &[&dyn ToSql]| {
-        connection.execute(
-            &format!("DELETE FROM sso_records WHERE {condition}"),
-            values,
-        )
+        let statement = format!("DELETE FROM sso_records WHERE {condition}");
+        execute(connection, &statement, values)
     };
     let ended = match what {
         End::Key(key) => delete("key = ?1", &[key.as_bytes()])?,
@@ -330,11 +370,9 @@ fn end(connection: &Connection, what: &End, now: i64) -> rusqlite::Result<u64> {
         )?,
     };
     let (kind, a, b) = what.to_parts();
-    connection.execute(
-        "DELETE FROM sso_ended WHERE at < ?1",
-        [now.saturating_sub(KEPT)],
-    )?;
-    connection.execute(
+    execute(connection, FORGET_ENDED, [now.saturating_sub(KEPT)])?;
+    execute(
+        connection,
         "INSERT INTO sso_ended (at, kind, a, b) VALUES (?1, ?2, ?3, ?4)",
         params![now, kind, a, b],
     )?;
