@@ -2,6 +2,9 @@
 
 #[cfg(test)]
 mod endings;
+#[cfg(feature = "postgres")]
+#[cfg(test)]
+mod postgres;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]

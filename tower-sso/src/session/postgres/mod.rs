@@ -1,20 +1,27 @@
+mod connection;
+mod statements;
+
 use std::{
     fmt,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bb8::Pool;
-use bb8_postgres::PostgresConnectionManager;
+use bb8::{Pool, RunError};
 use bytes::Bytes;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::{
     Config, Row,
     types::{ToSql, Type},
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
 
+use self::{
+    connection::{LastError, Manager, NoConnection},
+    statements::{
+        CLAIM, DISABLE, DISABLED, ENABLE, END_ISSUER_SESSION, END_KEY, END_NOTHING, END_SUBJECT,
+        END_USER, ENDED, FIND, INSERT, LEASE, LIST, RELEASE, REPEATABLE, REPLACE, TABLES, TOUCH,
+    },
+};
 use super::{
     Kind,
     record::{Key, Record},
@@ -24,12 +31,31 @@ use super::{
 /// Sessions in Postgres 12 or later.
 ///
 /// Each operation is one statement, by the server's clock, and takes two seconds at most. Connections are
-/// pooled, made when needed, and made anew when they are lost; by TLS where the URL's `sslmode` or
-/// the server asks for it, with the certificates that this machine trusts. Cheap to clone; clones share the pool.
+/// pooled and made when needed. One that is lost, or whose server did not answer in time, is made anew. Where
+/// it was lost while a statement may have run, the statement is run again if that comes to the same: all but
+/// [`insert`](Store::insert), [`replace`](Store::replace), [`claim`](Store::claim) and
+/// [`end`](Store::end), which fail then and may have taken effect. Cheap to clone; clones share the pool.
+///
+/// # TLS
+///
+/// | `sslmode` of the URL | |
+/// | --- | --- |
+/// | `disable` | no TLS |
+/// | `prefer`, the default | TLS if the server has it |
+/// | `require` | TLS |
+///
+/// Where there is TLS, the server's certificate is verified, other than by libpq: for the name in the URL, and
+/// against the certificates that this machine trusts (`SSL_CERT_FILE` names others). One that
+/// does not verify is an error and never a reason to go on without TLS.
+///
+/// # Cancel safety
+///
+/// What a connection was found for is done even if the future is dropped.
 #[derive(Clone)]
-pub struct PostgresStore(Pool<Manager>);
-
-type Manager = PostgresConnectionManager<MakeRustlsConnect>;
+pub struct PostgresStore {
+    pool: Pool<Manager>,
+    last_error: LastError,
+}
 
 /// How long an operation may take, from the wait for a connection on.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,171 +66,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Most connections.
 const CONNECTIONS: u32 = 8;
 
-/// Several servers may start at once: one after the other makes what is missing.
-const TABLES: &str = "
-    BEGIN;
-    SELECT pg_advisory_xact_lock(7305792613150091);
-    CREATE TABLE IF NOT EXISTS sso_records (
-        key         bytea PRIMARY KEY,
-        kind        smallint NOT NULL,
-        user_id     text NOT NULL,
-        provider    text NOT NULL,
-        subject     text NOT NULL,
-        session_id  text,
-        created_at  bigint NOT NULL,
-        seen_at     bigint NOT NULL,
-        expires_at  bigint NOT NULL,
-        version     bigint NOT NULL,
-        data        bytea NOT NULL,
-        lease       bytea,
-        lease_until bigint
-    );
-    CREATE INDEX IF NOT EXISTS sso_records_by_user ON sso_records (user_id, kind, created_at);
-    CREATE INDEX IF NOT EXISTS sso_records_by_subject ON sso_records (provider, subject);
-    CREATE INDEX IF NOT EXISTS sso_records_by_session ON sso_records (provider, session_id);
-    CREATE INDEX IF NOT EXISTS sso_records_by_expiry ON sso_records (expires_at);
-    CREATE TABLE IF NOT EXISTS sso_ended (
-        id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        at    bigint NOT NULL,
-        kind  text NOT NULL,
-        a     text NOT NULL,
-        b     text NOT NULL
-    );
-    CREATE INDEX IF NOT EXISTS sso_ended_by_time ON sso_ended (at);
-    CREATE TABLE IF NOT EXISTS sso_disabled (user_id text PRIMARY KEY);
-    CREATE TABLE IF NOT EXISTS sso_claims (key bytea PRIMARY KEY, expires_at bigint NOT NULL);
-    CREATE INDEX IF NOT EXISTS sso_claims_by_expiry ON sso_claims (expires_at);
-    COMMIT;";
-
-/// The time in milliseconds since 1970.
-macro_rules! now {
-    () => {
-        "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-    };
-}
-
-macro_rules! columns {
-    () => {
-        "key, kind, user_id, provider, subject, session_id, created_at, seen_at, expires_at, version, data"
-    };
-}
-
-/// Tells that something has ended, as `$1`, `$2`, `$3`, and forgets what was told more than an hour ago.
-macro_rules! tell {
-    () => {
-        concat!(
-            "old AS (DELETE FROM sso_ended WHERE id IN (SELECT id FROM sso_ended WHERE at < ",
-            now!(),
-            " - 3600000 LIMIT 100 FOR UPDATE SKIP LOCKED)),
-             told AS (INSERT INTO sso_ended (at, kind, a, b) VALUES (",
-            now!(),
-            ", $1, $2, $3))"
-        )
-    };
-}
-
-const INSERT: &str = concat!(
-    "WITH old AS (DELETE FROM sso_records WHERE key IN (SELECT key FROM sso_records WHERE expires_at <= ",
-    now!(),
-    " LIMIT 100 FOR UPDATE SKIP LOCKED))
-     INSERT INTO sso_records (",
-    columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-);
-
-const FIND: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM sso_records WHERE key = $1 AND expires_at > ",
-    now!()
-);
-
-const TOUCH: &str = concat!(
-    "UPDATE sso_records SET seen_at = greatest(seen_at, $2), expires_at = greatest(expires_at, $3)
-     WHERE key = $1 AND expires_at > ",
-    now!(),
-    " RETURNING 1"
-);
-
-const REPLACE: &str = concat!(
-    "UPDATE sso_records SET data = $3, version = $4, lease = NULL, lease_until = NULL
-     WHERE key = $1 AND version = $2 AND expires_at > ",
-    now!(),
-    " RETURNING 1"
-);
-
-const LEASE: &str = concat!(
-    "UPDATE sso_records SET lease = $2, lease_until = ",
-    now!(),
-    " + $3 WHERE key = $1 AND expires_at > ",
-    now!(),
-    " AND (lease IS NULL OR lease = $2 OR lease_until <= ",
-    now!(),
-    ") RETURNING 1"
-);
-
-const RELEASE: &str =
-    "UPDATE sso_records SET lease = NULL, lease_until = NULL WHERE key = $1 AND lease = $2";
-
-const LIST: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM sso_records WHERE user_id = $1 AND kind = $2 AND expires_at > ",
-    now!(),
-    " ORDER BY created_at DESC, key DESC LIMIT 1000"
-);
-
-macro_rules! end {
-    ($condition:literal) => {
-        concat!(
-            "WITH ",
-            tell!(),
-            ", gone AS (DELETE FROM sso_records WHERE ",
-            $condition,
-            " RETURNING 1) SELECT count(*) FROM gone"
-        )
-    };
-}
-
-const END_KEY: &str = end!("key = $4");
-
-const END_USER: &str = end!("user_id = $2");
-
-const END_NOTHING: &str = end!("false");
-
-const END_ISSUER_SESSION: &str = end!("provider = $2 AND session_id = $3 AND kind = 1");
-
-const END_SUBJECT: &str = end!("provider = $2 AND subject = $3 AND kind = 1");
-
-const ENDED: &str = concat!(
-    "SELECT id, kind, a, b FROM sso_ended WHERE at >= ",
-    now!(),
-    " - $1"
-);
-
-const DISABLE: &str = concat!(
-    "WITH ",
-    tell!(),
-    ", gone AS (DELETE FROM sso_records WHERE user_id = $2)
-     INSERT INTO sso_disabled (user_id) VALUES ($2) ON CONFLICT DO NOTHING"
-);
-
-const ENABLE: &str = concat!(
-    "WITH ",
-    tell!(),
-    " DELETE FROM sso_disabled WHERE user_id = $2"
-);
-
-const CLAIM: &str = concat!(
-    "WITH old AS (DELETE FROM sso_claims WHERE key IN (SELECT key FROM sso_claims WHERE key <> $1 AND expires_at <= ",
-    now!(),
-    " LIMIT 100 FOR UPDATE SKIP LOCKED))
-     INSERT INTO sso_claims (key, expires_at) VALUES ($1, $2)
-     ON CONFLICT (key) DO UPDATE SET expires_at = excluded.expires_at WHERE sso_claims.expires_at <= ",
-    now!(),
-    " RETURNING 1"
-);
-
 // === impl PostgresStore ===
 
 impl PostgresStore {
@@ -213,39 +74,34 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the URL is none, the server does not answer within ten seconds, or the tables
-    /// cannot be made.
+    /// [`StoreError`] if the URL is none, the server does not answer within ten seconds or lets nobody in, or the
+    /// tables cannot be made. Its source says why; no password is in it.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         // The URL may hold a password, so what is wrong with it is not said in its own words.
-        let config: Config = url
-            .parse()
-            .map_err(|_| StoreError::new("the URL is not Postgres's"))?;
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(StoreError::new)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let manager = PostgresConnectionManager::new(config, MakeRustlsConnect::new(tls));
+        let config: Config = url.parse().map_err(|_| {
+            StoreError::new(
+                "the URL is not Postgres's, or has a parameter that is not known (sslmode is disable, prefer or require)",
+            )
+        })?;
+        let manager = Manager::new(config)?;
+        // Not by the pool, which would not say what is wrong.
+        let made = async {
+            let connection = manager.open().await.map_err(StoreError::new)?;
+            let made = connection.client.batch_execute(TABLES).await;
+            made.map_err(StoreError::new)
+        };
+        match timeout(CONNECT, made).await {
+            Ok(made) => made?,
+            Err(elapsed) => return Err(StoreError::new(elapsed)),
+        }
+        let last_error = manager.last_error().clone();
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .connection_timeout(TIMEOUT)
             // A question before each question: what is lost shows itself.
             .test_on_check_out(false)
             .build_unchecked(manager);
-        let made = async {
-            let connection = pool.get().await.map_err(StoreError::new)?;
-            connection
-                .batch_execute(TABLES)
-                .await
-                .map_err(StoreError::new)
-        };
-        match timeout(CONNECT, made).await {
-            Ok(made) => made?,
-            Err(elapsed) => return Err(StoreError::new(elapsed)),
-        }
-        Ok(Self(pool))
+        Ok(Self { pool, last_error })
     }
 
     /// One statement in one round trip, without a name of its own at the server, so that poolers between can be
@@ -255,18 +111,46 @@ impl PostgresStore {
         statement: &'static str,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, StoreError> {
-        let asked = async {
-            let connection = self.0.get().await.map_err(StoreError::new)?;
-            let values: Vec<(&(dyn ToSql + Sync), Type)> = values
-                .iter()
-                .map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()))
-                .collect();
-            let rows = connection.query_typed(statement, &values).await;
-            rows.map_err(StoreError::new)
-        };
-        match timeout(TIMEOUT, asked).await {
-            Ok(rows) => rows,
-            Err(elapsed) => Err(StoreError::new(elapsed)),
+        let deadline = Instant::now() + TIMEOUT;
+        let values = Arc::new(values);
+        loop {
+            let mut connection = match timeout_at(deadline, self.pool.get_owned()).await {
+                Ok(Ok(connection)) => connection,
+                Err(_) | Ok(Err(RunError::TimedOut)) => {
+                    return Err(StoreError::new(NoConnection(self.last_error.get())));
+                }
+                Ok(Err(RunError::User(error))) => return Err(StoreError::new(error)),
+            };
+            // Such as those from before the server was started anew. It is not given back.
+            if connection.client.is_closed() {
+                continue;
+            }
+            let values = Arc::clone(&values);
+            // Not in the way of whoever has the connection next if this future is dropped.
+            let asked = tokio::spawn(async move {
+                let values = values
+                    .iter()
+                    .map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()))
+                    .collect::<Vec<_>>();
+                let asked = connection.client.query_typed(statement, &values);
+                let answer = timeout_at(deadline, asked).await;
+                let is_lost = match &answer {
+                    Ok(Ok(_)) => false,
+                    Ok(Err(error)) => connection::is_lost(error),
+                    Err(_) => true,
+                };
+                if is_lost {
+                    connection.give_up();
+                }
+                (answer, is_lost)
+            });
+            return match asked.await {
+                Ok((Ok(Ok(rows)), _)) => Ok(rows),
+                Ok((Ok(Err(_)), true)) if REPEATABLE.contains(&statement) => continue,
+                Ok((Ok(Err(error)), _)) => Err(StoreError::new(error)),
+                Ok((Err(elapsed), _)) => Err(StoreError::new(elapsed)),
+                Err(error) => Err(StoreError::new(error)),
+            };
         }
     }
 
@@ -289,7 +173,7 @@ impl PostgresStore {
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStore")
-            .field("connections", &self.0.state().connections)
+            .field("connections", &self.pool.state().connections)
             .finish_non_exhaustive()
     }
 }
@@ -403,7 +287,7 @@ impl Store for PostgresStore {
     }
 
     fn disabled(&self) -> StoreFuture<Vec<Arc<str>>> {
-        self.run("SELECT user_id FROM sso_disabled", Vec::new(), |rows| {
+        self.run(DISABLED, Vec::new(), |rows| {
             let users = rows
                 .iter()
                 .map(|row| row.try_get::<_, &str>(0).map(Arc::from));
