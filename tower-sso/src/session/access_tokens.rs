@@ -5,6 +5,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -148,7 +149,7 @@ impl AccessTokens {
             .claims("{}")
             .build();
         let content = Content::new(&stripped, Some(name.clone()));
-        let record = Record {
+        let mut record = Record {
             key,
             kind: Kind::AccessToken,
             user_id: Arc::clone(identity.user_id()),
@@ -159,8 +160,9 @@ impl AccessTokens {
             seen_at: now,
             expires_at: now.checked_add(lifetime).ok_or(IssueError::Lifetime)?,
             version: 0,
-            data: content.seal(keys, &key)?,
+            data: Bytes::new(),
         };
+        record.data = content.seal(keys, &record)?;
         store.insert(record.clone()).await?;
         let scopes = content.scopes().to_vec();
         let token = AccessToken {
@@ -180,7 +182,7 @@ impl AccessTokens {
         let Inner { store, keys, .. } = &*self.0;
         let records = store.list(user_id, Kind::AccessToken).await?;
         let tokens = records.into_iter().filter_map(|record| {
-            let content = Content::open(keys, &record.key, &record.data)?;
+            let content = Content::open(keys, &record)?;
             Some(AccessToken {
                 name: content.label.clone().unwrap_or_default(),
                 scopes: content.scopes().to_vec(),
@@ -286,6 +288,9 @@ impl Inner {
         if record.kind != Kind::AccessToken || now >= record.expires_at {
             return Ok(None);
         }
+        let Some(content) = Content::open(&self.keys, &record) else {
+            return Ok(None);
+        };
         let age = now.duration_since(record.seen_at).unwrap_or_default();
         let first = record.seen_at == record.created_at;
         if first || age >= TOUCH {
@@ -296,9 +301,6 @@ impl Inner {
                 return Ok(None);
             }
         }
-        let Some(content) = Content::open(&self.keys, &key, &record.data) else {
-            return Ok(None);
-        };
         let identity = content
             .identity(&record)
             .credential(CredentialKind::AccessToken, key.to_string())

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{IssuerTokens, Key, SealingKeys, StoreError};
+use super::{IssuerTokens, Kind, Record, SealingKeys, StoreError};
 use crate::Identity;
 
 /// What is in the sealed part of a record.
@@ -54,21 +54,21 @@ impl Content {
         self.identity = Person::new(identity);
     }
 
-    /// Seals it for the record of this key: it opens in no other.
-    pub(super) fn seal(&self, keys: &SealingKeys, key: &Key) -> Result<Bytes, StoreError> {
+    /// Seals it for this record: it opens in no other, nor in one that was made another user's.
+    pub(super) fn seal(&self, keys: &SealingKeys, record: &Record) -> Result<Bytes, StoreError> {
         let plain = serde_json::to_vec(self).map(Zeroizing::new);
         let plain = plain.map_err(|_| StoreError::new("the record cannot be written"))?;
-        let sealed = keys.seal(&purpose(key), &plain);
+        let sealed = keys.seal(&purpose(record), &plain);
         if sealed.is_empty() {
             return Err(StoreError::new("the record cannot be sealed"));
         }
         Ok(sealed.into())
     }
 
-    /// `None` if none of the keys has sealed it.
-    pub(super) fn open(keys: &SealingKeys, key: &Key, data: &[u8]) -> Option<Self> {
-        let text = str::from_utf8(data).ok()?;
-        let plain = keys.open(&purpose(key), text).map(Zeroizing::new)?;
+    /// `None` if none of the keys has sealed it for this record.
+    pub(super) fn open(keys: &SealingKeys, record: &Record) -> Option<Self> {
+        let text = str::from_utf8(&record.data).ok()?;
+        let plain = keys.open(&purpose(record), text).map(Zeroizing::new)?;
         serde_json::from_slice(&plain).ok()
     }
 
@@ -77,7 +77,7 @@ impl Content {
     }
 
     /// Begins the identity of a record's user.
-    pub(super) fn identity(&self, record: &super::Record) -> crate::IdentityBuilder {
+    pub(super) fn identity(&self, record: &Record) -> crate::IdentityBuilder {
         let person = &self.identity;
         let mut identity =
             Identity::builder(Arc::clone(&person.issuer), Arc::clone(&record.subject))
@@ -103,8 +103,27 @@ impl Content {
     }
 }
 
-fn purpose(key: &Key) -> String {
-    format!("record {key}")
+/// All that a record says of whom it is. Each name has its length in front, so that no two records have one
+/// purpose.
+fn purpose(record: &Record) -> String {
+    let kind = match record.kind {
+        Kind::Session => "session",
+        Kind::AccessToken => "access token",
+    };
+    let mut purpose = format!("record {} {kind}", record.key);
+    let names = [
+        Some(&record.user_id),
+        Some(&record.provider),
+        Some(&record.subject),
+        record.session_id.as_ref(),
+    ];
+    for name in names {
+        match name {
+            Some(name) => purpose.push_str(&format!(" {}:{name}", name.len())),
+            None => purpose.push_str(" -"),
+        }
+    }
+    purpose
 }
 
 // === impl Person ===
@@ -157,4 +176,49 @@ pub(super) fn to_millis(at: SystemTime) -> SystemTime {
         .unwrap_or_default();
     let rest = std::time::Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000));
     at.checked_sub(rest).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::session::Key;
+
+    fn record(kind: Kind, names: [&str; 3], session_id: Option<&str>) -> Record {
+        Record {
+            key: Key::from_bytes([1; 32]),
+            kind,
+            user_id: names[0].into(),
+            provider: names[1].into(),
+            subject: names[2].into(),
+            session_id: session_id.map(Arc::from),
+            created_at: SystemTime::UNIX_EPOCH,
+            seen_at: SystemTime::UNIX_EPOCH,
+            expires_at: SystemTime::UNIX_EPOCH,
+            version: 0,
+            data: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn d7_64_no_two_records_have_one_purpose() {
+        let names = ["", "-", " -", "a", "a b", "1:a", "a 1:b", "b 0: -", "\0"];
+        let mut purposes = HashSet::new();
+        let mut made = 0;
+        for kind in [Kind::Session, Kind::AccessToken] {
+            for user in names {
+                for provider in names {
+                    for subject in names {
+                        for session_id in names.map(Some).into_iter().chain([None]) {
+                            let record = record(kind, [user, provider, subject], session_id);
+                            purposes.insert(purpose(&record));
+                            made += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(purposes.len(), made);
+    }
 }

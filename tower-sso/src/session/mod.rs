@@ -5,7 +5,8 @@
 //! A browser has a cookie with a sealed secret of 32 random bytes, and nothing else. The [`Store`] has a
 //! [`Record`] under the SHA-256 of the secret, and in it, sealed, who the user is and the tokens of the
 //! issuer. So who reads the store can sign in as nobody, and who changes a cookie is refused without a
-//! question to the store.
+//! question to the store. What the store has in clear is bound to what is sealed: whoever writes to the
+//! store can end credentials and lengthen their lives, but make none another user's.
 //!
 //! # How long a session lives
 //!

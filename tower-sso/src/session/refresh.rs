@@ -248,7 +248,7 @@ impl Sessions {
                     Some(later) => earlier.with_refresh_at(later),
                     None => earlier,
                 });
-                let data = content.seal(self.keys(), &key)?;
+                let data = content.seal(self.keys(), &record)?;
                 self.store().replace(key, record.version, data).await?;
                 Ok(())
             }
@@ -263,7 +263,7 @@ impl Sessions {
         content: &Content,
         holder: u128,
     ) -> Result<(), StoreError> {
-        let data = content.seal(self.keys(), &record.key)?;
+        let data = content.seal(self.keys(), record)?;
         let give_up = Instant::now() + KEEP;
         let mut pause = KEEP_PAUSES.0;
         loop {
@@ -285,7 +285,7 @@ impl Sessions {
         let Some(record) = self.store().find(key).await? else {
             return Ok(Change::Gone);
         };
-        let Some(content) = Content::open(self.keys(), &key, &record.data) else {
+        let Some(content) = Content::open(self.keys(), &record) else {
             return Ok(Change::Gone);
         };
         Ok(if record.version == version {

@@ -4,6 +4,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
+
 use super::{
     Content, End, IssuerTokens, Key, Kind, Record, Refresh, SealingKeys, Store, StoreError,
     content::to_millis, random, refresh::Renewals,
@@ -144,7 +146,7 @@ impl Sessions {
         content.tokens = tokens;
         let now = to_millis(self.now());
         let expires_at = self.end_of(now)?;
-        let record = Record {
+        let mut record = Record {
             key,
             kind: Kind::Session,
             user_id: Arc::clone(identity.user_id()),
@@ -155,8 +157,9 @@ impl Sessions {
             seen_at: now,
             expires_at: self.idle_end(now, now)?,
             version: 0,
-            data: content.seal(self.keys(), &key)?,
+            data: Bytes::new(),
         };
+        record.data = content.seal(self.keys(), &record)?;
         let cookie_value = self.keys().seal(COOKIE, &secret);
         if cookie_value.is_empty() {
             return Err(StoreError::new("the cookie cannot be sealed"));
@@ -176,10 +179,9 @@ impl Sessions {
     /// [`StoreError`] if the store does not answer.
     pub async fn list(&self, user_id: &str) -> Result<Vec<Session>, StoreError> {
         let records = self.store().list(user_id, Kind::Session).await?;
-        let labelled = records.into_iter().map(|record| {
-            let content = Content::open(self.keys(), &record.key, &record.data);
-            let label = content.and_then(|content| content.label);
-            Session { record, label }
+        let labelled = records.into_iter().filter_map(|record| {
+            let label = Content::open(self.keys(), &record)?.label;
+            Some(Session { record, label })
         });
         Ok(labelled.collect())
     }
@@ -221,9 +223,9 @@ impl Sessions {
     ) -> Result<Option<(Arc<str>, Option<IssuerTokens>)>, StoreError> {
         let record = self.store().find(key).await?;
         let record = record.filter(|record| record.kind == Kind::Session);
-        Ok(record.map(|record| {
-            let content = Content::open(self.keys(), &key, &record.data);
-            (record.provider, content.and_then(|content| content.tokens))
+        Ok(record.and_then(|record| {
+            let tokens = Content::open(self.keys(), &record)?.tokens;
+            Some((record.provider, tokens))
         }))
     }
 
@@ -284,6 +286,9 @@ impl Sessions {
         if now >= end || record.kind != Kind::Session {
             return Ok(None);
         }
+        let Some(content) = Content::open(self.keys(), &record) else {
+            return Ok(None);
+        };
         let age = now.duration_since(record.seen_at).unwrap_or_default();
         if used && age >= TOUCH {
             let seen_at = to_millis(now);
@@ -292,9 +297,6 @@ impl Sessions {
                 return Ok(None);
             }
         }
-        let Some(content) = Content::open(self.keys(), &key, &record.data) else {
-            return Ok(None);
-        };
         let Some((record, content)) = self.renewed(record, content).await? else {
             return Ok(None);
         };

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod endings;
+#[cfg(test)]
+mod forged;
 #[cfg(feature = "postgres")]
 #[cfg(test)]
 mod postgres;
