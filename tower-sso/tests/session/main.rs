@@ -7,6 +7,9 @@ mod forged;
 #[cfg(feature = "postgres")]
 #[cfg(test)]
 mod postgres;
+#[cfg(feature = "redis")]
+#[cfg(test)]
+mod redis;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]
