@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Content, End, Key, Kind, Record, SealingKeys, Store, StoreError, content::to_millis, random,
-    sessions::shorten,
+    sessions::shorten, turns::Turns,
 };
 use crate::{
     CredentialKind, Identity, Reason, Verdicts, Verify, VerifyError, VerifyFuture,
@@ -24,7 +24,8 @@ use crate::{
 ///
 /// A token is the prefix and 36 bytes in base64url: 32 random ones, and 4 that tell a mistyped token
 /// without a question to the store. The store has its SHA-256. An identity that a token gives has the
-/// scopes of the token, and neither groups nor roles. Cheap to clone; clones share everything.
+/// scopes of the token, and neither groups nor roles. A user has 50 at most, however many are asked for at
+/// once. Cheap to clone; clones share everything.
 #[derive(Clone)]
 #[must_use = "access tokens do nothing until they verify"]
 pub struct AccessTokens(Arc<Inner>);
@@ -37,6 +38,7 @@ struct Inner {
     verdicts: Verdicts,
     era: Era,
     clock: Arc<dyn Clock>,
+    turns: Turns,
 }
 
 /// A personal access token, without its secret.
@@ -90,6 +92,7 @@ impl AccessTokens {
             verdicts: Verdicts::default(),
             era: Era::new(),
             clock: Arc::new(SystemClock),
+            turns: Turns::new(),
         }))
     }
 
@@ -133,11 +136,7 @@ impl AccessTokens {
         if !LIFETIMES.contains(&lifetime) {
             return Err(IssueError::Lifetime);
         }
-        let Inner { store, keys, .. } = &*self.0;
-        let held = store.list(identity.user_id(), Kind::AccessToken).await?;
-        if held.len() >= MAX_TOKENS {
-            return Err(IssueError::TooMany);
-        }
+        let keys = &self.0.keys;
         let secret = self.0.token(&Zeroizing::new(random::<32>()?));
         let key = Key::of_secret(secret.as_bytes());
         let now = to_millis(self.0.clock.now());
@@ -163,7 +162,7 @@ impl AccessTokens {
             data: Bytes::new(),
         };
         record.data = content.seal(keys, &record)?;
-        store.insert(record.clone()).await?;
+        self.insert(&record).await?;
         let scopes = content.scopes().to_vec();
         let token = AccessToken {
             record,
@@ -171,6 +170,32 @@ impl AccessTokens {
             scopes,
         };
         Ok((secret, token))
+    }
+
+    /// However many come at once, at however many servers, there are not too many.
+    async fn insert(&self, record: &Record) -> Result<(), IssueError> {
+        let Inner { store, turns, .. } = &*self.0;
+        // Most of those who have too many are told so without a turn.
+        self.have_room(record).await?;
+        let turn = turns.take(&**store, &record.user_id).await?;
+        let inserted = async {
+            self.have_room(record).await?;
+            if !turn.is_good() {
+                return Err(StoreError::new("the store is too slow").into());
+            }
+            Ok(store.insert(record.clone()).await?)
+        };
+        let inserted = inserted.await;
+        turn.end(&**store).await;
+        inserted
+    }
+
+    async fn have_room(&self, record: &Record) -> Result<(), IssueError> {
+        let held = self.0.store.list(&record.user_id, record.kind).await?;
+        match held.len() {
+            ..MAX_TOKENS => Ok(()),
+            _ => Err(IssueError::TooMany),
+        }
     }
 
     /// The tokens of a user that have not expired, the newest first.

@@ -45,6 +45,7 @@ mod sessions;
 mod sqlite;
 mod store;
 mod tokens;
+mod turns;
 
 use self::content::Content;
 #[cfg(feature = "postgres")]

@@ -1,11 +1,12 @@
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tower_sso::{
     CredentialKind, Reason, Verify, VerifyError,
     session::{AccessTokens, IssueError, Key, Kind, MemoryStore, Store},
 };
 
-use crate::support::{Flaky, Hand, alice, keys, person, stores};
+use crate::support::{Flaky, Hand, alice, keys, person, record, stores};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -117,6 +118,44 @@ async fn a_token_ends_by_time_and_there_are_not_too_many() {
         store.list("alice", Kind::AccessToken).await.unwrap().len(),
         50
     );
+}
+
+#[tokio::test]
+async fn of_a_hundred_at_once_fifty_are_issued() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, store) in stores(dir.path()).await {
+        let user = person(&format!(
+            "crowd-{name}-{:?}",
+            record("crowd", Kind::Session).key
+        ));
+        // As at two servers.
+        let servers = [(); 2].map(|()| AccessTokens::new(Arc::clone(&store), keys()));
+        let issued = (0..100).map(|n| {
+            let server = &servers[n % 2];
+            let user = &user;
+            async move { server.issue(user, &n.to_string(), &[], DAY).await }
+        });
+        let begun = std::time::Instant::now();
+        let answers = join_all(issued).await;
+        println!("{name}: {:?}", begun.elapsed());
+        let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
+        let refused: Vec<_> = refused.collect();
+        assert_eq!(refused.len(), 50, "{name}: {refused:?}");
+        assert!(
+            refused
+                .iter()
+                .all(|error| matches!(error, IssueError::TooMany)),
+            "{name}: {refused:?}"
+        );
+        let listed = servers[0].list(user.user_id()).await.unwrap();
+        assert_eq!(listed.len(), 50, "{name}");
+        // One less makes room for one.
+        let revoked = servers[0].revoke(user.user_id(), &listed[0].id()).await;
+        assert!(revoked.unwrap(), "{name}");
+        servers[1].issue(&user, "more", &[], DAY).await.unwrap();
+        let more = servers[0].issue(&user, "too many", &[], DAY).await;
+        assert!(matches!(more, Err(IssueError::TooMany)), "{name}");
+    }
 }
 
 #[tokio::test]
