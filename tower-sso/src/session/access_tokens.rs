@@ -42,7 +42,7 @@ struct Inner {
 }
 
 /// A personal access token, without its secret.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessToken {
     record: Record,
     name: String,
@@ -381,5 +381,15 @@ impl AccessToken {
     #[must_use]
     pub const fn expires_at(&self) -> SystemTime {
         self.record.expires_at
+    }
+}
+
+/// `Debug` shows no personal data.
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken")
+            .field("key", &self.record.key)
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
     }
 }

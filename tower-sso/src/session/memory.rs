@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -28,6 +28,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     records: HashMap<Key, Held>,
+    /// Which records each name ends.
+    named: HashMap<Name, HashSet<Key>>,
     ended: Vec<(SystemTime, Ended)>,
     next_id: u64,
     disabled: Vec<Arc<str>>,
@@ -39,6 +41,14 @@ struct State {
 struct Held {
     record: Record,
     lease: Option<(u128, SystemTime)>,
+}
+
+/// Whom or what records are of.
+#[derive(Eq, Hash, PartialEq)]
+enum Name {
+    User(Arc<str>),
+    IssuerSession(Arc<str>, Arc<str>),
+    Subject(Arc<str>, Arc<str>),
 }
 
 /// How long it is kept what was ended.
@@ -99,6 +109,11 @@ impl Store for MemoryStore {
             state.sweep(now);
             if state.live(record.key, now).is_some() {
                 return Err(StoreError::new("the key is taken"));
+            }
+            // What has expired and was not swept.
+            state.remove(record.key);
+            for name in Name::all_of(&record) {
+                state.named.entry(name).or_default().insert(record.key);
             }
             let lease = None;
             state.records.insert(record.key, Held { record, lease });
@@ -162,12 +177,13 @@ impl Store for MemoryStore {
     }
 
     fn list(&self, user_id: &str, kind: Kind) -> StoreFuture<Vec<Record>> {
+        let name = Name::User(user_id.into());
         self.with(|state, now| {
-            let all = state.records.values().map(|held| &held.record);
+            let keys = state.named.get(&name).into_iter().flatten();
+            let all = keys.filter_map(|key| state.records.get(key));
             let mut found: Vec<Record> = all
-                .filter(|record| {
-                    *record.user_id == *user_id && record.kind == kind && record.expires_at > now
-                })
+                .map(|held| &held.record)
+                .filter(|record| record.kind == kind && record.expires_at > now)
                 .cloned()
                 .collect();
             found.sort_by_key(|record| (record.created_at, record.key));
@@ -228,14 +244,60 @@ impl State {
     }
 
     fn end(&mut self, what: End, now: SystemTime) -> u64 {
-        let before = self.records.len();
-        self.records.retain(|_, held| !what.ends(&held.record));
+        let named = match &what {
+            End::Key(key) => vec![*key],
+            End::Enabled(_) => Vec::new(),
+            End::User(user_id) | End::Disabled(user_id) => {
+                self.keys_of(&Name::User(Arc::clone(user_id)))
+            }
+            End::IssuerSession {
+                provider,
+                session_id,
+            } => self.keys_of(&Name::IssuerSession(
+                Arc::clone(provider),
+                Arc::clone(session_id),
+            )),
+            End::Subject { provider, subject } => {
+                self.keys_of(&Name::Subject(Arc::clone(provider), Arc::clone(subject)))
+            }
+        };
+        let mut gone = 0;
+        for key in named {
+            let is_meant = |held: &Held| what.ends(&held.record);
+            if self.records.get(&key).is_some_and(is_meant) {
+                self.remove(key);
+                gone += 1;
+            }
+        }
         self.ended
             .retain(|(at, _)| now.duration_since(*at).is_ok_and(|age| age <= KEPT));
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
         self.ended.push((now, Ended { id, what }));
-        u64::try_from(before.saturating_sub(self.records.len())).unwrap_or(u64::MAX)
+        gone
+    }
+
+    fn keys_of(&self, name: &Name) -> Vec<Key> {
+        self.named
+            .get(name)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect()
+    }
+
+    fn remove(&mut self, key: Key) {
+        let Some(held) = self.records.remove(&key) else {
+            return;
+        };
+        for name in Name::all_of(&held.record) {
+            if let Some(keys) = self.named.get_mut(&name) {
+                keys.remove(&key);
+                if keys.is_empty() {
+                    self.named.remove(&name);
+                }
+            }
+        }
     }
 
     /// Forgets what has expired, each time that there is twice as much as was left the last time.
@@ -244,9 +306,73 @@ impl State {
         if held < self.sweep_at {
             return;
         }
-        self.records.retain(|_, held| held.record.expires_at > now);
+        let records = self.records.iter();
+        let over = records.filter(|(_, held)| held.record.expires_at <= now);
+        for key in over.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.remove(key);
+        }
         self.claims.retain(|_, until| *until > now);
         let left = self.records.len().saturating_add(self.claims.len());
         self.sweep_at = left.saturating_mul(2).max(1_024);
+    }
+}
+
+// === impl Name ===
+
+impl Name {
+    fn all_of(record: &Record) -> impl Iterator<Item = Self> + use<> {
+        let provider = || Arc::clone(&record.provider);
+        let session_id = record.session_id.as_ref();
+        [
+            Some(Self::User(Arc::clone(&record.user_id))),
+            Some(Self::Subject(provider(), Arc::clone(&record.subject))),
+            session_id.map(|session_id| Self::IssuerSession(provider(), Arc::clone(session_id))),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_left_of_records_that_were_ended_or_swept() {
+        let store = MemoryStore::new();
+        let record = |n: u8, seconds| Record {
+            key: Key::from_bytes([n; 32]),
+            kind: Kind::Session,
+            user_id: format!("user {}", n % 2).into(),
+            provider: "corp".into(),
+            subject: format!("subject {n}").into(),
+            session_id: n.is_multiple_of(3).then(|| "sid".into()),
+            created_at: SystemTime::UNIX_EPOCH,
+            seen_at: SystemTime::UNIX_EPOCH,
+            expires_at: SystemClock.now() + Duration::from_secs(seconds),
+            version: 0,
+            data: Bytes::new(),
+        };
+        for n in 0..40 {
+            store.insert(record(n, 60)).await.unwrap();
+        }
+        let ended = store.end(End::User("user 0".into())).await.unwrap();
+        assert_eq!(ended, 20);
+        let what = End::IssuerSession {
+            provider: "corp".into(),
+            session_id: "sid".into(),
+        };
+        assert_eq!(store.end(what).await.unwrap(), 7);
+        assert_eq!(
+            store.end(End::Key(Key::from_bytes([1; 32]))).await.unwrap(),
+            1
+        );
+        let mut state = store.lock();
+        assert_eq!(state.records.len(), 12);
+        let named: usize = state.named.values().map(HashSet::len).sum();
+        assert_eq!(named, 24, "a user and a subject each");
+        state.sweep_at = 0;
+        state.sweep(SystemClock.now() + Duration::from_secs(61));
+        assert!(state.records.is_empty() && state.named.is_empty());
     }
 }

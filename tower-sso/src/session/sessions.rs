@@ -65,7 +65,7 @@ pub struct Opened {
 }
 
 /// A session, to be shown to its owner or an administrator.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Session {
     record: Record,
     label: Option<String>,
@@ -432,5 +432,14 @@ impl Session {
     #[must_use]
     pub const fn expires_at(&self) -> SystemTime {
         self.record.expires_at
+    }
+}
+
+/// `Debug` shows no personal data.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("key", &self.record.key)
+            .finish_non_exhaustive()
     }
 }

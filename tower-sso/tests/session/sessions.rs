@@ -42,6 +42,7 @@ async fn a_session_gives_the_identity_it_was_opened_for() {
             .find(|session| session.key() == opened.key)
             .unwrap();
         assert_eq!(own.label(), Some("Firefox"));
+        assert!(!format!("{own:?}").contains("Firefox"), "{own:?}");
     }
 }
 

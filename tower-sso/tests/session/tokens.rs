@@ -22,6 +22,7 @@ async fn a_token_is_its_users_with_its_own_scopes_and_no_roles() {
             .await
             .unwrap();
         assert!(secret.starts_with("ocg_pat_"), "{name}");
+        assert!(!format!("{token:?}").contains("laptop"), "{token:?}");
         assert_eq!((token.name(), token.last_used_at()), ("my laptop", None));
         let identity = tokens.verify(&secret).await.unwrap();
         assert_eq!(identity.user_id(), user.user_id());
