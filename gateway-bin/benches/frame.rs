@@ -63,6 +63,7 @@ fn parts() -> Parts {
     Parts {
         tokens: Arc::new(nobody),
         virtual_keys: Arc::new(nobody),
+        is_disabled: Arc::new(|_| false),
         workspaces: Arc::new(move |_: &Arc<str>| ResolveFuture::ready(Ok(Arc::clone(&workspace)))),
         quota: Arc::new(MemoryStore::new(Limits::new(limits).expect("three limits"))),
         on_store_failure: OnStoreFailure::Closed,

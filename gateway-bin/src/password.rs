@@ -12,7 +12,7 @@ use tower_sso::{CredentialKind, Identity, Reason, Verify, VerifyError, VerifyFut
 
 use crate::clock;
 use crate::config::Secret;
-use crate::sign_in::{SignIn, scope};
+use crate::sign_in::SignIn;
 
 /// How every password begins.
 const PREFIX: &str = "ocg-pw-";
@@ -27,7 +27,8 @@ pub const ISSUER: &str = "urn:gateway:password";
 /// kept.
 #[derive(Clone)]
 pub struct Passwords {
-    key: Arc<hmac::Key>,
+    /// The first one signs, all of them verify.
+    keys: Arc<[hmac::Key]>,
 }
 
 /// A password and when it stops to open sockets.
@@ -57,6 +58,7 @@ struct Statement<'a> {
     subject: &'a str,
     session_id: Option<&'a str>,
     credential: Option<(bool, &'a str)>,
+    scopes: &'a [Box<str>],
 }
 
 #[derive(Deserialize)]
@@ -68,16 +70,24 @@ struct StatementRead {
     subject: String,
     session_id: Option<String>,
     credential: Option<(bool, String)>,
+    #[serde(default)]
+    scopes: Vec<String>,
 }
 
 // === impl Passwords ===
 
 impl Passwords {
-    /// Passwords under the store's key.
+    /// Passwords under the first of these keys; those that were made under the others are good too.
     #[must_use]
-    pub fn new(secret: &[u8]) -> Self {
+    pub fn new<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Self {
+        let derived = |key: K| {
+            let whole = hmac::Key::new(hmac::HMAC_SHA256, key.as_ref());
+            // The key may be for other things too.
+            let own = hmac::sign(&whole, ISSUER.as_bytes());
+            hmac::Key::new(hmac::HMAC_SHA256, own.as_ref())
+        };
         Self {
-            key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret)),
+            keys: keys.into_iter().map(derived).collect(),
         }
     }
 
@@ -97,14 +107,13 @@ impl Passwords {
             credential: identity
                 .credential_id()
                 .map(|id| (identity.kind() == CredentialKind::AccessToken, id)),
+            scopes: identity.scopes(),
         };
         // Strings and numbers always serialise.
         let statement = serde_json::to_vec(&statement).unwrap_or_default();
-        let tag = hmac::sign(&self.key, &statement);
-        let (statement, tag) = (
-            URL_SAFE_NO_PAD.encode(statement),
-            URL_SAFE_NO_PAD.encode(tag),
-        );
+        let tag = self.keys.first().map(|key| hmac::sign(key, &statement));
+        let tag = tag.map(|tag| URL_SAFE_NO_PAD.encode(tag));
+        let (statement, tag) = (URL_SAFE_NO_PAD.encode(statement), tag.unwrap_or_default());
         Password {
             password: Secret::new(format!("{PREFIX}{statement}.{tag}")),
             expires_at,
@@ -121,7 +130,10 @@ impl Passwords {
             .map_err(|_| Reason::Malformed)?;
         let tag = URL_SAFE_NO_PAD.decode(tag).map_err(|_| Reason::Malformed)?;
         // Compares in constant time.
-        hmac::verify(&self.key, &statement, &tag).map_err(|_| Reason::Signature)?;
+        let mut keys = self.keys.iter();
+        if !keys.any(|key| hmac::verify(key, &statement, &tag).is_ok()) {
+            return Err(Reason::Signature);
+        }
         let statement: StatementRead =
             serde_json::from_slice(&statement).map_err(|_| Reason::Malformed)?;
         if unix_seconds(now) >= statement.expires_at {
@@ -141,7 +153,7 @@ impl Passwords {
                 true => CredentialKind::AccessToken,
                 false => CredentialKind::Session,
             };
-            identity = identity.credential(kind, id).scopes(scope::ALL);
+            identity = identity.credential(kind, id).scopes(statement.scopes);
         }
         Ok(Arc::new(identity.build()))
     }
@@ -175,10 +187,10 @@ impl Verify for ConnectVerifier {
         if self.sign_in.is_disabled(identity.user_id()) {
             return VerifyFuture::ready(Err(Reason::Revoked.into()));
         }
-        // Who has signed out in the meantime opens no socket with what they were given before.
-        let session = self.sign_in.sessions().clone();
+        // Who has signed out in the meantime, or revoked the key, opens no socket with what they were given before.
+        let still_is = self.sign_in.is_in_force(&identity, false);
         VerifyFuture::boxed(async move {
-            match session.still_is(&identity, false).await {
+            match still_is.await {
                 Ok(true) => Ok(identity),
                 Ok(false) => Err(Reason::Revoked.into()),
                 Err(_) => Err(VerifyError::Unavailable),
@@ -215,7 +227,7 @@ mod tests {
     #[test]
     fn a_password_stands_for_one_user_and_their_session() {
         let end = UNIX_EPOCH + Duration::from_secs(unix_seconds(clock::now()) + 3_600);
-        let passwords = Passwords::new(b"key");
+        let passwords = Passwords::new([b"key"]);
         let issued = passwords.issue(&alice(end));
         let identity = passwords
             .open(issued.password.expose(), clock::now())
@@ -244,15 +256,15 @@ mod tests {
     #[test]
     fn a_password_never_outlives_the_session() {
         let end = clock::now() + Duration::from_secs(10);
-        assert_eq!(Passwords::new(b"key").issue(&alice(end)).expires_at, end);
+        assert_eq!(Passwords::new([b"key"]).issue(&alice(end)).expires_at, end);
     }
 
     #[test]
     fn forged_and_foreign_passwords_are_refused() {
-        let passwords = Passwords::new(b"key");
+        let passwords = Passwords::new([b"key"]);
         let issued = passwords.issue(&alice(clock::now() + LIFETIME));
         let good = issued.password.expose();
-        let other_key = Passwords::new(b"other").issue(&alice(clock::now() + LIFETIME));
+        let other_key = Passwords::new([b"other"]).issue(&alice(clock::now() + LIFETIME));
         let bob = r#"{"expires_at":99999999999,"session_end":null,"user_id":"bob","provider":"p","subject":"bob"}"#;
         let bob = URL_SAFE_NO_PAD.encode(bob);
         let tag = good.rsplit_once('.').unwrap().1;

@@ -108,12 +108,14 @@ impl People {
                 .await?;
         }
         let Some(user_id) = found else {
-            if describes_user(&known) {
-                self.0.store.put_user(&known).await?;
+            match describes_user(&known) {
+                true => self.0.store.put_user(&known).await?,
+                false => self.0.store.seen_user(known.user_id()).await?,
             }
             return Ok(known);
         };
         let link = Link::new(identity.provider(), Arc::clone(identity.subject()), user_id);
+        self.0.store.seen_user(&link.user_id).await?;
         self.link(link, BY_EMAIL).await?;
         Ok(self.known(identity))
     }

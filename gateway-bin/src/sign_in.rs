@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tower_sso::client::HyperClient;
@@ -13,7 +14,7 @@ use tower_sso::login::{
 };
 use tower_sso::opaque::{GitHub, Introspection};
 use tower_sso::session::{
-    AccessTokens, End, Endings, PostgresStore, RedisStore, SealingKeys, Sessions, SqliteStore,
+    AccessTokens, End, Endings, Key, PostgresStore, RedisStore, SealingKeys, Sessions, SqliteStore,
     Store as SessionStore, StoreError,
 };
 use tower_sso::{AnswerFuture, CredentialKind, HttpClient, Identity, Issuers, Verdicts, Verify};
@@ -22,11 +23,17 @@ use crate::config::{self, Config, IssuerKind};
 use crate::people::{Linked, People};
 use crate::store::Store;
 
+/// How long a store of sessions knows a gateway.
+const KNOWN: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// How many verdicts are remembered: people who are at work, with a token or two each.
 const VERDICTS: usize = 50_000;
 
 /// How every personal access token begins.
 const ACCESS_TOKEN: &str = "ocg_pat_";
+
+/// How tokens begin that GitHub gives its applications for a user ("Behind GitHub's new authentication token formats").
+const GITHUB_TOKENS: [&str; 2] = ["gho_", "ghu_"];
 
 /// How every session cookie begins: the first version of sealed texts.
 const COOKIE: &str = "v1.";
@@ -94,6 +101,7 @@ impl SignIn {
         let keys = sealing_keys(config, store)?;
         let kept = session_store(config, path).await?;
         let verdicts = Verdicts::new(VERDICTS);
+        keep_disabled(&kept, store).await?;
         let endings = Endings::start(Arc::clone(&kept), verdicts.clone());
         let endings = endings.await.map_err(failed("the session store"))?;
         let client = HyperClient::new().map_err(failed("certificates of this host"))?;
@@ -226,14 +234,24 @@ impl SignIn {
         self.0.endings.ended(identity)
     }
 
-    /// Whether the session of an identity still is; one that cannot be asked about still is.
-    pub fn still_is(
+    /// Whether the session or the personal access token of an identity still is; other credentials always are. `used`
+    /// says that something was done since it was last asked.
+    ///
+    /// # Errors
+    ///
+    /// The future answers [`StoreError`] if the store does not.
+    pub fn is_in_force(
         &self,
         identity: &Arc<Identity>,
         used: bool,
-    ) -> impl Future<Output = bool> + Send + use<> {
-        let (sessions, identity) = (self.0.sessions.clone(), Arc::clone(identity));
-        async move { sessions.still_is(&identity, used).await.unwrap_or(true) }
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send + use<> {
+        let (inner, identity) = (Arc::clone(&self.0), Arc::clone(identity));
+        async move {
+            match identity.kind() {
+                CredentialKind::AccessToken => inner.access_tokens.still_is(&identity).await,
+                _ => inner.sessions.still_is(&identity, used).await,
+            }
+        }
     }
 
     /// Whether the store of sessions answers.
@@ -242,11 +260,7 @@ impl SignIn {
     ///
     /// [`StoreError`] if it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.0
-            .store
-            .ended(std::time::Duration::ZERO)
-            .await
-            .map(drop)
+        self.0.store.ended(Duration::ZERO).await.map(drop)
     }
 }
 
@@ -277,6 +291,31 @@ fn admit(people: People, endings: Endings) -> impl Admit {
             Ok(Identity::clone(&known))
         })
     }
+}
+
+/// Tells the store of sessions who is disabled, if it does not know this gateway: it is new, or has lost everything.
+///
+/// A store that knows this gateway is right: since then others may have enabled somebody.
+async fn keep_disabled(kept: &Arc<dyn SessionStore>, store: &Store) -> Result<(), SignInError> {
+    let own = store.key("session-store", || {
+        let mut fresh = vec![0; 32];
+        // Without randomness nothing else starts either.
+        let _ = aws_lc_rs::rand::fill(&mut fresh);
+        fresh
+    });
+    let own = own.map_err(failed("the store"))?;
+    let disabled = store.disabled_users().await;
+    let disabled = disabled.map_err(failed("the store"))?;
+    let sure = failed("the session store");
+    let known_until = crate::clock::now() + KNOWN;
+    let is_new = kept.claim(Key::of_secret(&own), known_until).await;
+    if is_new.map_err(sure)? {
+        for user_id in disabled {
+            let set = kept.set_disabled(&user_id, true).await;
+            set.map_err(failed("the session store"))?;
+        }
+    }
+    Ok(())
 }
 
 fn sealing_keys(config: &Config, store: &Store) -> Result<SealingKeys, SignInError> {
@@ -367,7 +406,11 @@ fn issuers(
                 };
                 let users = access_tokens_of(config, issuer, n, name, id);
                 let github = GitHub::at(&api, users, secret.expose(), client, verdicts);
-                issuers = issuers.opaque(Arc::new(github.map_err(failed(key()))?));
+                let github: Arc<dyn Verify> = Arc::new(github.map_err(failed(key()))?);
+                // Only its own tokens are shown to it, and to nobody else.
+                for prefix in GITHUB_TOKENS {
+                    issuers = issuers.prefixed(prefix, Arc::clone(&github));
+                }
             }
             // Without a client nobody can be asked whose tokens these are.
             (IssuerKind::Github, None) => {}

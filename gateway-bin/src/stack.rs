@@ -17,7 +17,9 @@ use tower_usage::openai::{ChatMeter, ModelCallLayer};
 use tower_usage::{PriceList, Sink, UsageLayer};
 use tower_workspace::{BindHttp, WorkspaceLayer, WorkspaceResolver};
 
-use crate::egress::{DenyModelCall, ForwardCall, ModelCallCharge, attribute};
+use crate::egress::{
+    DenyModelCall, ForwardCall, IsDisabled, ModelCallCharge, RefuseDisabled, attribute,
+};
 use crate::instance::Gate;
 use crate::rpc::{BindFrame, DenyFrame, Forward, RpcRequest, RpcResponse, RunCharge, RunMeter};
 
@@ -34,6 +36,8 @@ pub struct Parts {
     pub tokens: Arc<dyn Verify>,
     /// Virtual keys of instances.
     pub virtual_keys: Arc<dyn Verify>,
+    /// Whose virtual keys are good for nothing now.
+    pub is_disabled: IsDisabled,
     /// Workspaces of people.
     pub workspaces: Arc<dyn WorkspaceResolver>,
     /// Counters.
@@ -94,6 +98,7 @@ impl Parts {
         );
         ServiceBuilder::new()
             .layer(SsoLayer::new(Arc::clone(&self.virtual_keys)))
+            .layer(RefuseDisabled::new(Arc::clone(&self.is_disabled)))
             .layer(ModelCallLayer::new())
             .layer(
                 self.quota_layer(ModelCallCharge::new(Arc::clone(&self.prices)))

@@ -267,6 +267,17 @@ async fn personal_access_tokens_live_as_long_as_they_are_wanted() -> Result<()> 
         .request("connect", connect_params(&json!({"token": reader})))
         .await?;
     assert_eq!(refused["error"]["code"], "FORBIDDEN");
+    // Nor for what opens sockets.
+    let credentials = gateway.url("/api/openclaw/credentials");
+    let answer = http::get(&credentials, Some(&reader)).await?;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.text());
+    let password = http::get(&credentials, Some(&token)).await?.json()?;
+    let password = json!({"password": password["password"]});
+    let mut by_password = Ws::connect(&gateway.ws_url("/ws"), &[]).await?;
+    by_password.event("connect.challenge").await?;
+    by_password
+        .call("connect", connect_params(&password))
+        .await?;
     // It makes no others.
     let answer = http::post(&keys, Some(&token), &json!({"name": "child"})).await?;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
@@ -292,6 +303,11 @@ async fn personal_access_tokens_live_as_long_as_they_are_wanted() -> Result<()> 
         StatusCode::NO_CONTENT
     );
     ends("revocation", &mut ws).await;
+    ends("revocation, by its password", &mut by_password).await;
+    let mut late = Ws::connect(&gateway.ws_url("/ws"), &[]).await?;
+    late.event("connect.challenge").await?;
+    let refused = late.request("connect", connect_params(&password)).await?;
+    assert_eq!(refused["ok"], false, "the key is gone: {refused}");
     let answer = http::get(&info, Some(&token)).await?;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     Ok(())

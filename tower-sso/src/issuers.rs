@@ -20,7 +20,7 @@ use crate::{
 /// A signed token goes to the verifier of exactly the issuer that it names, and to no other: the name is
 /// read before the signature is verified, only to choose by. A token that begins with a registered prefix
 /// goes to the verifier of that prefix; any other opaque token to the opaque verifiers, one after the other, until
-/// one knows it. A token that was verified a moment ago costs a hash and a look-up, however many issuers
+/// one knows it: so each may see tokens of the others, and where tokens have prefixes these are the better way. A token that was verified a moment ago costs a hash and a look-up, however many issuers
 /// there are. Cheap to clone.
 ///
 /// # Examples
@@ -81,6 +81,9 @@ pub enum IssuersError {
     },
 }
 
+/// How the header of every signed token begins: `{"` in base64url.
+const HEADER: &str = "eyJ";
+
 /// The one claim that is read before the signature is verified.
 #[derive(Deserialize)]
 struct Named {
@@ -130,17 +133,21 @@ impl Verify for Issuers {
         {
             return verifier.verify(token);
         }
-        if token.bytes().filter(|byte| *byte == b'.').count() != 2 {
-            return match opaque.as_slice() {
-                [] => refuse(Reason::Malformed),
-                [only] => only.verify(token),
-                _ => {
-                    let ask = || Ok(ask_all(Arc::clone(&self.0), token.to_owned()));
-                    // Each of them remembers what it refused.
-                    let refusals = Duration::ZERO;
-                    verdicts.get_or_ask(TokenHash::new(token), era, self.now(), refusals, ask)
-                }
-            };
+        let opaquely = || match opaque.as_slice() {
+            [] => refuse(Reason::Malformed),
+            [only] => only.verify(token),
+            _ => {
+                let ask = || Ok(ask_all(Arc::clone(&self.0), token.to_owned()));
+                // Each of them remembers what it refused.
+                let refusals = Duration::ZERO;
+                verdicts.get_or_ask(TokenHash::new(token), era, self.now(), refusals, ask)
+            }
+        };
+        // Dots alone make no signed token: the example of RFC 7662 §2.1 has two. Nor is a token that has a header asked
+        // about because it is a bad one.
+        let has_parts = token.bytes().filter(|byte| *byte == b'.').count() == 2;
+        if !has_parts || (!opaque.is_empty() && !token.starts_with(HEADER)) {
+            return opaquely();
         }
         match signed.as_slice() {
             [(_, only)] => return only.verify(token),

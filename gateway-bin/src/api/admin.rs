@@ -91,7 +91,8 @@ pub(super) async fn end_sessions(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /api/admin/users/{user_id}/identities`: somebody of another issuer is this user from now on.
+/// `POST /api/admin/users/{user_id}/identities`: somebody of another issuer is this user from now on, and has to sign in
+/// anew.
 pub(super) async fn link(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
@@ -106,9 +107,24 @@ pub(super) async fn link(
         ));
     }
     let link = Link::new(wanted.provider, wanted.subject, user_id);
+    // What they have until now is of who they were: sessions are opened anew, and keys were of a user of their own.
+    let own: Arc<str> = format!("{}|{}", link.provider, link.subject).into();
+    let ended = [
+        End::Subject {
+            provider: Arc::clone(&link.provider),
+            subject: Arc::clone(&link.subject),
+        },
+        End::User(own),
+    ];
     let linked = api.sign_in.people().link(link, admin.user_id()).await;
     match linked {
-        Ok(true) => Ok(StatusCode::NO_CONTENT),
+        Ok(true) => {
+            for what in ended {
+                let ended = api.sign_in.end(what).await;
+                ended.map_err(|error| store_down(&error))?;
+            }
+            Ok(StatusCode::NO_CONTENT)
+        }
         Ok(false) => Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "not_found",

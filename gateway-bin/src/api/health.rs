@@ -19,6 +19,9 @@ async fn readyz(State(api): State<Api>) -> Response {
     if api.store.ping().await.is_err() {
         failing.push("store");
     }
+    if api.sign_in.ping().await.is_err() {
+        failing.push("session_store");
+    }
     if !api.ledger.healthy() {
         failing.push("ledger");
     }

@@ -83,9 +83,13 @@ pub struct Api {
 /// An allowed origin is none.
 pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
     let in_workspace = Router::new()
-        .route("/api/openclaw/credentials", get(openclaw::credentials))
         .route("/api/openclaw/status", get(openclaw::status))
         .layer(layers.workspace());
+    // A password opens sockets.
+    let for_chat = Router::new()
+        .route("/api/openclaw/credentials", get(openclaw::credentials))
+        .layer(layers.workspace())
+        .layer(from_fn_with_state(scope::CHAT, access::needs_scope));
     let read = Router::new()
         .route("/api/user/info", get(user::info))
         .route("/api/quota", get(quota::standing))
@@ -111,8 +115,11 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
         .layer(layers.sign_in().require(Require::new().any_role([ADMIN])));
     let signed_in = read
         .merge(in_person)
+        .merge(for_chat)
         .layer(layers.sign_in())
         .merge(administration)
+        // Inside of what answers preflights, which have a method that no route has.
+        .method_not_allowed_fallback(error::method_not_allowed)
         .layer(api.origins.cors());
     // A socket's credential may be a cookie, or come in its first frame: see there.
     let socket = Router::new()

@@ -18,6 +18,9 @@ use super::{Api, ApiError, PeerAddress};
 /// So many requests of one address at once, and one more each second: an office behind one address signs in on a Monday.
 const BURST: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
 
+/// What begins and ends a sign-in.
+const PACED: [&str; 2] = ["/auth/login", "/auth/callback"];
+
 /// After so many requests, addresses that have been quiet are forgotten, so that strangers cannot fill the memory.
 const SWEEP: u32 = 1_024;
 
@@ -30,6 +33,10 @@ pub struct Pace {
 
 /// Refuses an address that is too fast.
 pub(super) async fn limit(State(api): State<Api>, request: Request, next: Next) -> Response {
+    // What signs people out must not be held up: a provider that ends many comes from one address.
+    if !PACED.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
     let peer = request.extensions().get::<PeerAddress>();
     let address = peer.map(|peer| api.proxies.client(peer.0.ip(), request.headers()));
     if address.is_some_and(|address| !api.pace.admits(address)) {

@@ -168,10 +168,19 @@ pub(super) async fn serve(
     );
     let sign_in = SignIn::start(&config, &path, &store);
     let sign_in = sign_in.await.map_err(failed("sign-in"))?;
-    let passwords = Passwords::new(&secret(&store, "passwords")?);
+    // Gateways that share sessions share these too: whichever issued a password, all of them take it.
+    let shared = config.session.keys().map_err(failed("session.key"))?;
+    let passwords = match shared.is_empty() {
+        true => Passwords::new([secret(&store, "passwords")?]),
+        false => Passwords::new(shared),
+    };
     let parts = Parts {
         tokens: sign_in.tokens(),
         virtual_keys: Arc::new(keys),
+        is_disabled: {
+            let sign_in = sign_in.clone();
+            Arc::new(move |user_id| sign_in.is_disabled(user_id))
+        },
         workspaces: Arc::new(environments.clone()),
         quota: quota.clone(),
         on_store_failure: match config.quota.on_store_failure {

@@ -2,6 +2,7 @@
 //! provider's real key.
 
 mod deny;
+mod disabled;
 mod forward;
 mod key;
 mod listener;
@@ -9,6 +10,7 @@ mod policy;
 mod refusal;
 
 pub use self::deny::DenyModelCall;
+pub use self::disabled::{IsDisabled, RefuseDisabled, RefusesDisabled};
 pub use self::forward::{ForwardCall, ProviderClient};
 pub use self::key::{MintedKey, VirtualKeys};
 pub use self::listener::Egress;

@@ -17,6 +17,10 @@ use crate::sign_in::{SignIn, scope};
 /// How often a session is asked whether it still is, and told whether it was in use. That it was ended is told at once.
 const CHECK: Duration = Duration::from_secs(60);
 
+/// How long a socket lives on a credential that does not say when it ends, such as a token of GitHub's: then its issuer has
+/// to be asked again, and whoever is still welcome comes back, or renews it before.
+const UNSAID: Duration = Duration::from_secs(3_600);
+
 /// What a socket was opened with: it ends at its time, when it is revoked, and when the session that it came from has
 /// not been used for too long.
 #[derive(Debug)]
@@ -38,10 +42,11 @@ impl Credential {
     /// A credential that lives as long as `sign_in` says, or to its own time where nobody is asked.
     #[must_use]
     pub fn new(identity: Arc<Identity>, sign_in: Option<SignIn>) -> Self {
-        let expiry = identity.expires_at().map(|at| {
-            let left = at.duration_since(clock::now()).unwrap_or(Duration::ZERO);
-            Box::pin(tokio::time::sleep(left))
-        });
+        let left = match identity.expires_at() {
+            Some(at) => Some(at.duration_since(clock::now()).unwrap_or(Duration::ZERO)),
+            None => sign_in.as_ref().map(|_| UNSAID),
+        };
+        let expiry = left.map(|left| Box::pin(tokio::time::sleep(left)));
         let ended = sign_in
             .as_ref()
             .map(|sign_in| Waiting::new(sign_in.ended(&identity)));
@@ -107,7 +112,9 @@ impl Credential {
             while self.checks.poll_tick(cx).is_ready() {
                 if self.check.is_none() {
                     let active = std::mem::take(&mut self.active);
-                    self.check = Some(Waiting::new(sign_in.still_is(&self.identity, active)));
+                    let asked = sign_in.is_in_force(&self.identity, active);
+                    // A store that does not answer ends nobody's socket.
+                    self.check = Some(Waiting::new(async { asked.await.unwrap_or(true) }));
                 }
             }
         }

@@ -77,6 +77,38 @@ impl Store {
         .await
     }
 
+    /// Everybody who is disabled.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn disabled_users(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        self.run(|connection| {
+            let mut statement =
+                connection.prepare("SELECT user_id FROM oauth_users WHERE disabled = 1")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// Keeps that somebody has signed in, by another issuer than the one that says who they are.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn seen_user(&self, user_id: &Arc<str>) -> Result<(), StoreError> {
+        let user_id = Arc::clone(user_id);
+        self.run(move |connection| {
+            connection.execute(
+                "UPDATE oauth_users SET last_login_at = ?2 WHERE user_id = ?1",
+                params![&*user_id, millis(clock::now())],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// A person.
     ///
     /// # Errors

@@ -62,6 +62,7 @@ pub(crate) fn fixture(keys: VirtualKeys) -> Fixture {
     let parts = Parts {
         tokens: Arc::new(|_: &str| VerifyFuture::ready(Err(VerifyError::Invalid(Reason::Unknown)))),
         virtual_keys: Arc::new(keys),
+        is_disabled: Arc::new(|_| false),
         workspaces: Arc::new(workspaces),
         quota: quota.clone(),
         on_store_failure: OnStoreFailure::Closed,

@@ -377,6 +377,22 @@ async fn a_model_call_without_a_key_in_force_reaches_nobody() {
 }
 
 #[tokio::test]
+async fn a_model_call_for_who_is_disabled_reaches_nobody_and_disturbs_no_other() {
+    let (fixture, mut call) = egress("m", true).await;
+    call.parts.is_disabled = Arc::new(|user_id| user_id == "alice");
+    let (status, head, answer) = call.send().await;
+    assert_eq!(
+        status, 429,
+        "any other status disables the provider for all"
+    );
+    assert!(head.headers().contains_key("retry-after"));
+    assert_eq!(answer["error"]["code"], "user_disabled");
+    assert!(fixture.records.take().is_empty());
+    call.parts.is_disabled = Arc::new(|user_id| user_id == "bob");
+    assert_eq!(call.send().await.0, 200);
+}
+
+#[tokio::test]
 async fn a_model_that_is_not_offered_is_refused_and_costs_nothing() {
     let (fixture, call) = egress("another", true).await;
     let (status, _, answer) = call.send().await;

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Content, End, Key, Kind, Record, SealingKeys, Store, StoreError, content::to_millis, random,
-    sessions::shorten, turns::Turns,
+    seal::CHECK_LEN, sessions::shorten, turns::Turns,
 };
 use crate::{
     CredentialKind, Identity, Reason, Verdicts, Verify, VerifyError, VerifyFuture,
@@ -22,8 +22,8 @@ use crate::{
 /// Personal access tokens: for programs of a user, shown once, named, scoped, and ended by time or at
 /// will.
 ///
-/// A token is the prefix and 36 bytes in base64url: 32 random ones, and 4 that tell a mistyped token
-/// without a question to the store. The store has its SHA-256. An identity that a token gives has the
+/// A token is the prefix and 36 bytes in base64url: 32 random ones, and 4 that tell a mistyped or made-up token
+/// without a question to the store, by a key of the sealing keys'. The store has its SHA-256. An identity that a token gives has the
 /// scopes of the token, and neither groups nor roles. A user has 50 at most, however many are asked for at
 /// once. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -77,8 +77,8 @@ const LIFETIMES: std::ops::RangeInclusive<Duration> =
 /// How often it is recorded that a token is in use.
 const TOUCH: Duration = Duration::from_secs(60);
 
-/// How many bytes tell a mistyped token.
-const CHECK: usize = 4;
+/// What the check of a token is for.
+const CHECKED: &str = "access token";
 
 // === impl AccessTokens ===
 
@@ -217,6 +217,23 @@ impl AccessTokens {
         Ok(tokens.collect())
     }
 
+    /// Says whether the token of an identity still is, for connections that outlive a request. An identity without one
+    /// is not asked about.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store does not answer.
+    pub async fn still_is(&self, identity: &Identity) -> Result<bool, StoreError> {
+        let key = identity.credential_id().and_then(Key::parse);
+        let key = key.filter(|_| identity.kind() == CredentialKind::AccessToken);
+        let Some(key) = key else {
+            return Ok(true);
+        };
+        let record = self.0.store.find(key).await?;
+        let now = self.0.clock.now();
+        Ok(record.is_some_and(|is| is.kind == Kind::AccessToken && now < is.expires_at))
+    }
+
     /// Revokes a token of this user's own. `false` if there is none of that id.
     ///
     /// # Errors
@@ -286,7 +303,7 @@ impl fmt::Debug for AccessTokens {
 impl Inner {
     fn token(&self, secret: &[u8; 32]) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(secret.to_vec());
-        bytes.extend_from_slice(&check_of(secret));
+        bytes.extend_from_slice(&self.keys.check(CHECKED, secret));
         let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*bytes));
         Zeroizing::new(format!("{}{}", self.prefix, *text))
     }
@@ -296,11 +313,11 @@ impl Inner {
         let text = token.strip_prefix(&*self.prefix).ok_or(Reason::Malformed)?;
         let bytes = URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new);
         let bytes = bytes.map_err(|_| Reason::Malformed)?;
-        let parts = bytes.split_last_chunk::<CHECK>();
+        let parts = bytes.split_last_chunk::<CHECK_LEN>();
         let (secret, check) = parts.ok_or(Reason::Malformed)?;
         let secret: &[u8; 32] = secret.try_into().map_err(|_| Reason::Malformed)?;
-        // Not a secret: whoever knows 32 bytes can compute it.
-        (check_of(secret) == *check)
+        self.keys
+            .is_check(CHECKED, secret, check)
             .then_some(())
             .ok_or(Reason::Malformed)
     }
@@ -322,8 +339,14 @@ impl Inner {
             // Another time than that of its making says that it was used.
             let used_at = record.created_at.checked_add(Duration::from_millis(1));
             let seen_at = to_millis(now).max(used_at.unwrap_or(now));
-            if !self.store.touch(key, seen_at, record.expires_at).await? {
-                return Ok(None);
+            match self.store.touch(key, seen_at, record.expires_at).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                // The token is there, and its life does not depend on this.
+                Err(error) => tracing::warn!(
+                    error = &error as &(dyn std::error::Error + 'static),
+                    "it was not kept that an access token is in use"
+                ),
             }
         }
         let identity = content
@@ -332,11 +355,6 @@ impl Inner {
             .expires_at(record.expires_at);
         Ok(Some(Arc::new(identity.build())))
     }
-}
-
-fn check_of(secret: &[u8; 32]) -> [u8; CHECK] {
-    let [a, b, c, d, ..] = *Key::of_secret(secret).as_bytes();
-    [a, b, c, d]
 }
 
 // === impl AccessToken ===

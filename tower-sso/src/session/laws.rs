@@ -25,7 +25,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{End, Key, Kind, Record, Store, content::to_millis, random};
+use super::{End, Key, Kind, Lease, Record, Store, content::to_millis, random};
 use crate::{
     Identity,
     jwt::{Clock as _, SystemClock},
@@ -145,7 +145,7 @@ async fn what_has_expired_is_not_found(store: &dyn Store) {
     let revived = store.touch(key, now(), later(60)).await.unwrap();
     assert!(!revived, "an expired record was revived");
     let leased = store.lease(key, 1, Duration::from_secs(1)).await.unwrap();
-    assert!(!leased, "an expired record was leased");
+    assert!(!leased.is_held(), "an expired record was leased");
 }
 
 async fn touching_moves_forward_only(store: &dyn Store) {
@@ -182,35 +182,42 @@ async fn one_holder_has_the_lease(store: &dyn Store) {
     let key = kept(store, &record(&name(), Kind::Session)).await.key;
     let long = Duration::from_secs(60);
     let holder = u128::MAX - 1;
-    assert!(store.lease(key, holder, long).await.unwrap());
-    assert!(store.lease(key, holder, long).await.unwrap(), "renewing");
+    let granted = store.lease(key, holder, long).await.unwrap();
+    assert_eq!(granted, Lease::Granted);
+    let renewed = store.lease(key, holder, long).await.unwrap();
+    assert_eq!(renewed, Lease::Granted, "renewing");
     assert!(
-        !store.lease(key, 2, long).await.unwrap(),
+        !store.lease(key, 2, long).await.unwrap().is_held(),
         "two have a lease"
     );
     store.release(key, 2).await.unwrap();
     assert!(
-        !store.lease(key, 2, long).await.unwrap(),
+        !store.lease(key, 2, long).await.unwrap().is_held(),
         "released by another"
     );
     store.release(key, holder).await.unwrap();
-    assert!(store.lease(key, 2, long).await.unwrap());
+    let granted = store.lease(key, 2, long).await.unwrap();
+    assert_eq!(granted, Lease::Granted, "it was given back");
     assert!(store.replace(key, 0, Bytes::new()).await.unwrap());
     assert!(
-        store.lease(key, 3, long).await.unwrap(),
+        store.lease(key, 3, long).await.unwrap().is_held(),
         "replacing ends it"
     );
     let nobody = Key::from_bytes(random().unwrap());
-    assert!(!store.lease(nobody, 1, long).await.unwrap());
+    let nothing = store.lease(nobody, 1, long).await.unwrap();
+    assert_eq!(nothing, Lease::Refused);
 }
 
 async fn a_lease_runs_out(store: &dyn Store) {
     let key = kept(store, &record(&name(), Kind::Session)).await.key;
     let short = Duration::from_millis(200);
-    assert!(store.lease(key, 1, short).await.unwrap());
-    assert!(!store.lease(key, 2, short).await.unwrap());
+    let granted = store.lease(key, 1, short).await.unwrap();
+    assert_eq!(granted, Lease::Granted);
+    let refused = store.lease(key, 2, short).await.unwrap();
+    assert_eq!(refused, Lease::Refused);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(store.lease(key, 2, short).await.unwrap(), "its holder died");
+    let taken = store.lease(key, 2, short).await.unwrap();
+    assert_eq!(taken, Lease::TakenOver, "its holder died");
 }
 
 async fn a_user_has_their_own_records(store: &dyn Store) {
@@ -370,6 +377,10 @@ async fn of_many_at_once_one_succeeds(store: &dyn Store) {
     let claims = join_all((0..50).map(|_| store.claim(what, later(60)))).await;
     let long = Duration::from_secs(60);
     let leases = join_all((0..50).map(|holder| store.lease(kept.key, holder, long))).await;
+    let leases = leases
+        .into_iter()
+        .map(|lease| lease.map(Lease::is_held))
+        .collect();
     let replaced =
         join_all((0..50).map(|_| store.replace(kept.key, 0, Bytes::from_static(b"n")))).await;
     for (what, answers) in [("claim", claims), ("lease", leases), ("replace", replaced)] {

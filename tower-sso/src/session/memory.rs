@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     record::{Key, Kind, Record},
-    store::{End, Ended, Store, StoreError, StoreFuture},
+    store::{End, Ended, Lease, Store, StoreError, StoreFuture},
 };
 use crate::jwt::{Clock, SystemClock};
 
@@ -150,18 +150,20 @@ impl Store for MemoryStore {
         })
     }
 
-    fn lease(&self, key: Key, holder: u128, length: Duration) -> StoreFuture<bool> {
+    fn lease(&self, key: Key, holder: u128, length: Duration) -> StoreFuture<Lease> {
         self.with(|state, now| {
             let Some(held) = state.live(key, now) else {
-                return Ok(false);
+                return Ok(Lease::Refused);
             };
-            let is_free = held
-                .lease
-                .is_none_or(|(other, until)| other == holder || until <= now);
-            if is_free {
+            let lease = match held.lease {
+                Some((other, until)) if other != holder && until > now => Lease::Refused,
+                Some((other, _)) if other != holder => Lease::TakenOver,
+                _ => Lease::Granted,
+            };
+            if lease.is_held() {
                 held.lease = Some((holder, now.checked_add(length).unwrap_or(now)));
             }
-            Ok(is_free)
+            Ok(lease)
         })
     }
 

@@ -63,7 +63,7 @@ pub use self::{
     refresh::{Refresh, RefreshError, RefreshFuture, Refreshed},
     seal::{SealingKeys, SealingKeysError},
     sessions::{Opened, Session, Sessions},
-    store::{End, Ended, Store, StoreError, StoreFuture},
+    store::{End, Ended, Lease, Store, StoreError, StoreFuture},
     tokens::IssuerTokens,
 };
 

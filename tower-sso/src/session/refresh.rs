@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, interval_at, sleep, timeout},
 };
 
-use super::{Content, End, IssuerTokens, Key, Record, Sessions, StoreError, random};
+use super::{Content, End, IssuerTokens, Key, Lease, Record, Sessions, StoreError, random};
 use crate::{AnswerFuture, Identity};
 
 /// What a [`Refresh`] answers with.
@@ -95,6 +95,9 @@ const RETRY: Duration = Duration::from_secs(30);
 /// How long new tokens are tried to be kept, and the pauses between, which double.
 const KEEP: Duration = Duration::from_secs(60);
 const KEEP_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long another server may take to keep what it has, once the store is back: its longest pause, and some.
+const OTHERS_KEEP: Duration = Duration::from_secs(7);
 
 // === impl Refreshed ===
 
@@ -188,16 +191,18 @@ impl Sessions {
     async fn renew(&self, key: Key, version: u64) -> Result<(), StoreError> {
         let holder = u128::from_be_bytes(random()?);
         let patience = Instant::now() + OTHERS;
-        while !self.store().lease(key, holder, LEASE).await? {
+        let mut lease = self.store().lease(key, holder, LEASE).await?;
+        while !lease.is_held() {
             sleep(LOOK).await;
             let is_as_it_was = matches!(self.changed(key, version).await?, Change::None(..));
             if !is_as_it_was || Instant::now() >= patience {
                 return Ok(());
             }
+            lease = self.store().lease(key, holder, LEASE).await?;
         }
         // Somebody may have been faster, and done already.
         match self.changed(key, version).await? {
-            Change::None(record, content) => self.refresh(record, content, holder).await,
+            Change::None(record, content) => self.refresh(record, content, holder, lease).await,
             Change::Replaced(..) => self.store().release(key, holder).await,
             Change::Gone => Ok(()),
         }
@@ -209,6 +214,7 @@ impl Sessions {
         record: Record,
         mut content: Content,
         holder: u128,
+        lease: Lease,
     ) -> Result<(), StoreError> {
         let (Some(refresher), Some(earlier)) = (self.refresher(), content.tokens.take()) else {
             return Ok(());
@@ -234,10 +240,7 @@ impl Sessions {
                 content.tokens = Some(refreshed.tokens.or(&earlier));
                 self.keep(&record, &content, holder).await
             }
-            Err(RefreshError::Refused) => match self.changed(key, record.version).await? {
-                Change::None(..) => self.end(End::Key(key)).await.map(drop),
-                Change::Replaced(..) | Change::Gone => Ok(()),
-            },
+            Err(RefreshError::Refused) => self.end_unless_kept(&record, lease).await,
             Err(RefreshError::Unavailable) => {
                 tracing::warn!(
                     provider = &*record.provider,
@@ -253,6 +256,25 @@ impl Sessions {
                 Ok(())
             }
         }
+    }
+
+    /// Ends a session that the issuer refuses to go on with.
+    ///
+    /// A server that let the lease run out, because the store was away, may have new tokens that it could not keep yet,
+    /// and then these are refused: it is given time to keep them.
+    async fn end_unless_kept(&self, record: &Record, lease: Lease) -> Result<(), StoreError> {
+        let patience = match lease {
+            Lease::TakenOver => OTHERS_KEEP,
+            Lease::Granted | Lease::Refused => Duration::ZERO,
+        };
+        let give_up = Instant::now() + patience;
+        while let Change::None(..) = self.changed(record.key, record.version).await? {
+            if Instant::now() >= give_up {
+                return self.end(End::Key(record.key)).await.map(drop);
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// Keeps new tokens, and does not give up at once if the store does not answer: the earlier ones are worth

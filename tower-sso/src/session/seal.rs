@@ -3,6 +3,7 @@ use std::{fmt, sync::Arc};
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     digest::{SHA256, digest},
+    hmac,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use thiserror::Error;
@@ -56,7 +57,12 @@ struct SealingKey {
     /// The first 8 hexadecimal digits of the SHA-256 of the key.
     id: Box<str>,
     key: RandomizedNonceKey,
+    /// Derived from the key, for [`check`](SealingKeys::check).
+    check: hmac::Key,
 }
+
+/// How long a [`check`](SealingKeys::check) is, in bytes.
+pub(super) const CHECK_LEN: usize = 4;
 
 const VERSION: &str = "v1";
 
@@ -108,6 +114,18 @@ impl SealingKeys {
         format!("{VERSION}.{id}.{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 
+    /// A few bytes that tell whether something was made here, by the first key: not a signature, but strangers cannot
+    /// make them up, nor try out many.
+    pub(super) fn check(&self, purpose: &str, text: &[u8]) -> [u8; CHECK_LEN] {
+        let first = self.0.first();
+        first.map_or([0; CHECK_LEN], |key| key.check(purpose, text))
+    }
+
+    /// Whether these bytes are the [`check`](Self::check) by one of the keys.
+    pub(super) fn is_check(&self, purpose: &str, text: &[u8], check: &[u8; CHECK_LEN]) -> bool {
+        self.0.iter().any(|key| key.check(purpose, text) == *check)
+    }
+
     /// What was sealed for this purpose with one of the keys; `None` if the text is anything else.
     #[must_use]
     pub fn open(&self, purpose: &str, text: &str) -> Option<Vec<u8>> {
@@ -143,9 +161,28 @@ impl SealingKey {
         let id = hash.as_ref().iter().take(4);
         Ok(Self {
             id: id.map(|byte| format!("{byte:02x}")).collect(),
+            check: {
+                let whole = hmac::Key::new(hmac::HMAC_SHA256, key);
+                let derived = hmac::sign(&whole, b"tower-sso check");
+                hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
+            },
             key: RandomizedNonceKey::new(&AES_256_GCM, key)
                 .map_err(|_| SealingKeysError::Length)?,
         })
+    }
+
+    fn check(&self, purpose: &str, text: &[u8]) -> [u8; CHECK_LEN] {
+        let mut context = hmac::Context::with_key(&self.check);
+        context.update(&(purpose.len() as u64).to_be_bytes());
+        context.update(purpose.as_bytes());
+        context.update(text);
+        let tag = context.sign();
+        let mut check = [0; CHECK_LEN];
+        check
+            .iter_mut()
+            .zip(tag.as_ref())
+            .for_each(|(to, from)| *to = *from);
+        check
     }
 }
 
@@ -206,6 +243,16 @@ mod tests {
         ] {
             assert_eq!(keys.open("a", &changed), None);
         }
+    }
+
+    #[test]
+    fn a_check_holds_as_long_as_its_key_does() {
+        let (old, new) = ([1; 32], [2; 32]);
+        let check = keys(&[old]).check("a", b"text");
+        assert!(keys(&[new, old]).is_check("a", b"text", &check));
+        assert!(!keys(&[new]).is_check("a", b"text", &check));
+        assert!(!keys(&[old]).is_check("b", b"text", &check));
+        assert!(!keys(&[old]).is_check("a", b"texts", &check));
     }
 
     #[test]

@@ -293,8 +293,14 @@ impl Sessions {
         if used && age >= TOUCH {
             let seen_at = to_millis(now);
             let expires_at = self.idle_end(record.created_at, seen_at)?;
-            if !self.store().touch(key, seen_at, expires_at).await? {
-                return Ok(None);
+            match self.store().touch(key, seen_at, expires_at).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                // The session is there; a store that can only be read for a while signs nobody out.
+                Err(error) => tracing::warn!(
+                    error = &error as &(dyn std::error::Error + 'static),
+                    "it was not kept that a session is in use"
+                ),
             }
         }
         let Some((record, content)) = self.renewed(record, content).await? else {

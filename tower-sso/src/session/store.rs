@@ -41,8 +41,8 @@ pub trait Store: Send + Sync + 'static {
     fn replace(&self, key: Key, version: u64, data: Bytes) -> StoreFuture<bool>;
 
     /// Takes the lease on a record for `holder`, or renews it, for so long from now by the store's
-    /// clock. `false` if another holder has it, or there is no such record.
-    fn lease(&self, key: Key, holder: u128, length: Duration) -> StoreFuture<bool>;
+    /// clock.
+    fn lease(&self, key: Key, holder: u128, length: Duration) -> StoreFuture<Lease>;
 
     /// Gives the lease back if `holder` has it.
     fn release(&self, key: Key, holder: u128) -> StoreFuture<()>;
@@ -68,6 +68,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Marks something as used, until it would be of no use anyhow. `true` for the first who does.
     fn claim(&self, what: Key, until: SystemTime) -> StoreFuture<bool>;
+}
+
+/// What becomes of asking for the lease on a record. These three are all there are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lease {
+    /// Nobody else had it.
+    Granted,
+    /// Another holder had it and let it run out: it has died, or is late, and what it began may not be over.
+    TakenOver,
+    /// Another holder has it, or there is no such record.
+    Refused,
 }
 
 /// Something that was ended, as a [`Store`] tells it.
@@ -129,7 +140,7 @@ forward! {
     fn find(key: Key) -> Option<Record>;
     fn touch(key: Key, seen_at: SystemTime, expires_at: SystemTime) -> bool;
     fn replace(key: Key, version: u64, data: Bytes) -> bool;
-    fn lease(key: Key, holder: u128, length: Duration) -> bool;
+    fn lease(key: Key, holder: u128, length: Duration) -> Lease;
     fn release(key: Key, holder: u128) -> ();
     fn list(user_id: &str, kind: Kind) -> Vec<Record>;
     fn end(what: End) -> u64;
@@ -137,6 +148,16 @@ forward! {
     fn set_disabled(user_id: &str, disabled: bool) -> ();
     fn disabled() -> Vec<Arc<str>>;
     fn claim(what: Key, until: SystemTime) -> bool;
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// Whether the holder that asked has the lease now.
+    #[must_use]
+    pub fn is_held(self) -> bool {
+        self != Self::Refused
+    }
 }
 
 // === impl End ===

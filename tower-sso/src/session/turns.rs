@@ -68,7 +68,7 @@ impl Turns {
             };
             loop {
                 let begun = Instant::now();
-                if store.lease(key, holder, LEASE).await? {
+                if store.lease(key, holder, LEASE).await?.is_held() {
                     return Ok(Turn {
                         key,
                         holder,

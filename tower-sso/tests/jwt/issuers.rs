@@ -194,7 +194,12 @@ async fn tokens_go_to_the_verifier_of_their_kind_only() {
     assert_eq!(count(), [0, 1, 1]);
     assert_eq!(refused(&issuers, "nobody").await, Some(Reason::Unknown));
     assert_eq!(count(), [0, 1, 1]);
-    assert_eq!(refused(&issuers, "a.b.c").await, Some(Reason::Malformed));
+    // The example of RFC 7662, section 2.1.
+    let dotted = refused(&issuers, "mF_9.B5f-4.1JqM").await;
+    assert_eq!(dotted, Some(Reason::Unknown));
+    assert_eq!(count(), [0, 1, 1]);
+    let signed = refused(&issuers, "eyJ.b.c").await;
+    assert_eq!(signed, Some(Reason::Malformed));
     // Too long, and deeply nested: refused before anything is read.
     let header = b64(r#"{"alg":"ES256","kid":"k"}"#);
     let deep = format!("{header}.{}.{}", b64("[".repeat(10_000)), b64([7; 64]));

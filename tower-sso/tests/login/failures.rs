@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tower_sso::{
     AnswerFuture,
-    session::{End, Ended, Key, Kind, Record, Store, StoreError, StoreFuture},
+    session::{End, Ended, Key, Kind, Lease, Record, Store, StoreError, StoreFuture},
 };
 
 use crate::support::*;
@@ -379,7 +379,7 @@ impl Store for Broken {
     fn replace(&self, _: Key, _: u64, _: bytes::Bytes) -> StoreFuture<bool> {
         down()
     }
-    fn lease(&self, _: Key, _: u128, _: Duration) -> StoreFuture<bool> {
+    fn lease(&self, _: Key, _: u128, _: Duration) -> StoreFuture<Lease> {
         down()
     }
     fn release(&self, _: Key, _: u128) -> StoreFuture<()> {

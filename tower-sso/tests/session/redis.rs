@@ -187,9 +187,20 @@ async fn what_an_index_names_in_vain_is_forgotten_when_it_is_met() {
     assert_eq!(entries, 1);
 }
 
+/// What is before the host of a URL, and the host with its port.
+fn host_of(url: &str) -> (&str, &str) {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let rest = rest.split('/').next().unwrap();
+    let (user, host) = rest
+        .rsplit_once('@')
+        .map_or(("", rest), |(user, host)| (user, host));
+    assert_eq!(scheme, "redis");
+    (user, host)
+}
+
 /// Passes everything on, but ends the connection instead of giving an answer when it is told to.
 async fn wire(url: &str, cuts: Arc<AtomicBool>) -> u16 {
-    let server = url.rsplit(['/', '@']).next().unwrap().to_owned();
+    let server = host_of(url).1.to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -224,7 +235,9 @@ async fn who_was_first_is_told_so_though_the_answer_was_lost() {
     let Some(url) = url() else { return };
     let cuts = Arc::new(AtomicBool::new(false));
     let port = wire(&url, Arc::clone(&cuts)).await;
-    let store = RedisStore::connect(&format!("redis://127.0.0.1:{port}"))
+    let password = host_of(&url).0;
+    let at = if password.is_empty() { "" } else { "@" };
+    let store = RedisStore::connect(&format!("redis://{password}{at}127.0.0.1:{port}"))
         .await
         .unwrap();
     let until = record("redis", Kind::Session).expires_at;

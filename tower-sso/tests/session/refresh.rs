@@ -184,7 +184,7 @@ async fn a_server_that_dies_with_the_lease_holds_nobody_up_for_long() {
         let server = sessions(&store, &issuer);
         let opened = server.open(&alice(), Some(due()), None).await.unwrap();
         let dead = Duration::from_millis(400);
-        assert!(store.lease(opened.key, 1, dead).await.unwrap());
+        assert!(store.lease(opened.key, 1, dead).await.unwrap().is_held());
         let identity = server.verify(&opened.cookie_value).await.unwrap();
         assert_eq!(identity.name(), Some("renewed 1"), "{name}");
     }
@@ -215,5 +215,32 @@ async fn who_comes_second_takes_what_the_first_one_got() {
             store.find(opened.key).await.unwrap().is_some(),
             "{name}: and ends nothing"
         );
+    }
+}
+
+#[tokio::test]
+async fn who_took_the_lease_over_waits_for_what_its_holder_has_before_it_ends_the_session() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, store) in stores(dir.path()).await {
+        let refused = Issuer::new();
+        refused.answers(Some(RefreshError::Refused));
+        let server = sessions(&store, &refused);
+        let opened = server.open(&alice(), Some(due()), None).await.unwrap();
+        // Another server has spent the refresh token, and the store was away for longer than its lease.
+        let late = store.lease(opened.key, 1, Duration::from_millis(1)).await;
+        assert!(late.unwrap().is_held());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let asking = tokio::spawn({
+            let (server, cookie) = (server.clone(), opened.cookie_value.clone());
+            async move { server.verify(&cookie).await }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(refused.asked(), 1, "{name}");
+        let record = store.find(opened.key).await.unwrap().unwrap();
+        assert!(store.replace(opened.key, 0, record.data).await.unwrap());
+        assert!(asking.await.unwrap().is_ok(), "{name}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let kept = store.find(opened.key).await.unwrap();
+        assert!(kept.is_some(), "{name}: it ended nothing");
     }
 }

@@ -14,7 +14,7 @@ use tower_sso::{
     Identity,
     jwt::Clock,
     session::{
-        End, Ended, IssuerTokens, Key, Kind, MemoryStore, Record, Refresh, RefreshError,
+        End, Ended, IssuerTokens, Key, Kind, Lease, MemoryStore, Record, Refresh, RefreshError,
         RefreshFuture, Refreshed, SealingKeys, Sessions, SqliteStore, Store, StoreError,
         StoreFuture,
     },
@@ -235,7 +235,7 @@ impl<S: Store> Store for Flaky<S> {
         fn insert(record: Record) -> ();
         fn find(key: Key) -> Option<Record>;
         fn touch(key: Key, seen_at: SystemTime, expires_at: SystemTime) -> bool;
-        fn lease(key: Key, holder: u128, length: Duration) -> bool;
+        fn lease(key: Key, holder: u128, length: Duration) -> Lease;
         fn release(key: Key, holder: u128) -> ();
         fn list(user_id: &str, kind: Kind) -> Vec<Record>;
         fn end(what: End) -> u64;

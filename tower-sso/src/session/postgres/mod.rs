@@ -25,7 +25,7 @@ use self::{
 use super::{
     Kind,
     record::{Key, Record},
-    store::{End, Ended, Store, StoreError, StoreFuture},
+    store::{End, Ended, Lease, Store, StoreError, StoreFuture},
 };
 
 /// Sessions in Postgres 12 or later.
@@ -221,13 +221,22 @@ impl Store for PostgresStore {
         self.hits(REPLACE, values)
     }
 
-    fn lease(&self, key: Key, holder: u128, length: Duration) -> StoreFuture<bool> {
+    fn lease(&self, key: Key, holder: u128, length: Duration) -> StoreFuture<Lease> {
         let values = vec![
             bytes(key.as_bytes()),
             bytes(&holder.to_be_bytes()),
             number(span(length)),
         ];
-        self.hits(LEASE, values)
+        self.run(LEASE, values, |rows| {
+            let Some(row) = rows.first() else {
+                return Ok(Lease::Refused);
+            };
+            let was_anothers: Option<bool> = row.try_get(0).map_err(StoreError::new)?;
+            Ok(match was_anothers {
+                Some(true) => Lease::TakenOver,
+                _ => Lease::Granted,
+            })
+        })
     }
 
     fn release(&self, key: Key, holder: u128) -> StoreFuture<()> {

@@ -94,13 +94,14 @@ pub(super) const REPLACE: &str = concat!(
 );
 
 pub(super) const LEASE: &str = concat!(
-    "UPDATE sso_records SET lease = $2, lease_until = ",
-    now!(),
-    " + $3 WHERE key = $1 AND expires_at > ",
+    "WITH held AS (SELECT key, lease FROM sso_records WHERE key = $1 AND expires_at > ",
     now!(),
     " AND (lease IS NULL OR lease = $2 OR lease_until <= ",
     now!(),
-    ") RETURNING 1"
+    ") FOR UPDATE)
+     UPDATE sso_records SET lease = $2, lease_until = ",
+    now!(),
+    " + $3 FROM held WHERE sso_records.key = held.key RETURNING held.lease <> $2"
 );
 
 pub(super) const RELEASE: &str =

@@ -33,7 +33,7 @@ use self::{
 use super::{
     Kind, random,
     record::{Key, Record},
-    store::{End, Ended, Store, StoreError, StoreFuture},
+    store::{End, Ended, Lease, Store, StoreError, StoreFuture},
 };
 use crate::jwt::{Clock as _, SystemClock};
 
@@ -185,13 +185,18 @@ impl Store for RedisStore {
         })
     }
 
-    fn lease(&self, key: Key, holder: u128, length: Duration) -> StoreFuture<bool> {
+    fn lease(&self, key: Key, holder: u128, length: Duration) -> StoreFuture<Lease> {
         self.run(move |inner| async move {
             let args = [
                 text(&holder.to_string()),
                 text(&length.as_millis().to_string()),
             ];
-            inner.ask(&inner.scripts.lease, name(key), args).await
+            let lease: i64 = inner.ask(&inner.scripts.lease, name(key), args).await?;
+            Ok(match lease {
+                0 => Lease::Refused,
+                1 => Lease::Granted,
+                _ => Lease::TakenOver,
+            })
         })
     }
 
@@ -261,6 +266,8 @@ impl Store for RedisStore {
                 true => End::Disabled(user_id),
                 false => End::Enabled(user_id),
             };
+            // Before, in case that the rest fails, and after, for who has looked in between.
+            inner.tell(&what).await?;
             inner.remove(&what).await?;
             inner.tell(&what).await
         })

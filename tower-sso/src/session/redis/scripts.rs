@@ -61,6 +61,7 @@ impl Scripts {
                  local is = redis.call('HMGET', KEYS[1], 'lease', 'until');
                  if is[1] and is[1] ~= ARGV[1] and tonumber(is[2]) > now then return 0 end;
                  redis.call('HSET', KEYS[1], 'lease', ARGV[1], 'until', string.format('%.0f', now + ARGV[2]));
+                 if is[1] and is[1] ~= ARGV[1] then return 2 end;
                  return 1"
             )),
             release: Script::from_lua(

@@ -14,7 +14,7 @@ use self::worker::{TIMEOUT, Worker};
 use super::{
     Kind,
     record::{Key, Record},
-    store::{End, Ended, Store, StoreError, StoreFuture},
+    store::{End, Ended, Lease, Store, StoreError, StoreFuture},
 };
 
 /// Sessions in an SQLite file, which may hold other tables too.
@@ -203,16 +203,25 @@ impl Store for SqliteStore {
         })
     }
 
-    fn lease(&self, key: Key, holder: u128, length: Duration) -> StoreFuture<bool> {
+    fn lease(&self, key: Key, holder: u128, length: Duration) -> StoreFuture<Lease> {
         self.write(move |connection, now| {
+            let own = holder.to_be_bytes();
+            let other: Option<Option<bool>> = connection
+                .prepare_cached("SELECT lease <> ?2 FROM sso_records WHERE key = ?1")?
+                .query_row(params![key.as_bytes(), &own[..]], |row| row.get(0))
+                .optional()?;
             let until = now.saturating_add(i64::try_from(length.as_millis()).unwrap_or(i64::MAX));
             let changed = execute(
                 connection,
                 "UPDATE sso_records SET lease = ?2, lease_until = ?3
                  WHERE key = ?1 AND expires_at > ?4 AND (lease IS NULL OR lease = ?2 OR lease_until <= ?4)",
-                params![key.as_bytes(), &holder.to_be_bytes()[..], until, now],
+                params![key.as_bytes(), &own[..], until, now],
             )?;
-            Ok(changed > 0)
+            Ok(match (changed, other.flatten()) {
+                (0, _) => Lease::Refused,
+                (_, Some(true)) => Lease::TakenOver,
+                _ => Lease::Granted,
+            })
         })
     }
 

@@ -1,0 +1,232 @@
+//! Other issuers, other forms of tokens and other origins than those of the first one: a second implementation that signs
+//! people in, opaque tokens that are introspected, a page of another origin.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use ::http::{Method, Request, StatusCode};
+use gateway_tests::{
+    browser::Browser,
+    error::Result,
+    gateway::{Config, Gateway},
+    http,
+    kit::Kit,
+    other_issuer::OtherIssuer,
+    person::Person,
+};
+use serde_json::{Value, json};
+
+/// What a session cookie is called.
+const COOKIE: &str = "__Host-session";
+
+/// A gateway with this beside the first issuer.
+async fn gateway(kit: &Kit, more: &str) -> Result<(tempfile::TempDir, Gateway)> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut config = Config::new(kit, dir.path())?;
+    config.text = config
+        .text
+        .replacen("\n[roles]", &format!("\n{more}\n[roles]"), 1);
+    let gateway = Gateway::start(config, dir.path()).await?;
+    Ok((dir, gateway))
+}
+
+/// Goes where redirects lead, to the issuer and back; the last answer.
+async fn follow(browser: &mut Browser, start: &str) -> Result<http::Response> {
+    let mut url = start.to_owned();
+    for _ in 0..10 {
+        let answer = browser.open(&url).await?;
+        match answer.header("location") {
+            Some(next) if next.starts_with('/') => {
+                let after_scheme = url.find("://").map_or(0, |at| at + 3);
+                let host = url[after_scheme..]
+                    .find('/')
+                    .map_or(url.len(), |at| at + after_scheme);
+                url = format!("{}{next}", &url[..host]);
+            }
+            Some(next) => url = next.to_owned(),
+            None => return Ok(answer),
+        }
+    }
+    browser.open(&url).await
+}
+
+#[tokio::test]
+async fn another_implementation_signs_people_in_and_what_it_says_wrongly_opens_nothing()
+-> Result<()> {
+    let kit = Kit::from_env()?;
+    let issuer_dir = tempfile::tempdir().expect("a temporary directory");
+    let other = OtherIssuer::start(&kit.install, issuer_dir.path()).await?;
+    let second = format!(
+        "[[issuer]]\nalias = \"other\"\nurl = \"{}\"\naudience = \"openclaw\"\nclient_id = \"gateway\"\n\
+         client_secret = \"any\"\n",
+        other.url()
+    );
+    let (_dir, gateway) = gateway(&kit, &second).await?;
+    let info = gateway.url("/api/user/info");
+    let login = gateway.url("/auth/login?provider=other&return_to=%2Fapi%2Fuser%2Finfo");
+    let origin = gateway.url("");
+
+    let mut john = Browser::new();
+    let shown = follow(&mut john, &login).await?.json()?;
+    assert_eq!(shown["user_id"], "other|johndoe", "{shown}");
+    assert_eq!(shown["provider"], "other");
+
+    // Its access tokens are taken as well, for who they are.
+    let claims = json!({
+        "iss": other.url(), "aud": "openclaw", "sub": "johndoe", "exp": 4_000_000_000_u64, "iat": 1,
+    });
+    let token = other
+        .mint("ES256", &json!({"typ": "at+jwt"}), &claims)
+        .await?;
+    let said = http::get(&info, Some(&token))
+        .await?
+        .expect_status(StatusCode::OK)?
+        .json()?;
+    assert_eq!(said["user_id"], "other|johndoe");
+
+    // What is not an ID token of this sign-in opens no session, and neither does an answer in another's name.
+    for (what, patch) in [
+        ("id_token", json!({"nonce": "another"})),
+        ("id_token", json!({"aud": "somebody"})),
+        ("id_token", json!({"iss": kit.issuer})),
+        ("id_token", json!({"exp": 1})),
+        ("id_token", json!({"sub": ""})),
+        ("redirect", json!({"iss": kit.issuer})),
+        ("redirect", json!({"state": "another"})),
+        ("redirect", json!({"code": "another"})),
+        ("token", json!({"id_token": null})),
+    ] {
+        other.change(what, &patch).await?;
+        let mut nobody = Browser::new();
+        let answer = follow(&mut nobody, &login).await?;
+        assert!(
+            answer.status.is_client_error() || answer.status.is_server_error(),
+            "{what} {patch}: {}",
+            answer.status
+        );
+        assert_eq!(nobody.cookie(&origin, COOKIE)?, None, "{what} {patch}");
+        other.change(what, &json!({})).await?;
+    }
+    other.fail("token", 503, &json!({})).await?;
+    let answer = follow(&mut Browser::new(), &login).await?;
+    assert!(
+        answer.text().contains("other"),
+        "who is down is said: {}",
+        answer.text()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_opaque_token_is_asked_about_and_ends_when_its_issuer_ends_it() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut config = Config::new(&kit, dir.path())?;
+    let url = format!("http://{}", config.public);
+    let issuer = kit.issuer();
+    let client = issuer
+        .register(&url, &json!({"access_token_format": "opaque"}))
+        .await?;
+    let lines = config.text.lines().map(|line| match line {
+        line if line.starts_with("client_id = ") => {
+            format!("client_id = \"{}\"\nintrospection = true", client.id)
+        }
+        line if line.starts_with("client_secret_file = ") => {
+            format!("client_secret = \"{}\"", client.secret)
+        }
+        line if line.starts_with("token_type = ") => String::new(),
+        line => line.to_owned(),
+    });
+    config.text = lines.collect::<Vec<_>>().join("\n");
+    let gateway = Gateway::start(config, dir.path()).await?;
+
+    let back = format!("{url}/auth/callback");
+    let tokens = issuer
+        .tokens(&mut Browser::new(), &client, &back, "sign-in-olga")
+        .await?;
+    let token = tokens["access_token"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    assert!(!token.contains('.'), "it is opaque");
+    let info = gateway.url("/api/user/info");
+    let before = issuer.count("/token/introspection").await?;
+    for _ in 0..10 {
+        let said = http::get(&info, Some(&token))
+            .await?
+            .expect_status(StatusCode::OK)?
+            .json()?;
+        assert_eq!(said["user_id"], "sign-in-olga");
+    }
+    assert_eq!(issuer.count("/token/introspection").await? - before, 1);
+    Person::with_token(token.clone(), &gateway).open().await?;
+    for wrong in ["nothing", "mF_9.B5f-4.1JqM"] {
+        let answer = http::get(&info, Some(wrong)).await?;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{wrong}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn d7_67_a_page_of_an_origin_that_is_allowed_may_read_and_no_other() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut config = Config::new(&kit, dir.path())?;
+    let app = "https://app.example.com";
+    let line = format!("[server]\nallowed_origins = [\"{app}\"]\n");
+    config.text = config.text.replacen("[server]\n", &line, 1);
+    let gateway = Gateway::start(config, dir.path()).await?;
+    let info = gateway.url("/api/user/info");
+    let mut paula = Browser::new();
+    paula.sign_in_at(&gateway, "sign-in-paula").await?;
+
+    let header = |answer: &http::Response, name: &str| answer.header(name).map(str::to_owned);
+    let allowed = paula.fetch_from(app, Method::GET, &info, "").await?;
+    assert_eq!(allowed.status, StatusCode::OK);
+    assert_eq!(
+        header(&allowed, "access-control-allow-origin").as_deref(),
+        Some(app)
+    );
+    assert_eq!(
+        header(&allowed, "access-control-allow-credentials").as_deref(),
+        Some("true")
+    );
+    let evil = "https://app.example.com.evil.example";
+    for other in [evil, "http://app.example.com", "null"] {
+        let answer = paula.fetch_from(other, Method::GET, &info, "").await?;
+        assert_eq!(
+            header(&answer, "access-control-allow-origin"),
+            None,
+            "{other}"
+        );
+    }
+    // A change is refused before anything is done; of the allowed origin it is not.
+    let keys = gateway.url("/api/keys");
+    let made = r#"{"name":"x"}"#;
+    let answer = paula.fetch_from(evil, Method::POST, &keys, made).await?;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let answer = paula.fetch_from(app, Method::POST, &keys, made).await?;
+    assert_eq!(answer.status, StatusCode::CREATED);
+
+    let asked = |origin: &str| {
+        Request::builder()
+            .method(Method::OPTIONS)
+            .uri(&keys)
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "content-type")
+    };
+    let preflight = http::send(asked(app), String::new()).await?;
+    assert_eq!(
+        header(&preflight, "access-control-allow-origin").as_deref(),
+        Some(app)
+    );
+    let preflight = http::send(asked(evil), String::new()).await?;
+    assert_eq!(header(&preflight, "access-control-allow-origin"), None);
+
+    let ws = gateway.ws_url("/ws");
+    paula.socket(app, &ws).await?;
+    assert!(paula.socket(evil, &ws).await.is_err());
+    let shown: Value = allowed.json()?;
+    assert_eq!(shown["user_id"], "sign-in-paula");
+    Ok(())
+}
