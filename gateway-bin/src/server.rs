@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -29,6 +29,13 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Most connections of one listener; those beyond are told so at once.
 const MAX_CONNECTIONS: usize = 16_384;
+
+/// A connection's place among those that a listener takes; in the extensions of each request. Whoever goes on with the
+/// connection after an upgrade keeps it.
+#[derive(Clone, Debug)]
+pub struct ConnectionPlace(
+    #[expect(dead_code, reason = "to have it is what it is for")] Arc<OwnedSemaphorePermit>,
+);
 
 /// The whole answer to a connection too many.
 const FULL: &[u8] =
@@ -85,10 +92,13 @@ where
             debug!(%error, "connection ended before it was served");
             continue;
         }
+        let place = ConnectionPlace(Arc::new(place));
+        let own = place.clone();
         let with_peer = service
             .clone()
             .map_request(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(PeerAddress(peer));
+                request.extensions_mut().insert(own.clone());
                 request
             });
         let stop = stop.clone();

@@ -367,8 +367,11 @@ fn providers(config: &Config) -> impl Iterator<Item = Provider> {
             .alias(&issuer.alias)
             .primary(n == 0)
             .client(id, secret.expose());
-        if let Some(name) = &issuer.name {
-            provider = provider.label(name);
+        // Of several that have no name people can tell at least the aliases.
+        match (&issuer.name, issuer.kind) {
+            (Some(name), _) => provider = provider.label(name),
+            (None, IssuerKind::Oidc) => provider = provider.label(&issuer.alias),
+            (None, _) => {}
         }
         if !issuer.scopes.is_empty() {
             provider = provider.scopes(issuer.scopes.iter().map(String::as_str));

@@ -1,7 +1,5 @@
 //! The store of sessions changes, or loses everything: what must not be lost with it.
 
-#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
-
 use ::http::{Method, StatusCode};
 use gateway_tests::{
     browser::Browser,

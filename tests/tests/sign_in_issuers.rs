@@ -18,6 +18,18 @@ use serde_json::{Value, json};
 /// What a session cookie is called.
 const COOKIE: &str = "__Host-session";
 
+/// Begins to sign in at the other issuer.
+const LOGIN: &str = "/auth/login?provider=other&return_to=%2Fapi%2Fuser%2Finfo";
+
+/// The other issuer, for a gateway's configuration.
+fn second_issuer(other: &OtherIssuer) -> String {
+    format!(
+        "[[issuer]]\nalias = \"other\"\nurl = \"{}\"\naudience = \"openclaw\"\nclient_id = \"gateway\"\n\
+         client_secret = \"any\"\n",
+        other.url()
+    )
+}
+
 /// A gateway with this beside the first issuer.
 async fn gateway(kit: &Kit, more: &str) -> Result<(tempfile::TempDir, Gateway)> {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -55,14 +67,10 @@ async fn another_implementation_signs_people_in_and_what_it_says_wrongly_opens_n
     let kit = Kit::from_env()?;
     let issuer_dir = tempfile::tempdir().expect("a temporary directory");
     let other = OtherIssuer::start(&kit.install, issuer_dir.path()).await?;
-    let second = format!(
-        "[[issuer]]\nalias = \"other\"\nurl = \"{}\"\naudience = \"openclaw\"\nclient_id = \"gateway\"\n\
-         client_secret = \"any\"\n",
-        other.url()
-    );
+    let second = second_issuer(&other);
     let (_dir, gateway) = gateway(&kit, &second).await?;
     let info = gateway.url("/api/user/info");
-    let login = gateway.url("/auth/login?provider=other&return_to=%2Fapi%2Fuser%2Finfo");
+    let login = gateway.url(LOGIN);
     let origin = gateway.url("");
 
     let mut john = Browser::new();
@@ -113,6 +121,68 @@ async fn another_implementation_signs_people_in_and_what_it_says_wrongly_opens_n
         "who is down is said: {}",
         answer.text()
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn somebody_of_another_issuer_is_who_an_administrator_says_they_are() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let issuer_dir = tempfile::tempdir().expect("a temporary directory");
+    let other = OtherIssuer::start(&kit.install, issuer_dir.path()).await?;
+    let second = second_issuer(&other);
+    let (_dir, gateway) = gateway(&kit, &second).await?;
+    let info = gateway.url("/api/user/info");
+    let login = gateway.url(LOGIN);
+    let (mut quinn, mut admin, mut john) = (Browser::new(), Browser::new(), Browser::new());
+    for (browser, account) in [(&mut quinn, "sign-in-quinn"), (&mut admin, "admin")] {
+        let start = LOGIN.replace("=other", "=corp");
+        browser
+            .sign_in(&gateway.url(&start), account, &info)
+            .await?;
+    }
+    let choice = Browser::new().open(&gateway.url("/auth/login")).await?;
+    for alias in ["corp", "other"] {
+        assert!(choice.text().contains(&format!("Sign in with {alias}")));
+    }
+
+    // What the issuer says of them is kept, and what it says anew.
+    for email in ["john@example.com", "johnny@example.com"] {
+        let said = json!({"email": email, "email_verified": true, "name": "John"});
+        other.change("id_token", &said).await?;
+        let shown = follow(&mut john, &login).await?.json()?;
+        assert_eq!(shown["user_id"], "other|johndoe", "{shown}");
+        assert_eq!(shown["email"], email);
+    }
+
+    let identities = gateway.url("/api/admin/users/sign-in-quinn/identities");
+    let link = r#"{"provider":"other","subject":"johndoe"}"#;
+    let answer = quinn.fetch(Method::POST, &identities, link).await?;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    for wrong in [
+        r#"{"provider":"corp","subject":"johndoe"}"#,
+        r#"{"provider":"other"}"#,
+        "{}",
+    ] {
+        let answer = admin.fetch(Method::POST, &identities, wrong).await?;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    let nobody = gateway.url("/api/admin/users/nobody/identities");
+    let answer = admin.fetch(Method::POST, &nobody, link).await?;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    let answer = admin.fetch(Method::POST, &identities, link).await?;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+
+    // Who they were ends; from now on they are quinn, by their tokens too.
+    let was = john.fetch(Method::GET, &info, "").await?;
+    assert_eq!(was.status, StatusCode::UNAUTHORIZED);
+    let shown = follow(&mut john, &login).await?.json()?;
+    assert_eq!(shown["user_id"], "sign-in-quinn", "{shown}");
+    let claims = json!({
+        "iss": other.url(), "aud": "openclaw", "sub": "johndoe", "exp": 4_000_000_000_u64, "iat": 1,
+    });
+    let token = other.mint("RS256", &json!({}), &claims).await?;
+    let said = http::get(&info, Some(&token)).await?.json()?;
+    assert_eq!(said["user_id"], "sign-in-quinn");
     Ok(())
 }
 

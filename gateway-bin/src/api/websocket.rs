@@ -12,12 +12,14 @@ use tower_sso::{Identity, TokenSource, Verify, VerifyError};
 use tracing::debug;
 
 use super::{Api, ApiError, PeerAddress};
+use crate::server::ConnectionPlace;
 use crate::socket::{Credential, accept, serve};
 
 /// `GET /ws`
 pub(super) async fn upgrade(
     State(api): State<Api>,
     peer: Option<Extension<PeerAddress>>,
+    place: Option<Extension<ConnectionPlace>>,
     identity: Option<Extension<Arc<Identity>>>,
     mut req: Request<Body>,
 ) -> Response {
@@ -56,6 +58,8 @@ pub(super) async fn upgrade(
     // From here on, so that what ends while the socket is opened is heard.
     let credential = identity.map(|identity| Credential::new(identity, Some(api.sign_in)));
     sockets.tasks.clone().spawn(async move {
+        // A socket is one of the connections that a listener takes, signed in or not.
+        let _place = place;
         match upgraded.await {
             Ok(io) => {
                 serve(sockets, TokioIo::new(io), credential, address).await;
