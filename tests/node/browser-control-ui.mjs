@@ -66,7 +66,7 @@ await browse(async ({ newContext }) => {
 
   // A file, a picture, a tool.
   const files = alice.locator(".agent-chat__file-input").first();
-  await files.setInputFiles({ name: "note.txt", mimeType: "text/plain", buffer: Buffer.from("a note") });
+  await files.setInputFiles({ name: "note.txt", mimeType: "text/plain", buffer: Buffer.from("what the note says") });
   await send(alice, "with a file");
   await said(alice, /echo: .*with a file/s);
   const dot =
