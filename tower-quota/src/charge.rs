@@ -1,6 +1,4 @@
-use std::sync::Arc;
-
-use crate::Dimension;
+use crate::{Dimension, Subject};
 
 /// How much of one dimension a request needs, and how much of it to set aside.
 ///
@@ -51,7 +49,7 @@ impl Demand {
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Charge {
-    subject: Arc<str>,
+    subject: Subject,
     demands: [Demand; 3],
 }
 
@@ -60,7 +58,7 @@ pub struct Charge {
 impl Charge {
     /// A charge to `subject` that demands nothing yet.
     #[must_use]
-    pub fn new(subject: impl Into<Arc<str>>) -> Self {
+    pub fn new(subject: impl Into<Subject>) -> Self {
         Self {
             subject: subject.into(),
             demands: [Demand::default(); 3],
@@ -87,7 +85,7 @@ impl Charge {
 
     /// Whom to charge.
     #[must_use]
-    pub const fn subject(&self) -> &Arc<str> {
+    pub const fn subject(&self) -> &Subject {
         &self.subject
     }
 

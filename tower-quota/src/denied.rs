@@ -16,6 +16,7 @@ pub struct Denied {
     limit: u64,
     used: u64,
     reserved: u64,
+    level: u8,
 }
 
 // === impl Denied ===
@@ -39,7 +40,22 @@ impl Denied {
             limit,
             used,
             reserved,
+            level: 0,
         }
+    }
+
+    /// The same refusal by the limit of a parent: the innermost is at level 1.
+    #[must_use]
+    pub const fn at_level(mut self, level: u8) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Whose limit it is: 0 for the subject of the charge itself, 1 for the innermost of its
+    /// [parents](crate::Subject::parents), and so on.
+    #[must_use]
+    pub const fn level(&self) -> u8 {
+        self.level
     }
 
     /// What there is not enough of.
@@ -101,36 +117,47 @@ impl Denied {
     /// The name of the limit for machines, such as `daily_tokens` or `monthly_cost`.
     #[must_use]
     pub const fn limit_name(&self) -> &'static str {
-        match (self.window, self.dimension) {
-            (Window::Day, Dimension::Tokens) => "daily_tokens",
-            (Window::Day, Dimension::Cost) => "daily_cost",
-            (Window::Day, Dimension::Calls) => "daily_calls",
-            (Window::Month, Dimension::Tokens) => "monthly_tokens",
-            (Window::Month, Dimension::Cost) => "monthly_cost",
-            (Window::Month, Dimension::Calls) => "monthly_calls",
+        match self.names() {
+            (name, _) => name,
         }
     }
 
     /// The refusal for machines, such as `daily_tokens_exceeded` or `monthly_cost_exceeded`.
     #[must_use]
     pub const fn code(&self) -> &'static str {
-        match (self.window, self.dimension) {
-            (Window::Day, Dimension::Tokens) => "daily_tokens_exceeded",
-            (Window::Day, Dimension::Cost) => "daily_cost_exceeded",
-            (Window::Day, Dimension::Calls) => "daily_calls_exceeded",
-            (Window::Month, Dimension::Tokens) => "monthly_tokens_exceeded",
-            (Window::Month, Dimension::Cost) => "monthly_cost_exceeded",
-            (Window::Month, Dimension::Calls) => "monthly_calls_exceeded",
+        match self.names() {
+            (_, code) => code,
+        }
+    }
+
+    const fn names(&self) -> (&'static str, &'static str) {
+        macro_rules! names {
+            ($($window:ident $dimension:ident $name:literal),* $(,)?) => {
+                match (self.window, self.dimension) {
+                    $((Window::$window, Dimension::$dimension) => ($name, concat!($name, "_exceeded")),)*
+                }
+            };
+        }
+        names! {
+            Minute Tokens "minutely_tokens",
+            Minute Cost "minutely_cost",
+            Minute Calls "minutely_calls",
+            Hour Tokens "hourly_tokens",
+            Hour Cost "hourly_cost",
+            Hour Calls "hourly_calls",
+            Day Tokens "daily_tokens",
+            Day Cost "daily_cost",
+            Day Calls "daily_calls",
+            Month Tokens "monthly_tokens",
+            Month Cost "monthly_cost",
+            Month Calls "monthly_calls",
         }
     }
 }
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let window = match self.window {
-            Window::Day => "daily",
-            Window::Month => "monthly",
-        };
+        let window = self.window.adjective();
         let (dimension, unit) = match self.dimension {
             Dimension::Tokens => ("token", "tokens"),
             Dimension::Cost => ("cost", "nano-USD"),

@@ -12,6 +12,7 @@ mod deny;
 mod deny_http;
 mod error;
 mod future;
+mod grant;
 mod layer;
 mod limit;
 mod policy;
@@ -20,7 +21,10 @@ mod service;
 mod standing;
 mod store;
 mod store_future;
+mod subject;
+mod terms;
 mod ticket;
+mod time_zone;
 mod unix_ms;
 mod window;
 
@@ -44,6 +48,7 @@ pub use crate::{
     deny_http::DenyHttp,
     error::{ReserveError, StoreError},
     future::ResponseFuture,
+    grant::Grant,
     layer::{OnStoreFailure, QuotaLayer},
     limit::{Allowance, DuplicateLimit, Limit, Limits},
     policy::QuotaPolicy,
@@ -52,6 +57,9 @@ pub use crate::{
     standing::Standing,
     store::{Granted, QuotaStore, Released, Renewed, Settled},
     store_future::StoreFuture,
+    subject::Subject,
+    terms::{Plans, Terms},
     ticket::{ParseTicketError, Ticket},
+    time_zone::{TimeZone, UnknownTimeZone},
     window::{Period, Window},
 };

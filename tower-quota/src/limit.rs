@@ -108,6 +108,21 @@ impl Limits {
         Ok(Self(distinct.into()))
     }
 
+    /// These limits with `others` in the place of those for the same dimension and window, and after them the rest of
+    /// `others`.
+    #[must_use]
+    pub fn overridden_by(&self, others: &Self) -> Self {
+        if others.0.is_empty() {
+            return self.clone();
+        }
+        let same = |limit: &Limit| others.find(limit.dimension, limit.window);
+        let own = self.iter().map(|limit| *same(limit).unwrap_or(limit));
+        let besides = others
+            .iter()
+            .filter(|limit| self.find(limit.dimension, limit.window).is_none());
+        Self(own.chain(besides.copied()).collect())
+    }
+
     /// The limit of `dimension` in `window`, if it is listed.
     #[must_use]
     pub fn find(&self, dimension: Dimension, window: Window) -> Option<&Limit> {

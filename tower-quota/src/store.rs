@@ -1,6 +1,6 @@
-use std::sync::Arc;
-
-use crate::{Amounts, Charge, Limits, ReserveError, Standing, StoreError, StoreFuture, Ticket};
+use crate::{
+    Amounts, Charge, ReserveError, Standing, StoreError, StoreFuture, Subject, Terms, Ticket,
+};
 
 /// Where counters and reservations are kept.
 ///
@@ -33,8 +33,8 @@ use crate::{Amounts, Charge, Limits, ReserveError, Standing, StoreError, StoreFu
 ///     atomic::{AtomicU64, Ordering},
 /// };
 /// use tower_quota::{
-///     Amounts, Charge, Granted, Limits, QuotaStore, Released, Renewed, ReserveError, Settled, Standing, StoreError,
-///     StoreFuture, Ticket,
+///     Amounts, Charge, Granted, QuotaStore, Released, Renewed, ReserveError, Settled, Standing, StoreError,
+///     StoreFuture, Subject, Terms, Ticket,
 /// };
 ///
 /// struct Counting<S> {
@@ -71,12 +71,16 @@ use crate::{Amounts, Charge, Limits, ReserveError, Standing, StoreError, StoreFu
 ///         self.store.renew(ticket)
 ///     }
 ///
-///     fn standings(&self, subject: &Arc<str>) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
+///     fn standings(&self, subject: &Subject) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
 ///         self.store.standings(subject)
 ///     }
 ///
-///     fn set_limits(&self, subject: &Arc<str>, limits: Option<Limits>) -> StoreFuture<Result<(), StoreError>> {
-///         self.store.set_limits(subject, limits)
+///     fn terms(&self, subject: &Subject) -> StoreFuture<Result<Terms, StoreError>> {
+///         self.store.terms(subject)
+///     }
+///
+///     fn set_terms(&self, subject: &Subject, terms: Terms) -> StoreFuture<Result<bool, StoreError>> {
+///         self.store.set_terms(subject, terms)
 ///     }
 /// }
 /// ```
@@ -85,7 +89,8 @@ use crate::{Amounts, Charge, Limits, ReserveError, Standing, StoreError, StoreFu
     note = "implement `tower_quota::QuotaStore`; `tower_quota::MemoryStore` is one, and a layer takes it in an `Arc`"
 )]
 pub trait QuotaStore: Send + Sync + 'static {
-    /// Sets aside what `charge` demands, if every limit of its subject leaves enough, and nothing otherwise.
+    /// Sets aside what `charge` demands, if every limit of its subject and of each of its parents leaves enough, and
+    /// nothing otherwise.
     ///
     /// The sum of what is used and what is held is never above a limit at the moment of admission. A subject that was
     /// never seen has the limits of its plan from this, its first, request on.
@@ -112,15 +117,16 @@ pub trait QuotaStore: Send + Sync + 'static {
     /// Begins the lease of a reservation anew, for a request that takes long.
     fn renew(&self, ticket: &Ticket) -> StoreFuture<Result<Renewed, StoreError>>;
 
-    /// How each limit of `subject` stands, in the order of its [`Limits`].
-    fn standings(&self, subject: &Arc<str>) -> StoreFuture<Result<Vec<Standing>, StoreError>>;
+    /// How each limit of `subject` stands, in the order of [`Plans::limits_of`](crate::Plans::limits_of), each with
+    /// what is granted besides. Its parents' are asked for by themselves: see [`Subject::chain`].
+    fn standings(&self, subject: &Subject) -> StoreFuture<Result<Vec<Standing>, StoreError>>;
 
-    /// Gives `subject` limits of its own, or with `None` those of its plan again, from the next request on.
-    fn set_limits(
-        &self,
-        subject: &Arc<str>,
-        limits: Option<Limits>,
-    ) -> StoreFuture<Result<(), StoreError>>;
+    /// What is special about `subject`.
+    fn terms(&self, subject: &Subject) -> StoreFuture<Result<Terms, StoreError>>;
+
+    /// Gives `subject` these terms, from the next request on, everywhere, and adds one to their version. `false`, and
+    /// nothing changes, if they are not of the present version: somebody else has changed them meanwhile.
+    fn set_terms(&self, subject: &Subject, terms: Terms) -> StoreFuture<Result<bool, StoreError>>;
 }
 
 /// What a store set aside.

@@ -1,11 +1,10 @@
 use std::{
     fmt::{self, Write as _},
     str::FromStr,
-    sync::Arc,
     time::SystemTime,
 };
 
-use crate::unix_ms::UnixMs;
+use crate::{Subject, unix_ms::UnixMs};
 
 /// The name of one reservation: whoever has it can settle.
 ///
@@ -13,7 +12,7 @@ use crate::unix_ms::UnixMs;
 /// after the reservation itself is gone.
 ///
 /// As text it is one printable line, `v1.<id in hexadecimal>.<Unix milliseconds>.<subject>`, in which control characters
-/// and `%` of the subject are percent-encoded. The text and the ticket stand for each other, so a ledger can keep
+/// and `%` of the subject are percent-encoded; its parents follow, each after `%,`. The text and the ticket stand for each other, so a ledger can keep
 /// the text as an opaque reference and settle with it in another process.
 ///
 /// # Examples
@@ -31,7 +30,7 @@ use crate::unix_ms::UnixMs;
 pub struct Ticket {
     id: u128,
     admitted_at: UnixMs,
-    subject: Arc<str>,
+    subject: Subject,
 }
 
 // === impl Ticket ===
@@ -41,7 +40,7 @@ impl Ticket {
     ///
     /// The moment is kept to the millisecond, rounded down.
     #[must_use]
-    pub fn new(id: u128, subject: impl Into<Arc<str>>, admitted_at: SystemTime) -> Self {
+    pub fn new(id: u128, subject: impl Into<Subject>, admitted_at: SystemTime) -> Self {
         Self {
             id,
             admitted_at: UnixMs::from(admitted_at),
@@ -57,7 +56,7 @@ impl Ticket {
 
     /// Whose reservation.
     #[must_use]
-    pub const fn subject(&self) -> &Arc<str> {
+    pub const fn subject(&self) -> &Subject {
         &self.subject
     }
 
@@ -71,17 +70,11 @@ impl Ticket {
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "v1.{:032x}.{}.", self.id, self.admitted_at.get())?;
-        let mut utf8 = [0; 4];
-        for character in self.subject.chars() {
-            if is_plain(character) {
-                f.write_char(character)?;
-            } else {
-                for byte in character.encode_utf8(&mut utf8).bytes() {
-                    write!(f, "%{byte:02X}")?;
-                }
-            }
-        }
-        Ok(())
+        encode(self.subject.name(), f)?;
+        self.subject.parents().try_for_each(|parent| {
+            f.write_str(PARENT)?;
+            encode(parent, f)
+        })
     }
 }
 
@@ -104,13 +97,33 @@ impl FromStr for Ticket {
 #[error("not a quota ticket")]
 pub struct ParseTicketError(());
 
+/// Between a subject and its parents: no other `%` is followed by this.
+const PARENT: &str = "%,";
+
+fn encode(name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut utf8 = [0; 4];
+    for character in name.chars() {
+        if is_plain(character) {
+            f.write_char(character)?;
+        } else {
+            for byte in character.encode_utf8(&mut utf8).bytes() {
+                write!(f, "%{byte:02X}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn parse(text: &str) -> Option<Ticket> {
     let (id, rest) = text.strip_prefix("v1.")?.split_once('.')?;
-    let (admitted_at, subject) = rest.split_once('.')?;
+    let (admitted_at, names) = rest.split_once('.')?;
+    let mut names = names.split(PARENT).map(decode);
+    let subject = Subject::new(names.next()??);
+    let subject = names.try_fold(subject, |subject, parent| Some(subject.under(parent?)))?;
     Some(Ticket {
         id: u128::from_str_radix(id, 16).ok()?,
         admitted_at: UnixMs::new(admitted_at.parse().ok()?)?,
-        subject: decode(subject)?.into(),
+        subject,
     })
 }
 
@@ -170,6 +183,8 @@ mod tests {
             "v1.00000000000000000000000000000007.0.alice%é",
             "v1.00000000000000000000000000000007.0.alice%FF",
             "v1.00000000000000000000000000000007.0.alice\n",
+            "v1.00000000000000000000000000000007.0.alice%,%",
+            "v1.00000000000000000000000000000007.0.alice%,%2",
         ] {
             assert_eq!(
                 text.parse::<Ticket>(),
@@ -181,7 +196,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_and_ticket_stand_for_each_other(id: u128, ms in 0..253_370_764_799_999_u64, subject: String) {
+        fn text_and_ticket_stand_for_each_other(
+            id: u128, ms in 0..253_370_764_799_999_u64, name: String, parents: Vec<String>,
+        ) {
+            let subject = parents.into_iter().fold(Subject::new(name), Subject::under);
             let ticket = Ticket::new(id, subject, UNIX_EPOCH + Duration::from_millis(ms));
             let text = ticket.to_string();
             prop_assert!(!text.contains(char::is_control));

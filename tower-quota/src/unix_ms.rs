@@ -11,11 +11,16 @@ pub(crate) struct UnixMs(u64);
 
 impl UnixMs {
     /// 9998-12-31T23:59:59.999Z.
-    const LAST: Self = Self(253_370_764_799_999);
+    pub(crate) const LAST: Self = Self(253_370_764_799_999);
 
     /// `None` if `ms` is after 9998.
     pub(crate) fn new(ms: u64) -> Option<Self> {
         (ms <= Self::LAST.0).then_some(Self(ms))
+    }
+
+    /// The nearest moment that is one.
+    pub(crate) fn saturating(ms: i64) -> Self {
+        Self(u64::try_from(ms).unwrap_or(0)).min(Self::LAST)
     }
 
     pub(crate) fn get(self) -> u64 {

@@ -26,8 +26,8 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_quota::{
     Amounts, Carry, Charge, Clock, Deny, DenyHttp, Dimension, Granted, Limit, Limits, MemoryStore,
     OnStoreFailure, Quota, QuotaLayer, QuotaStore, Refusal, Released, Renewed, Reservation,
-    ReserveError, ResponseBody, ResponseFuture, Settled, Standing, StoreError, StoreFuture, Ticket,
-    Window,
+    ReserveError, ResponseBody, ResponseFuture, Settled, Standing, StoreError, StoreFuture,
+    Subject, Terms, Ticket, Window,
 };
 
 const ONE_CALL: Amounts = Amounts::new().calls(1);
@@ -345,16 +345,16 @@ impl QuotaStore for Distant {
         self.answer(self.near.renew(ticket))
     }
 
-    fn standings(&self, subject: &Arc<str>) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
+    fn standings(&self, subject: &Subject) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
         self.answer(self.near.standings(subject))
     }
 
-    fn set_limits(
-        &self,
-        subject: &Arc<str>,
-        limits: Option<Limits>,
-    ) -> StoreFuture<Result<(), StoreError>> {
-        self.answer(self.near.set_limits(subject, limits))
+    fn terms(&self, subject: &Subject) -> StoreFuture<Result<Terms, StoreError>> {
+        self.answer(self.near.terms(subject))
+    }
+
+    fn set_terms(&self, subject: &Subject, terms: Terms) -> StoreFuture<Result<bool, StoreError>> {
+        self.answer(self.near.set_terms(subject, terms))
     }
 }
 
@@ -449,11 +449,15 @@ impl QuotaStore for Down {
         StoreFuture::ready(Err(StoreError::new("down")))
     }
 
-    fn standings(&self, _: &Arc<str>) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
+    fn standings(&self, _: &Subject) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
         StoreFuture::ready(Err(StoreError::new("down")))
     }
 
-    fn set_limits(&self, _: &Arc<str>, _: Option<Limits>) -> StoreFuture<Result<(), StoreError>> {
+    fn terms(&self, _: &Subject) -> StoreFuture<Result<Terms, StoreError>> {
+        StoreFuture::ready(Err(StoreError::new("down")))
+    }
+
+    fn set_terms(&self, _: &Subject, _: Terms) -> StoreFuture<Result<bool, StoreError>> {
         StoreFuture::ready(Err(StoreError::new("down")))
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 use tower_quota::{
     Allowance, Amounts, Charge, Demand, Dimension, Limit, Limits, MemoryStore, QuotaStore,
-    Released, Renewed, ReserveError, Settled, Ticket, Window, laws,
+    Released, Renewed, ReserveError, Settled, Subject, Ticket, TimeZone, Window, laws,
 };
 
 fn now<T>(future: impl Future<Output = T>) -> T {
@@ -24,8 +24,8 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 
 #[tokio::test]
 async fn keeps_every_law() {
-    laws::all(&async |plan, clock| {
-        Arc::new(MemoryStore::new(plan).lease(laws::LEASE).clock(clock)) as Arc<dyn QuotaStore>
+    laws::all(&async |plans, clock| {
+        Arc::new(MemoryStore::new(plans).lease(laws::LEASE).clock(clock)) as Arc<dyn QuotaStore>
     })
     .await;
 }
@@ -101,7 +101,7 @@ fn counts_again_what_a_ledger_says() {
     ])
     .unwrap();
     let store = MemoryStore::new(plan).clock(clock);
-    let (alice, day) = (Arc::from("alice"), Duration::from_secs(86_400));
+    let (alice, day) = (Subject::new("alice"), Duration::from_secs(86_400));
 
     store.add_used(&alice, noon, Amounts::new().calls(1));
     store.add_used(&alice, noon - day, Amounts::new().calls(2));
@@ -197,7 +197,7 @@ struct Reservation {
 
 impl Model {
     fn used(&self, limit: &Limit, now: SystemTime) -> u64 {
-        let period = limit.window().period(now);
+        let period = limit.window().period(now, &TimeZone::UTC);
         self.reservations
             .iter()
             .filter(|r| period.start() <= r.admitted_at && r.admitted_at < period.end())
@@ -207,7 +207,7 @@ impl Model {
     }
 
     fn reserved(&self, limit: &Limit, now: SystemTime) -> u64 {
-        let period = limit.window().period(now);
+        let period = limit.window().period(now, &TimeZone::UTC);
         self.reservations
             .iter()
             .filter(|r| period.start() <= r.admitted_at && r.admitted_at < period.end())
@@ -304,10 +304,11 @@ proptest! {
     ) {
         let start = UNIX_EPOCH + Duration::from_millis(NOON);
         let clock = Arc::new(laws::TestClock::new(start));
-        let store = MemoryStore::new(Limits::new(plan.clone()).unwrap())
+        let plan = Limits::new(plan).unwrap();
+        let store = MemoryStore::new(plan.clone())
             .lease(LEASE)
             .clock(clock.clone());
-        let mut model = Model { limits: plan, ..Model::default() };
+        let mut model = Model { limits: plan.iter().copied().collect(), ..Model::default() };
         let mut tickets: Vec<Ticket> = Vec::new();
         let mut time = start;
 
@@ -382,8 +383,11 @@ proptest! {
                     clock.set(time);
                 }
                 Step::Limit(limits) => {
-                    now(store.set_limits(&"alice".into(), Some(Limits::new(limits.clone()).unwrap()))).unwrap();
-                    model.limits = limits;
+                    let own = Limits::new(limits).unwrap();
+                    let terms = now(store.terms(&"alice".into())).unwrap();
+                    let set = store.set_terms(&"alice".into(), terms.limits(own.clone()));
+                    prop_assert!(now(set).unwrap());
+                    model.limits = plan.overridden_by(&own).iter().copied().collect();
                 }
                 Step::Settle(..) | Step::Release(_) | Step::Renew(_) => {}
             }

@@ -1,4 +1,4 @@
-use crate::laws::{MakeStore, admission, lease, reset, settlement, subject};
+use crate::laws::{MakeStore, admission, lease, parent, reset, settlement, subject, terms};
 
 /// Tries every law, each on a store of its own.
 ///
@@ -33,10 +33,22 @@ pub async fn all(make: &impl MakeStore) {
     reset::a_month_ends_with_its_last_day_to_the_millisecond(make).await;
     reset::what_is_in_flight_at_a_reset_counts_when_it_was_admitted(make).await;
     reset::what_is_in_flight_at_a_reset_does_not_burden_the_new_period(make).await;
+    reset::minutes_and_hours_end_to_the_millisecond(make).await;
+    reset::days_are_those_of_the_zone(make).await;
     subject::subjects_do_not_share(make).await;
     subject::raising_a_limit_unblocks_at_once(make).await;
     subject::lowering_a_limit_below_what_is_used_refuses(make).await;
     subject::a_limit_set_later_counts_what_was_used_before(make).await;
-    subject::without_limits_of_its_own_a_subject_has_those_of_the_plan(make).await;
+    subject::own_limits_stand_in_the_place_of_the_plans(make).await;
     subject::standings_follow_the_order_of_the_limits(make).await;
+    terms::the_second_of_two_who_change_them_notices(make).await;
+    terms::they_come_back_as_they_were_set(make).await;
+    terms::another_plan_has_other_limits(make).await;
+    terms::a_grant_adds_until_it_expires(make).await;
+    terms::another_zone_ends_no_period_and_begins_none_twice(make).await;
+    parent::all_limits_of_all_parents_must_pass(make).await;
+    parent::the_last_unit_of_a_parent_goes_to_one_of_a_thousand(make).await;
+    parent::what_members_use_counts_for_their_parents(make).await;
+    parent::a_lease_that_ends_gives_back_to_the_parents(make).await;
+    parent::one_name_under_two_parents_is_two_subjects(make).await;
 }

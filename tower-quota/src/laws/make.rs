@@ -1,22 +1,22 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
-use crate::{Clock, Limits, QuotaStore};
+use crate::{Clock, Plans, QuotaStore};
 
 /// The lease that the stores of [`MakeStore`] have.
 pub const LEASE: Duration = Duration::from_secs(15 * 60);
 
 /// How to make a store to try the laws on.
 ///
-/// Any `AsyncFn(Limits, Arc<dyn Clock>) -> Arc<dyn QuotaStore>` is one.
+/// Any `AsyncFn(Plans, Arc<dyn Clock>) -> Arc<dyn QuotaStore>` is one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not make a store",
-    note = "a maker is an `AsyncFn(Limits, Arc<dyn Clock>) -> Arc<dyn QuotaStore>`"
+    note = "a maker is an `AsyncFn(Plans, Arc<dyn Clock>) -> Arc<dyn QuotaStore>`"
 )]
 pub trait MakeStore {
-    /// An empty store, in which subjects have the limits of `plan`, that goes by `clock` and whose lease is [`LEASE`].
+    /// An empty store, in which subjects have the limits of `plans`, that goes by `clock` and whose lease is [`LEASE`].
     fn make(
         &self,
-        plan: Limits,
+        plans: Plans,
         clock: Arc<dyn Clock>,
     ) -> impl Future<Output = Arc<dyn QuotaStore>>;
 }
@@ -25,9 +25,9 @@ pub trait MakeStore {
 
 impl<F> MakeStore for F
 where
-    F: AsyncFn(Limits, Arc<dyn Clock>) -> Arc<dyn QuotaStore>,
+    F: AsyncFn(Plans, Arc<dyn Clock>) -> Arc<dyn QuotaStore>,
 {
-    async fn make(&self, plan: Limits, clock: Arc<dyn Clock>) -> Arc<dyn QuotaStore> {
-        self(plan, clock).await
+    async fn make(&self, plans: Plans, clock: Arc<dyn Clock>) -> Arc<dyn QuotaStore> {
+        self(plans, clock).await
     }
 }

@@ -12,8 +12,8 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! laws::all(&async |plan, clock| {
-//!     Arc::new(MemoryStore::new(plan).lease(laws::LEASE).clock(clock)) as Arc<dyn QuotaStore>
+//! laws::all(&async |plans, clock| {
+//!     Arc::new(MemoryStore::new(plans).lease(laws::LEASE).clock(clock)) as Arc<dyn QuotaStore>
 //! })
 //! .await;
 //! # }
@@ -26,9 +26,11 @@ mod all;
 mod clock;
 pub mod lease;
 mod make;
+pub mod parent;
 pub mod reset;
 pub mod settlement;
 pub mod subject;
+pub mod terms;
 mod trial;
 
 pub use self::{

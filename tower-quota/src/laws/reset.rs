@@ -3,11 +3,11 @@
 use crate::{
     Amounts, Charge,
     Dimension::Calls,
-    Granted, Limit, Settled,
-    Window::{self, Day, Month},
+    Granted, Limit, Plans, Settled, TimeZone,
+    Window::{self, Day, Hour, Minute, Month},
     laws::{
         MakeStore,
-        trial::{Trial, unix_ms},
+        trial::{NOON, Trial, limits, unix_ms},
     },
 };
 
@@ -68,6 +68,43 @@ pub async fn what_is_in_flight_at_a_reset_does_not_burden_the_new_period(make: &
     trial.release(before.ticket()).await;
     trial.stands("a", (Calls, Day), (0, 1)).await;
     trial.stands("a", (Calls, Month), (0, 1)).await;
+}
+
+/// Short windows end as long ones do.
+pub async fn minutes_and_hours_end_to_the_millisecond(make: &impl MakeStore) {
+    let law = "minutes_and_hours_end_to_the_millisecond";
+    ends_at(law, make, Minute, NOON + 60_000).await;
+    ends_at(law, make, Hour, NOON + 3_600_000).await;
+}
+
+/// A day ends where people live, and is an hour shorter where clocks are set forward in it.
+pub async fn days_are_those_of_the_zone(make: &impl MakeStore) {
+    let law = "days_are_those_of_the_zone";
+    // 2026-03-29T00:00+01:00, the day on which Berlin's clocks are set forward, and the next midnight there.
+    let (start, end) = (1_774_738_800_000, 1_774_821_600_000);
+    for zone in ["Europe/Berlin", "europe/berlin"] {
+        let Ok(zone) = TimeZone::named(zone) else {
+            // Nobody's law: this machine has no such zone.
+            return;
+        };
+        let plan = limits([Limit::at_most(Calls, Day, 1)]);
+        let plans = Plans::new(plan).time_zone(zone);
+        let trial = Trial::with_plans(law, make, plans).await;
+        trial.set_clock(start - 1);
+        call(&trial).await;
+        trial.set_clock(start);
+        let granted = call(&trial).await;
+        trial
+            .settle(granted.ticket(), Amounts::new().calls(1))
+            .await;
+        trial.set_clock(end - 1);
+        let denied = trial.refuse(&Charge::new("a").exactly(Calls, 1)).await;
+        trial.same("reset", &denied.resets_at(), &unix_ms(end));
+        let hours = denied.period().length().as_secs() / 3_600;
+        trial.same("hours of the day", &hours, &23);
+        trial.set_clock(end);
+        call(&trial).await;
+    }
 }
 
 async fn ends_at(law: &'static str, make: &impl MakeStore, window: Window, end: u64) {

@@ -34,7 +34,7 @@ pub async fn raising_a_limit_unblocks_at_once(make: &impl MakeStore) {
     trial.refuse(&Charge::new("a").exactly(Calls, 1)).await;
 
     let more = limits([Limit::at_most(Calls, Day, 2)]);
-    trial.set_limits("a", Some(more)).await;
+    trial.set_limits("a", more).await;
     call(&trial, "a").await;
     trial.stands("a", (Calls, Day), (1, 1)).await;
     trial.refuse(&Charge::new("a").exactly(Calls, 1)).await;
@@ -51,7 +51,7 @@ pub async fn lowering_a_limit_below_what_is_used_refuses(make: &impl MakeStore) 
     let held = call(&trial, "a").await;
 
     let less = limits([Limit::at_most(Calls, Day, 2)]);
-    trial.set_limits("a", Some(less)).await;
+    trial.set_limits("a", less).await;
     let denied = trial.refuse(&Charge::new("a").exactly(Calls, 1)).await;
     trial.same("remaining", &denied.remaining(), &0);
     for standing in trial.standings("a").await {
@@ -75,24 +75,35 @@ pub async fn a_limit_set_later_counts_what_was_used_before(make: &impl MakeStore
         Limit::at_most(Tokens, Month, 100),
         Limit::at_most(Calls, Day, 9),
     ]);
-    trial.set_limits("a", Some(new)).await;
+    trial.set_limits("a", new).await;
     trial.stands("a", (Tokens, Month), (70, 0)).await;
     trial.stands("a", (Calls, Day), (1, 0)).await;
     trial.refuse(&Charge::new("a").exactly(Tokens, 31)).await;
 }
 
-/// Limits of one's own take the place of the plan's altogether, until they are taken away.
-pub async fn without_limits_of_its_own_a_subject_has_those_of_the_plan(make: &impl MakeStore) {
-    let plan = [Limit::at_most(Calls, Day, 0)];
-    let law = "without_limits_of_its_own_a_subject_has_those_of_the_plan";
+/// Limits of one's own take the place of the plan's for the same dimension and window, until they are taken away.
+pub async fn own_limits_stand_in_the_place_of_the_plans(make: &impl MakeStore) {
+    let plan = [
+        Limit::at_most(Calls, Day, 0),
+        Limit::at_most(Tokens, Day, 10),
+    ];
+    let law = "own_limits_stand_in_the_place_of_the_plans";
     let trial = Trial::new(law, make, plan).await;
 
-    trial.set_limits("a", Some(limits([]))).await;
+    let own = [Limit::unlimited(Calls, Day), Limit::at_most(Cost, Month, 1)];
+    trial.set_limits("a", limits(own)).await;
     call(&trial, "a").await;
+    trial.refuse(&Charge::new("a").exactly(Tokens, 11)).await;
+    trial.refuse(&Charge::new("a").exactly(Cost, 2)).await;
+    let found = trial.standings("a").await;
+    let found: Vec<_> = found.iter().map(|s| s.limit()).collect();
+    let [calls, cost] = own;
+    let [_, tokens] = plan;
+    trial.same("limits", &found, &vec![calls, tokens, cost]);
     trial.refuse(&Charge::new("b").exactly(Calls, 1)).await;
-    trial.set_limits("a", None).await;
+    trial.set_limits("a", limits([])).await;
     trial.refuse(&Charge::new("a").exactly(Calls, 1)).await;
-    trial.set_limits("never seen", None).await;
+    trial.set_limits("never seen", limits([])).await;
     trial
         .refuse(&Charge::new("never seen").exactly(Calls, 1))
         .await;

@@ -5,8 +5,8 @@ use std::{
 };
 
 use crate::{
-    Amounts, Charge, Denied, Dimension, Granted, Limit, Limits, QuotaStore, Released, Renewed,
-    ReserveError, Settled, Standing, Ticket, Window,
+    Amounts, Charge, Denied, Dimension, Granted, Limit, Limits, Plans, QuotaStore, Released,
+    Renewed, ReserveError, Settled, Standing, Subject, Terms, Ticket, Window,
     laws::{MakeStore, TestClock},
 };
 
@@ -30,8 +30,13 @@ impl Trial {
         make: &impl MakeStore,
         limits: impl IntoIterator<Item = Limit>,
     ) -> Self {
+        Self::with_plans(law, make, self::limits(limits).into()).await
+    }
+
+    /// As [`new`](Self::new), with more than one plan.
+    pub(super) async fn with_plans(law: &'static str, make: &impl MakeStore, plans: Plans) -> Self {
         let clock = Arc::new(TestClock::new(unix_ms(NOON)));
-        let store = make.make(self::limits(limits), clock.clone()).await;
+        let store = make.make(plans, clock.clone()).await;
         Self { law, store, clock }
     }
 
@@ -83,18 +88,33 @@ impl Trial {
         self.answer(self.store.renew(ticket).await)
     }
 
-    pub(super) async fn set_limits(&self, subject: &str, limits: Option<Limits>) {
-        self.answer(self.store.set_limits(&subject.into(), limits).await);
+    pub(super) async fn terms(&self, subject: impl Into<Subject>) -> Terms {
+        self.answer(self.store.terms(&subject.into()).await)
     }
 
-    pub(super) async fn standings(&self, subject: &str) -> Vec<Standing> {
+    pub(super) async fn set_terms(&self, subject: impl Into<Subject>, terms: Terms) -> bool {
+        self.answer(self.store.set_terms(&subject.into(), terms).await)
+    }
+
+    /// Changes the terms of a subject, which nobody else does.
+    pub(super) async fn change(&self, subject: &str, change: impl FnOnce(Terms) -> Terms) {
+        let changed = change(self.terms(subject).await);
+        let set = self.set_terms(subject, changed).await;
+        self.same("terms were set", &set, &true);
+    }
+
+    pub(super) async fn set_limits(&self, subject: &str, limits: Limits) {
+        self.change(subject, |terms| terms.limits(limits)).await;
+    }
+
+    pub(super) async fn standings(&self, subject: impl Into<Subject>) -> Vec<Standing> {
         self.answer(self.store.standings(&subject.into()).await)
     }
 
     /// Compares what `subject` has used and what it holds under the limit of `dimension` in `window`.
     pub(super) async fn stands(
         &self,
-        subject: &str,
+        subject: impl Into<Subject>,
         (dimension, window): (Dimension, Window),
         (used, reserved): (u64, u64),
     ) {

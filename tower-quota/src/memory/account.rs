@@ -1,7 +1,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{
-    Allowance, Amounts, Charge, Denied, Dimension, Limits, Released, Renewed, Settled, Standing,
+    Allowance, Amounts, Charge, Denied, Dimension, Limit, Limits, Plans, Standing, Terms, TimeZone,
     memory::counters::Counters, unix_ms::UnixMs,
 };
 
@@ -14,29 +14,23 @@ const MAX_GIVEN_BACK: usize = 1_024;
 /// How many settled reservations are remembered.
 const MAX_SETTLED: usize = 64;
 
-/// One subject: its limits, what it used, and its reservations.
+/// One subject: its terms, what it used, and which of its reservations are over.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    /// `None`: those of the plan.
-    limits: Option<Limits>,
+    /// `None`: nothing special.
+    own: Option<Box<Own>>,
     counters: Counters,
-    /// In the order of their sequence numbers.
-    held: VecDeque<Held>,
-    /// No lease ends before this moment.
-    next_lease_end: Option<UnixMs>,
     /// In the order in which they were given back.
     given_back: VecDeque<GivenBack>,
     /// In the order in which they were settled.
     settled: VecDeque<u64>,
 }
 
-/// A reservation.
+/// Terms, and the limits under them.
 #[derive(Debug)]
-struct Held {
-    sequence: u64,
-    admitted_at: UnixMs,
-    lease_end: UnixMs,
-    amounts: Amounts,
+struct Own {
+    terms: Terms,
+    limits: Limits,
 }
 
 /// A reservation that holds nothing any more, and may yet be settled.
@@ -47,127 +41,41 @@ struct GivenBack {
     forget_at: UnixMs,
 }
 
+/// What an account knows of a reservation that holds nothing.
+pub(super) enum Over {
+    /// It was given back, and was admitted then.
+    GivenBack(UnixMs),
+    Settled,
+    Forgotten,
+}
+
 // === impl Account ===
 
 impl Account {
-    /// `sequence` is greater than that of every reservation before.
-    pub(super) fn reserve(
-        &mut self,
-        sequence: u64,
-        charge: &Charge,
-        plan: &Limits,
-        now: UnixMs,
-        lease_end: UnixMs,
-    ) -> Result<Amounts, Denied> {
-        self.reclaim(now);
-        self.counters.open(now, now);
-        let amounts = self.admit(charge, plan, now)?;
-        self.counters.hold(now, amounts);
-        self.held.push_back(Held {
-            sequence,
-            admitted_at: now,
-            lease_end,
-            amounts,
-        });
-        let next = self
-            .next_lease_end
-            .map_or(lease_end, |at| at.min(lease_end));
-        self.next_lease_end = Some(next);
-        Ok(amounts)
-    }
-
-    /// `sequence` is one that was given out.
-    pub(super) fn settle(&mut self, sequence: u64, used: Amounts, now: UnixMs) -> Settled {
-        self.reclaim(now);
-        let (admitted_at, held) = if let Some(held) = self.take_held(sequence) {
-            (held.admitted_at, held.amounts)
-        } else if let Some(given_back) = self.take_given_back(sequence) {
-            (given_back.admitted_at, Amounts::new())
-        } else if self.settled.contains(&sequence) {
-            return Settled::AlreadySettled;
-        } else {
-            return Settled::Forgotten;
+    /// Opens the periods of this moment.
+    pub(super) fn open(&mut self, at: UnixMs, now: UnixMs, plans: &Plans) {
+        let (limits, zone) = match &self.own {
+            Some(own) => (&own.limits, plans.zone_of(&own.terms)),
+            None => (plans.default_limits(), plans.default_zone()),
         };
-        self.counters.count(admitted_at, used);
-        if self.settled.len() == MAX_SETTLED {
-            self.settled.pop_front();
-        }
-        self.settled.push_back(sequence);
-        Settled::Applied {
-            overshoot: used.saturating_sub(held),
-        }
+        self.counters.open(at, now, limits, zone);
     }
 
-    pub(super) fn release(&mut self, sequence: u64, now: UnixMs) -> Released {
-        self.reclaim(now);
-        match self.take_held(sequence) {
-            Some(held) => {
-                self.remember(&held, now);
-                Released::Applied
-            }
-            None => Released::NotHeld,
-        }
-    }
-
-    pub(super) fn renew(&mut self, sequence: u64, now: UnixMs, lease_end: UnixMs) -> Renewed {
-        self.reclaim(now);
-        let index = self.find_held(sequence);
-        match index.and_then(|index| self.held.get_mut(index)) {
-            Some(held) => {
-                held.lease_end = lease_end;
-                Renewed::Applied
-            }
-            None => Renewed::NotHeld,
-        }
-    }
-
-    pub(super) fn add_used(&mut self, admitted_at: UnixMs, used: Amounts, now: UnixMs) {
-        self.counters.open(admitted_at, now);
-        self.counters.count(admitted_at, used);
-    }
-
-    pub(super) fn set_limits(&mut self, limits: Option<Limits>) {
-        self.limits = limits;
-    }
-
-    pub(super) fn standings(&mut self, plan: &Limits, now: UnixMs) -> Vec<Standing> {
-        self.reclaim(now);
-        let limits = self.limits.as_ref().unwrap_or(plan);
-        limits
-            .iter()
-            .map(|limit| {
-                let (window, dimension) = (limit.window(), limit.dimension());
-                match self.counters.find(window, now) {
-                    Some(counter) => Standing::new(
-                        *limit,
-                        counter.period,
-                        counter.used.get(dimension),
-                        counter.reserved.get(dimension),
-                    ),
-                    None => Standing::new(*limit, window.period_of(now), 0, 0),
-                }
-            })
-            .collect()
-    }
-
-    /// Whether the account says nothing that a new one would not say.
-    pub(super) fn is_idle(&mut self, now: UnixMs) -> bool {
-        self.reclaim(now);
-        self.limits.is_none()
-            && self.held.is_empty()
-            && self.given_back.iter().all(|g| g.forget_at <= now)
-            && self.counters.are_idle(now)
-    }
-
-    /// What `charge` may hold, or the limit that refuses it.
-    fn admit(&self, charge: &Charge, plan: &Limits, now: UnixMs) -> Result<Amounts, Denied> {
+    /// What `charge` may hold of `most`, or the limit that refuses it. The periods of `now` are open.
+    pub(super) fn admit(
+        &self,
+        charge: &Charge,
+        most: Amounts,
+        plans: &Plans,
+        now: UnixMs,
+    ) -> Result<Amounts, Denied> {
         // Without a limit there is still the end of the counter: what is held has to be taken off again exactly.
-        let mut amounts = self.counters.room(now).min(wanted(charge));
+        let mut amounts = self.counters.room(now).min(most);
         let mut refusal: Option<Denied> = None;
-        for limit in self.limits.as_ref().unwrap_or(plan).iter() {
+        for limit in self.limits(plans).iter() {
             let (window, dimension) = (limit.window(), limit.dimension());
             let (Allowance::AtMost(allowed), Some(counter)) =
-                (limit.allowance(), self.counters.find(window, now))
+                (self.allowance(limit, now), self.counters.find(window, now))
             else {
                 continue;
             };
@@ -190,122 +98,123 @@ impl Account {
         refusal.map_or(Ok(amounts), Err)
     }
 
-    /// Gives back what is held under leases that have ended.
-    fn reclaim(&mut self, now: UnixMs) {
-        if self.next_lease_end.is_none_or(|end| now < end) {
-            return;
+    /// Sets `amounts` aside in the periods of `at`.
+    pub(super) fn hold(&mut self, at: UnixMs, amounts: Amounts) {
+        self.counters.hold(at, amounts);
+    }
+
+    /// Gives back `amounts` in the periods of `at`.
+    pub(super) fn free(&mut self, at: UnixMs, amounts: Amounts) {
+        self.counters.free(at, amounts);
+    }
+
+    /// Counts what was `used` in the periods of `at`.
+    pub(super) fn count(&mut self, at: UnixMs, used: Amounts) {
+        self.counters.count(at, used);
+    }
+
+    pub(super) fn set_terms(&mut self, terms: Terms, plans: &Plans) -> bool {
+        if self.terms().version() != terms.version() {
+            return false;
         }
-        for index in (0..self.held.len()).rev() {
-            if self.held.get(index).is_some_and(|h| h.lease_end <= now)
-                && let Some(held) = self.take_held_at(index)
-            {
-                self.remember(&held, now);
+        let version = terms.version().saturating_add(1);
+        self.own = Some(Box::new(Own {
+            limits: plans.limits_of(&terms),
+            terms: terms.at_version(version),
+        }));
+        true
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        let own = self.own.as_ref();
+        own.map(|own| own.terms.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn standings(&self, plans: &Plans, now: UnixMs) -> Vec<Standing> {
+        let standing = |limit: &Limit| {
+            let (window, dimension) = (limit.window(), limit.dimension());
+            let limit = Limit::new(dimension, window, self.allowance(limit, now));
+            match self.counters.find(window, now) {
+                Some(counter) => Standing::new(
+                    limit,
+                    counter.period,
+                    counter.used.get(dimension),
+                    counter.reserved.get(dimension),
+                ),
+                None => Standing::new(limit, window.period_of(now, self.zone(plans)), 0, 0),
             }
+        };
+        self.limits(plans).iter().map(standing).collect()
+    }
+
+    /// What became of a reservation that holds nothing. One that was given back is given out once.
+    pub(super) fn take_over(&mut self, sequence: u64) -> Over {
+        let mut given_back = self.given_back.iter();
+        if let Some(index) = given_back.position(|g| g.sequence == sequence) {
+            let given_back = self.given_back.remove(index);
+            return given_back.map_or(Over::Forgotten, |g| Over::GivenBack(g.admitted_at));
         }
-        self.next_lease_end = self.held.iter().map(|h| h.lease_end).min();
+        match self.settled.contains(&sequence) {
+            true => Over::Settled,
+            false => Over::Forgotten,
+        }
     }
 
-    fn find_held(&self, sequence: u64) -> Option<usize> {
-        self.held
-            .binary_search_by_key(&sequence, |h| h.sequence)
-            .ok()
+    pub(super) fn remember_settled(&mut self, sequence: u64) {
+        if self.settled.len() == MAX_SETTLED {
+            self.settled.pop_front();
+        }
+        self.settled.push_back(sequence);
     }
 
-    fn take_held(&mut self, sequence: u64) -> Option<Held> {
-        let index = self.find_held(sequence)?;
-        self.take_held_at(index)
-    }
-
-    fn take_held_at(&mut self, index: usize) -> Option<Held> {
-        let held = self.held.remove(index)?;
-        self.counters.free(held.admitted_at, held.amounts);
-        Some(held)
-    }
-
-    fn take_given_back(&mut self, sequence: u64) -> Option<GivenBack> {
-        let index = self
-            .given_back
-            .iter()
-            .position(|g| g.sequence == sequence)?;
-        self.given_back.remove(index)
-    }
-
-    fn remember(&mut self, held: &Held, now: UnixMs) {
+    pub(super) fn remember_given_back(&mut self, sequence: u64, admitted_at: UnixMs, now: UnixMs) {
         while self.given_back.len() >= MAX_GIVEN_BACK
             || self.given_back.front().is_some_and(|g| g.forget_at <= now)
         {
             self.given_back.pop_front();
         }
         self.given_back.push_back(GivenBack {
-            sequence: held.sequence,
-            admitted_at: held.admitted_at,
+            sequence,
+            admitted_at,
             forget_at: now.saturating_add(MEMORY),
         });
     }
+
+    /// Whether the account says nothing that a new one would not say.
+    pub(super) fn is_idle(&self, now: UnixMs) -> bool {
+        self.own.is_none()
+            && self.given_back.iter().all(|g| g.forget_at <= now)
+            && self.counters.are_idle(now)
+    }
+
+    /// What is given back, and how many are settled.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> (Vec<u64>, usize) {
+        let given_back = self.given_back.iter().map(|g| g.sequence);
+        (given_back.collect(), self.settled.len())
+    }
+
+    fn limits<'a>(&'a self, plans: &'a Plans) -> &'a Limits {
+        let own = self.own.as_ref();
+        own.map_or(plans.default_limits(), |own| &own.limits)
+    }
+
+    fn zone<'a>(&'a self, plans: &'a Plans) -> &'a TimeZone {
+        let own = self.own.as_ref();
+        own.map_or(plans.default_zone(), |own| plans.zone_of(&own.terms))
+    }
+
+    fn allowance(&self, limit: &Limit, now: UnixMs) -> Allowance {
+        let own = self.own.as_ref();
+        own.map_or(limit.allowance(), |own| own.terms.allowance(limit, now))
+    }
 }
 
-fn wanted(charge: &Charge) -> Amounts {
+/// What a charge would hold of each dimension.
+pub(super) fn wanted(charge: &Charge) -> Amounts {
     Dimension::ALL
         .into_iter()
         .fold(Amounts::new(), |wanted, dimension| {
             wanted.with(dimension, charge.demanded(dimension).want)
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CALL: Amounts = Amounts::new().calls(1);
-
-    fn at(ms: u64) -> UnixMs {
-        UnixMs::new(ms).unwrap()
-    }
-
-    fn reserve(account: &mut Account, sequence: u64, now: UnixMs) {
-        let charge = Charge::new("alice").exactly(Dimension::Calls, 1);
-        let lease_end = now.saturating_add(Duration::from_secs(1));
-        let held = account.reserve(sequence, &charge, &Limits::default(), now, lease_end);
-        assert_eq!(held, Ok(CALL));
-    }
-
-    #[test]
-    fn what_is_remembered_of_finished_reservations_is_bounded() {
-        let mut account = Account::default();
-        for sequence in 0..10_000 {
-            reserve(&mut account, sequence, at(0));
-            if sequence % 2 == 0 {
-                account.settle(sequence, CALL, at(0));
-            } else {
-                account.release(sequence, at(0));
-            }
-        }
-
-        assert_eq!(account.settled.len(), MAX_SETTLED);
-        assert_eq!(account.given_back.len(), MAX_GIVEN_BACK);
-        for (sequence, lawful) in [
-            (0, Settled::Forgotten),
-            (9_998, Settled::AlreadySettled),
-            (1, Settled::Forgotten),
-            (9_999, Settled::Applied { overshoot: CALL }),
-        ] {
-            assert_eq!(account.settle(sequence, CALL, at(0)), lawful, "{sequence}");
-        }
-    }
-
-    #[test]
-    fn what_was_given_back_is_forgotten_after_a_day() {
-        let mut account = Account::default();
-        reserve(&mut account, 0, at(0));
-        account.release(0, at(0));
-        assert!(!account.is_idle(at(0)));
-
-        let next_day = at(0).saturating_add(MEMORY);
-        reserve(&mut account, 1, next_day);
-        account.release(1, next_day);
-
-        let remembered: Vec<_> = account.given_back.iter().map(|g| g.sequence).collect();
-        assert_eq!(remembered, [1]);
-        assert!(account.is_idle(next_day.saturating_add(MEMORY)));
-    }
 }

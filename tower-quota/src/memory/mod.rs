@@ -2,6 +2,7 @@
 
 mod account;
 mod counters;
+mod family;
 mod shard;
 mod store;
 

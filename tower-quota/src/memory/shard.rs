@@ -3,16 +3,16 @@ use std::{
     sync::Arc,
 };
 
-use crate::{memory::account::Account, unix_ms::UnixMs};
+use crate::{memory::family::Family, unix_ms::UnixMs};
 
-/// How many accounts each new one looks at, to drop those that are idle: more than one, so that they cannot pile up.
-const SWEPT_PER_NEW_ACCOUNT: usize = 2;
+/// How many families each new one looks at, to drop those that are idle: more than one, so that they cannot pile up.
+const SWEPT_PER_NEW_FAMILY: usize = 2;
 
-/// The accounts of the subjects that hash here.
+/// The families whose outermost names hash here.
 #[derive(Debug)]
 pub(super) struct Shard {
-    accounts: HashMap<Arc<str>, Account>,
-    /// Every subject once, the next to be looked at in front.
+    families: HashMap<Arc<str>, Family>,
+    /// Every family once, the next to be looked at in front.
     rotation: VecDeque<Arc<str>>,
     next_sequence: u64,
     step: u64,
@@ -24,7 +24,7 @@ impl Shard {
     /// Numbers its reservations `first`, `first + step`, and so on, so that no two of `step` shards use the same number.
     pub(super) fn new(first: u64, step: u64) -> Self {
         Self {
-            accounts: HashMap::new(),
+            families: HashMap::new(),
             rotation: VecDeque::new(),
             next_sequence: first,
             step,
@@ -43,33 +43,33 @@ impl Shard {
         sequence < self.next_sequence && sequence % self.step == self.next_sequence % self.step
     }
 
-    pub(super) fn account(&mut self, subject: &Arc<str>) -> Option<&mut Account> {
-        self.accounts.get_mut(subject)
+    pub(super) fn family(&mut self, root: &Arc<str>) -> Option<&mut Family> {
+        self.families.get_mut(root)
     }
 
-    pub(super) fn account_or_new(&mut self, subject: &Arc<str>, now: UnixMs) -> &mut Account {
-        if !self.accounts.contains_key(subject) {
+    pub(super) fn family_or_new(&mut self, root: &Arc<str>, now: UnixMs) -> &mut Family {
+        if !self.families.contains_key(root) {
             self.sweep(now);
         }
-        match self.accounts.entry(subject.clone()) {
+        match self.families.entry(root.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                self.rotation.push_back(subject.clone());
-                entry.insert(Account::default())
+                self.rotation.push_back(root.clone());
+                entry.insert(Family::default())
             }
         }
     }
 
     fn sweep(&mut self, now: UnixMs) {
-        for _ in 0..SWEPT_PER_NEW_ACCOUNT {
-            let Some(subject) = self.rotation.pop_front() else {
+        for _ in 0..SWEPT_PER_NEW_FAMILY {
+            let Some(root) = self.rotation.pop_front() else {
                 return;
             };
-            let account = self.accounts.get_mut(&subject);
-            if account.is_some_and(|account| account.is_idle(now)) {
-                self.accounts.remove(&subject);
+            let family = self.families.get_mut(&root);
+            if family.is_some_and(|family| family.is_idle(now)) {
+                self.families.remove(&root);
             } else {
-                self.rotation.push_back(subject);
+                self.rotation.push_back(root);
             }
         }
     }
@@ -80,7 +80,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Amounts, Limits};
+    use crate::{Amounts, Plans, Terms};
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -94,21 +94,31 @@ mod tests {
         let then = UnixMs::new(0).unwrap();
         for subject in subjects(0..1_000) {
             let used = Amounts::new().calls(1);
-            shard
-                .account_or_new(&subject, then)
-                .add_used(then, used, then);
+            shard.family_or_new(&subject, then).add_used(
+                &(&subject).into(),
+                then,
+                used,
+                &Plans::default(),
+                then,
+            );
         }
-        assert_eq!(shard.accounts.len(), 1_000, "all of them are of this month");
+        assert_eq!(shard.families.len(), 1_000, "all of them are of this month");
 
         let now = then.saturating_add(33 * DAY);
         for subject in subjects(1_000..2_000) {
             let used = Amounts::new().calls(1);
-            shard.account_or_new(&subject, now).add_used(now, used, now);
+            shard.family_or_new(&subject, now).add_used(
+                &(&subject).into(),
+                now,
+                used,
+                &Plans::default(),
+                now,
+            );
         }
 
-        assert_eq!(shard.accounts.len(), 1_000);
-        assert!(subjects(1_000..2_000).all(|s| shard.accounts.contains_key(&s)));
-        assert_eq!(shard.rotation.len(), shard.accounts.len());
+        assert_eq!(shard.families.len(), 1_000);
+        assert!(subjects(1_000..2_000).all(|s| shard.families.contains_key(&s)));
+        assert_eq!(shard.rotation.len(), shard.families.len());
     }
 
     #[test]
@@ -116,15 +126,17 @@ mod tests {
         let mut shard = Shard::new(0, 1);
         let then = UnixMs::new(0).unwrap();
         let subject: Arc<str> = "alice".into();
-        shard
-            .account_or_new(&subject, then)
-            .set_limits(Some(Limits::default()));
+        shard.family_or_new(&subject, then).set_terms(
+            &(&subject).into(),
+            Terms::default(),
+            &Plans::default(),
+        );
 
         let now = then.saturating_add(400 * DAY);
         for other in subjects(0..10) {
-            shard.account_or_new(&other, now);
+            shard.family_or_new(&other, now);
         }
 
-        assert!(shard.accounts.contains_key(&subject));
+        assert!(shard.families.contains_key(&subject));
     }
 }

@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    Amounts, Charge, Clock, Granted, Limits, QuotaStore, Released, Renewed, ReserveError, Settled,
-    Standing, StoreError, StoreFuture, SystemClock, Ticket,
-    memory::{account::Account, shard::Shard},
+    Amounts, Charge, Clock, Granted, Plans, QuotaStore, Released, Renewed, ReserveError, Settled,
+    Standing, StoreError, StoreFuture, Subject, SystemClock, Terms, Ticket,
+    memory::{family::Family, shard::Shard},
     unix_ms::UnixMs,
 };
 
@@ -20,8 +20,8 @@ const DEFAULT_LEASE: Duration = Duration::from_secs(15 * 60);
 
 /// A [`QuotaStore`] in this process's memory.
 ///
-/// Subjects are spread over 64 locks, each held for one decision and never across an await; a decision allocates
-/// nothing once the subject is known. Nothing survives the process: a server that keeps a ledger counts it again with
+/// Subjects are spread over 64 locks, by their outermost parents, each held for one decision and never across an
+/// await; a decision allocates nothing once the subject is known, if it has no parents. Nothing survives the process: a server that keeps a ledger counts it again with
 /// [`add_used`](Self::add_used) when it starts, and tickets of an earlier process are [unknown](Settled::Unknown) to
 /// it.
 ///
@@ -48,7 +48,7 @@ pub struct MemoryStore {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     life: u64,
-    plan: Limits,
+    plans: Plans,
     lease: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -56,9 +56,10 @@ pub struct MemoryStore {
 // === impl MemoryStore ===
 
 impl MemoryStore {
-    /// An empty store in which every subject has the limits of `plan`, unless it is given its own.
+    /// An empty store in which every subject has the limits of its plan, unless it is given its own: `plans` are
+    /// [`Plans`], or the [`Limits`](crate::Limits) of all.
     #[must_use]
-    pub fn new(plan: Limits) -> Self {
+    pub fn new(plans: impl Into<Plans>) -> Self {
         let hasher = RandomState::new();
         Self {
             shards: (0..SHARDS)
@@ -67,7 +68,7 @@ impl MemoryStore {
             // Tells this store's tickets from those of an earlier process: a seeded hasher is std's source of chance.
             life: hasher.hash_one("life"),
             hasher,
-            plan,
+            plans: plans.into(),
             lease: DEFAULT_LEASE,
             clock: Arc::new(SystemClock),
         }
@@ -92,41 +93,40 @@ impl MemoryStore {
     /// It is for what a ledger says when a server starts, and for a settlement that is
     /// [forgotten](Settled::Forgotten). Windows that are over are not counted. Each call counts: whoever calls twice
     /// counts twice.
-    pub fn add_used(&self, subject: &Arc<str>, admitted_at: SystemTime, used: Amounts) {
+    pub fn add_used(&self, subject: &Subject, admitted_at: SystemTime, used: Amounts) {
         let now = self.now();
-        self.shard(subject).account_or_new(subject, now).add_used(
-            UnixMs::from(admitted_at),
-            used,
-            now,
-        );
+        let admitted_at = UnixMs::from(admitted_at);
+        let mut shard = self.shard(subject);
+        let family = shard.family_or_new(subject.root(), now);
+        family.add_used(subject, admitted_at, used, &self.plans, now);
     }
 
     fn now(&self) -> UnixMs {
         UnixMs::from(self.clock.now())
     }
 
-    fn shard(&self, subject: &Arc<str>) -> MutexGuard<'_, Shard> {
+    fn shard(&self, subject: &Subject) -> MutexGuard<'_, Shard> {
         // Any bits of a hash will do.
-        let index = (self.hasher.hash_one(subject) % SHARDS) as usize;
+        let index = (self.hasher.hash_one(subject.root()) % SHARDS) as usize;
         #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
         let shard = &self.shards[index];
         // A shard is never left half changed: nothing done under its lock panics.
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `change` on the account and sequence number that the ticket names, if this store issued it.
+    /// Runs `change` on the family and sequence number that the ticket names, if this store issued it.
     fn with_ticket<T>(
         &self,
         ticket: &Ticket,
-        change: impl FnOnce(&mut Account, u64) -> T,
+        change: impl FnOnce(&mut Family, u64) -> T,
     ) -> Option<T> {
         let sequence = self.sequence_of(ticket)?;
         let mut shard = self.shard(ticket.subject());
-        let account = shard.account(ticket.subject())?;
-        Some(change(account, sequence))
+        let family = shard.family(ticket.subject().root())?;
+        Some(change(family, sequence))
     }
 
-    fn ticket(&self, sequence: u64, subject: &Arc<str>, now: UnixMs) -> Ticket {
+    fn ticket(&self, sequence: u64, subject: &Subject, now: UnixMs) -> Ticket {
         let id = u128::from(self.life) << 64 | u128::from(sequence);
         Ticket::new(id, subject.clone(), now.system_time())
     }
@@ -145,16 +145,19 @@ impl MemoryStore {
         if !shard.has_given_out(sequence) {
             return Settled::Unknown;
         }
-        match shard.account(ticket.subject()) {
-            Some(account) => account.settle(sequence, used, now),
+        let subject = ticket.subject();
+        match shard.family(subject.root()) {
+            Some(family) => family.settle(subject, sequence, used, now),
             None => Settled::Forgotten,
         }
     }
 
     fn release_now(&self, ticket: &Ticket) -> Released {
         let now = self.now();
-        self.with_ticket(ticket, |account, sequence| account.release(sequence, now))
-            .unwrap_or(Released::NotHeld)
+        self.with_ticket(ticket, |family, sequence| {
+            family.release(ticket.subject(), sequence, now)
+        })
+        .unwrap_or(Released::NotHeld)
     }
 }
 
@@ -165,9 +168,13 @@ impl QuotaStore for MemoryStore {
         let subject = charge.subject();
         let mut shard = self.shard(subject);
         let sequence = shard.next_sequence();
-        let admitted = shard
-            .account_or_new(subject, now)
-            .reserve(sequence, charge, &self.plan, now, lease_end);
+        let admitted = shard.family_or_new(subject.root(), now).reserve(
+            sequence,
+            charge,
+            &self.plans,
+            now,
+            lease_end,
+        );
         drop(shard);
         StoreFuture::ready(match admitted {
             Ok(held) => Ok(Granted::new(self.ticket(sequence, subject, now), held)),
@@ -191,39 +198,42 @@ impl QuotaStore for MemoryStore {
         let now = self.now();
         let lease_end = now.saturating_add(self.lease);
         let renewed = self
-            .with_ticket(ticket, |account, sequence| {
-                account.renew(sequence, now, lease_end)
+            .with_ticket(ticket, |family, sequence| {
+                family.renew(ticket.subject(), sequence, now, lease_end)
             })
             .unwrap_or(Renewed::NotHeld);
         StoreFuture::ready(Ok(renewed))
     }
 
-    fn standings(&self, subject: &Arc<str>) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
+    fn standings(&self, subject: &Subject) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
         let now = self.now();
-        let standings = match self.shard(subject).account(subject) {
-            Some(account) => account.standings(&self.plan, now),
-            None => Account::default().standings(&self.plan, now),
+        let mut shard = self.shard(subject);
+        let standings = match shard.family(subject.root()) {
+            Some(family) => family.standings(subject, &self.plans, now),
+            None => Family::default().standings(subject, &self.plans, now),
         };
         StoreFuture::ready(Ok(standings))
     }
 
-    fn set_limits(
-        &self,
-        subject: &Arc<str>,
-        limits: Option<Limits>,
-    ) -> StoreFuture<Result<(), StoreError>> {
+    fn terms(&self, subject: &Subject) -> StoreFuture<Result<Terms, StoreError>> {
+        let mut shard = self.shard(subject);
+        let family = shard.family(subject.root());
+        let terms = family.map(|family| family.terms(subject));
+        StoreFuture::ready(Ok(terms.unwrap_or_default()))
+    }
+
+    fn set_terms(&self, subject: &Subject, terms: Terms) -> StoreFuture<Result<bool, StoreError>> {
         let now = self.now();
-        self.shard(subject)
-            .account_or_new(subject, now)
-            .set_limits(limits);
-        StoreFuture::ready(Ok(()))
+        let mut shard = self.shard(subject);
+        let family = shard.family_or_new(subject.root(), now);
+        StoreFuture::ready(Ok(family.set_terms(subject, terms, &self.plans)))
     }
 }
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore")
-            .field("plan", &self.plan)
+            .field("plans", &self.plans)
             .field("lease", &self.lease)
             .finish_non_exhaustive()
     }
