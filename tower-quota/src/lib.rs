@@ -35,6 +35,9 @@ pub mod laws;
 #[cfg_attr(docsrs, doc(cfg(feature = "memory")))]
 mod memory;
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod remote;
+
 #[cfg(feature = "memory")]
 pub use crate::memory::MemoryStore;
 pub use crate::{

@@ -158,13 +158,13 @@ impl Plans {
     }
 
     /// The limits of who has no terms.
-    #[cfg(feature = "memory")]
+    #[cfg(any(feature = "memory", feature = "postgres", feature = "redis"))]
     pub(crate) const fn default_limits(&self) -> &Limits {
         &self.default
     }
 
     /// The zone of who has no terms.
-    #[cfg(feature = "memory")]
+    #[cfg(any(feature = "memory", feature = "postgres", feature = "redis"))]
     pub(crate) const fn default_zone(&self) -> &TimeZone {
         &self.time_zone
     }

@@ -175,7 +175,7 @@ impl Period {
         }
     }
 
-    #[cfg(feature = "memory")]
+    #[cfg(any(feature = "memory", feature = "postgres", feature = "redis"))]
     pub(crate) fn start_ms(&self) -> UnixMs {
         self.start
     }
