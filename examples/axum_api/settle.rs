@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use http::Extensions;
 use tower_quota::{
-    Amounts, Clock, MemoryStore, QuotaStore, Reservation, Settled, SystemClock, Ticket, Window,
+    Amounts, Clock, MemoryStore, QuotaStore, Reservation, Settled, SystemClock, Ticket, TimeZone,
+    Window,
 };
 use tower_usage::UsageRecord;
 use tower_usage::openai::Attribution;
@@ -55,9 +56,15 @@ impl Settle for Counters {
 /// Counts what the ledger says was used today, and settles from now on what it stores. Plain calls have no record:
 /// they are counted anew when the server starts.
 pub(crate) fn follow(ledger: &SqliteLedger, quota: &Arc<MemoryStore>) -> Result<(), LedgerError> {
-    let today = Window::Day.period(SystemClock.now()).start();
-    for used in ledger.used_by_day(today)? {
-        quota.add_used(&used.user_id, used.day, Amounts::new().tokens(used.tokens));
+    let today = Window::Day
+        .period(SystemClock.now(), &TimeZone::UTC)
+        .start();
+    for used in ledger.used(today)? {
+        quota.add_used(
+            &used.user_id.into(),
+            used.at,
+            Amounts::new().tokens(used.tokens),
+        );
     }
     ledger.start_settling(Arc::new(Counters(Arc::clone(quota))))
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use gateway::instance::Gate;
 use gateway::prices::price_list;
 use gateway::protocol::parse_request;
-use gateway::rpc::{Forward, Outgoing, Reply, RpcRequest, RpcResponse};
+use gateway::rpc::{Forward, Outgoing, Reply, RpcRequest, RpcResponse, RunCharge};
 use gateway::stack::Parts;
 use tokio::sync::{Semaphore, mpsc};
 use tower_quota::{Dimension, Limit, Limits, MemoryStore, OnStoreFailure, Window};
@@ -141,7 +141,7 @@ fn time(mut work: impl FnMut()) -> Duration {
 fn measure(name: &str, text: &str, starts_run: bool, most: u64) {
     let (queue, outgoing) = mpsc::unbounded_channel();
     let mut bench = Bench {
-        stack: parts().frames(Forward::new(queue, Gate::default())),
+        stack: parts().frames(RunCharge::new(false), Forward::new(queue, Gate::default())),
         outgoing,
         identity: Arc::new(Identity::builder("https://issuer.example", "alice").build()),
         turns: Arc::new(Semaphore::new(1)),

@@ -1,26 +1,75 @@
-//! What people may use: the plan's limits, and their own in place of them.
+//! What people may use, by their plan.
 
-use tower_quota::{Dimension, DuplicateLimit, Limit, Limits, Window};
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+use tower_quota::{
+    Dimension, DuplicateLimit, Limit, Limits, Plans, TimeZone, UnknownTimeZone, Window,
+};
 use tower_usage::NanoUsd;
 
 use crate::config::Plan;
 
-/// The limits of a plan.
+/// The plan of who has no other.
+pub const DEFAULT: &str = "default";
+
+/// Why plans cannot be used; the message says which.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A plan limits something twice.
+    #[error("plan.{0}: {1}")]
+    Twice(String, DuplicateLimit),
+    /// There is no such time zone.
+    #[error("plan.{0}.time_zone: {1}")]
+    TimeZone(String, UnknownTimeZone),
+    /// Days of different plans would begin at different times.
+    #[error("plan.{0}.time_zone: set it in plan.default alone; people can have one of their own")]
+    ManyTimeZones(String),
+}
+
+/// The plans of a configuration.
 ///
 /// # Errors
 ///
-/// None today: a plan has a key for each limit.
-pub fn limits(plan: &Plan) -> Result<Limits, DuplicateLimit> {
+/// [`PlanError`].
+pub fn plans(config: &BTreeMap<String, Plan>) -> Result<Plans, PlanError> {
+    let mut plans = match config.get(DEFAULT) {
+        Some(plan) => {
+            Plans::new(limits(plan).map_err(|error| PlanError::Twice(DEFAULT.to_owned(), error))?)
+        }
+        None => Plans::default(),
+    };
+    for (name, plan) in config {
+        if let Some(zone) = &plan.time_zone {
+            if name != DEFAULT {
+                return Err(PlanError::ManyTimeZones(name.clone()));
+            }
+            let zone = TimeZone::named(zone);
+            plans =
+                plans.time_zone(zone.map_err(|error| PlanError::TimeZone(name.clone(), error))?);
+        }
+        if name != DEFAULT {
+            let limits = limits(plan).map_err(|error| PlanError::Twice(name.clone(), error))?;
+            plans = plans.named(name.as_str(), limits);
+        }
+    }
+    Ok(plans)
+}
+
+fn limits(plan: &Plan) -> Result<Limits, DuplicateLimit> {
     let nanos = |amount: NanoUsd| u64::try_from(amount.as_nanos()).unwrap_or(0);
+    let cost = |amount: Option<NanoUsd>| amount.map(nanos);
     let rows = [
+        (Dimension::Tokens, Window::Minute, plan.tokens_per_minute),
+        (Dimension::Tokens, Window::Hour, plan.tokens_per_hour),
         (Dimension::Tokens, Window::Day, plan.tokens_per_day),
         (Dimension::Tokens, Window::Month, plan.tokens_per_month),
-        (Dimension::Cost, Window::Day, plan.cost_per_day.map(nanos)),
-        (
-            Dimension::Cost,
-            Window::Month,
-            plan.cost_per_month.map(nanos),
-        ),
+        (Dimension::Cost, Window::Hour, cost(plan.cost_per_hour)),
+        (Dimension::Cost, Window::Day, cost(plan.cost_per_day)),
+        (Dimension::Cost, Window::Month, cost(plan.cost_per_month)),
+        (Dimension::Calls, Window::Minute, plan.calls_per_minute),
+        (Dimension::Calls, Window::Hour, plan.calls_per_hour),
         (Dimension::Calls, Window::Day, plan.calls_per_day),
         (Dimension::Calls, Window::Month, plan.calls_per_month),
     ];
@@ -29,38 +78,52 @@ pub fn limits(plan: &Plan) -> Result<Limits, DuplicateLimit> {
     }))
 }
 
-/// The plan with somebody's own limits in the place of its.
-///
-/// # Errors
-///
-/// `own` names a limit twice that the plan does not have.
-pub fn with_own(plan: &Limits, own: &[Limit]) -> Result<Limits, DuplicateLimit> {
-    let of_plan = plan.iter().map(|limit| {
-        let same =
-            |own: &&Limit| (own.dimension(), own.window()) == (limit.dimension(), limit.window());
-        *own.iter().find(same).unwrap_or(limit)
-    });
-    let besides = own
-        .iter()
-        .filter(|own| plan.find(own.dimension(), own.window()).is_none())
-        .copied();
-    Limits::new(of_plan.chain(besides))
-}
-
 #[cfg(test)]
 mod tests {
+    use tower_quota::Terms;
+
     use super::*;
 
+    fn plan(calls_per_hour: u64, zone: Option<&str>) -> Plan {
+        Plan {
+            calls_per_hour: Some(calls_per_hour),
+            time_zone: zone.map(str::to_owned),
+            ..Plan::default()
+        }
+    }
+
     #[test]
-    fn own_limits_stand_in_the_place_of_the_plans() {
-        let tokens = |amount| Limit::at_most(Dimension::Tokens, Window::Day, amount);
-        let calls = Limit::at_most(Dimension::Calls, Window::Day, 5);
-        let cost = Limit::unlimited(Dimension::Cost, Window::Month);
-        let plan = Limits::new([tokens(100), calls]).unwrap();
-        let limits = with_own(&plan, &[cost, tokens(7)]).unwrap();
-        assert_eq!(
-            limits.iter().copied().collect::<Vec<_>>(),
-            [tokens(7), calls, cost]
-        );
+    fn plans_are_told_by_name_and_share_a_time_zone() {
+        let config = |plans: [(&str, Plan); 2]| {
+            super::plans(&plans.map(|(name, plan)| (name.to_owned(), plan)).into())
+        };
+        let plans = config([
+            ("default", plan(1, Some("Europe/Berlin"))),
+            ("pro", plan(2, None)),
+        ]);
+        let plans = plans.unwrap();
+        let hourly = |terms: &Terms| {
+            let limits = plans.limits_of(terms);
+            *limits.find(Dimension::Calls, Window::Hour).unwrap()
+        };
+        let lawful = |amount| Limit::at_most(Dimension::Calls, Window::Hour, amount);
+        assert_eq!(hourly(&Terms::default()), lawful(1));
+        assert_eq!(hourly(&Terms::default().plan("pro")), lawful(2));
+        assert_eq!(plans.zone_of(&Terms::default()).name(), "Europe/Berlin");
+
+        for (zones, said) in [
+            (
+                [Some("Mars"), None],
+                "plan.default.time_zone: `Mars` is not",
+            ),
+            (
+                [None, Some("UTC")],
+                "plan.pro.time_zone: set it in plan.default",
+            ),
+        ] {
+            let [default, pro] = zones.map(|zone| plan(1, zone));
+            let refusal = config([("default", default), ("pro", pro)]).unwrap_err();
+            assert!(refusal.to_string().starts_with(said), "{refusal}");
+        }
     }
 }

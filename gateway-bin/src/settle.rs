@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tower_quota::{Amounts, MemoryStore, QuotaStore, Settled, Ticket};
+use tower_quota::{Amounts, MemoryStore, QuotaStore, Renewing, Settled, Ticket};
 use tower_usage::UsageRecord;
 use tower_usage::sqlite::{LedgerError, Settle, SettleError, SettleFuture, SqliteLedger};
 use tracing::warn;
@@ -13,7 +13,7 @@ use tracing::warn;
 /// records, whatever happened in between.
 #[derive(Clone)]
 pub struct Counters {
-    store: Arc<MemoryStore>,
+    store: Renewing<MemoryStore>,
 }
 
 // === impl Counters ===
@@ -26,17 +26,17 @@ impl Counters {
     ///
     /// The ledger cannot be read.
     pub fn fill(
-        store: Arc<MemoryStore>,
+        store: Renewing<MemoryStore>,
         ledger: &SqliteLedger,
         since: SystemTime,
     ) -> Result<Self, LedgerError> {
-        for used in ledger.used_by_day(since)? {
+        for used in ledger.used(since)? {
             let cost = u64::try_from(used.cost.as_nanos()).unwrap_or(0);
             let amounts = Amounts::new()
                 .tokens(used.tokens)
                 .nano_usd(cost)
                 .calls(used.calls);
-            store.add_used(&used.user_id, used.day, amounts);
+            store.get_ref().add_used(&used.user_id.into(), used.at, amounts);
         }
         Ok(Self { store })
     }
@@ -64,7 +64,7 @@ impl Settle for Counters {
             .tokens(record.tokens.total())
             .nano_usd(cost)
             .calls(record.calls);
-        let store = Arc::clone(&self.store);
+        let store = self.store.clone();
         let settling = store.settle(&ticket, used);
         SettleFuture::boxed(async move {
             match settling.await {
@@ -74,7 +74,7 @@ impl Settle for Counters {
                 // over records of an earlier process never come here: their tickets are unknown, and `fill` has
                 // counted them.
                 Ok(Settled::Forgotten) => {
-                    store.add_used(ticket.subject(), ticket.admitted_at(), used);
+                    store.get_ref().add_used(ticket.subject(), ticket.admitted_at(), used);
                     Ok(())
                 }
                 Ok(_) => Ok(()),
@@ -100,8 +100,9 @@ mod tests {
     fn counters() -> Counters {
         let plan = Limits::new([Limit::at_most(Dimension::Calls, Window::Day, 1_000_000)]).unwrap();
         let store = MemoryStore::new(plan).clock(Arc::new(|| SystemTime::UNIX_EPOCH));
+        let minute = std::time::Duration::from_secs(60);
         Counters {
-            store: Arc::new(store),
+            store: Renewing::start(Arc::new(store), minute),
         }
     }
 

@@ -57,16 +57,17 @@ pub struct Parts {
 // === impl Parts ===
 
 impl Parts {
-    /// The layers around the frames of one socket. Who sends them was verified when the socket was opened.
+    /// The layers around the frames of one socket, whose runs are charged by `charge`. Who sends them was verified when the socket was opened.
     #[must_use]
     pub fn frames(
         &self,
+        charge: RunCharge,
         forward: Forward,
     ) -> impl Service<RpcRequest, Response = RpcResponse, Error = Infallible, Future: Send> + use<>
     {
         ServiceBuilder::new()
             .layer(WorkspaceLayer::new(Arc::clone(&self.workspaces), BindFrame))
-            .layer(self.quota_layer(RunCharge).deny_with(DenyFrame))
+            .layer(self.quota_layer(charge).deny_with(DenyFrame))
             .layer(UsageLayer::new(RunMeter::new(Arc::clone(&self.ledger))))
             .service(forward)
     }

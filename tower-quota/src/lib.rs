@@ -37,9 +37,14 @@ mod memory;
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod remote;
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+mod renewing;
 
 #[cfg(feature = "memory")]
 pub use crate::memory::MemoryStore;
+#[cfg(feature = "tokio")]
+pub use crate::renewing::Renewing;
 pub use crate::{
     amounts::{Amounts, Dimension},
     body::ResponseBody,

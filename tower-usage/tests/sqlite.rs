@@ -622,13 +622,13 @@ async fn adds_up_by_day_model_and_session() {
         Default::default()
     );
     let used: Vec<_> = ledger
-        .used_by_day(before)
+        .used(before)
         .unwrap()
         .into_iter()
         .map(|used| {
             (
                 used.user_id.to_string(),
-                used.day,
+                used.at,
                 used.tokens,
                 used.cost.as_nanos(),
                 used.calls,
@@ -643,7 +643,7 @@ async fn adds_up_by_day_model_and_session() {
             ("bob".to_owned(), midnight, 1_000, 10_000, 0),
         ]
     );
-    assert_eq!(ledger.used_by_day(midnight).unwrap().len(), 2);
+    assert_eq!(ledger.used(midnight).unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -704,7 +704,7 @@ async fn the_largest_counts_and_costs_can_be_added_up() {
         [all; 3]
     );
     assert_eq!((sum.calls, sum.cost.as_nanos()), (all, money));
-    let days = ledger.used_by_day(time(0)).unwrap();
+    let days = ledger.used(time(0)).unwrap();
     assert_eq!((days[0].tokens, days[0].calls), (all, all));
     assert_eq!(days[0].cost.as_nanos(), money);
     assert_eq!(days[1].cost.as_nanos(), -(1 << 53));

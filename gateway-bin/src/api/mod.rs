@@ -23,7 +23,7 @@ use axum::body::Body;
 use axum::middleware::{from_fn, from_fn_with_state, map_response_with_state};
 use axum::routing::{delete, get, post};
 use tower::util::MapRequest;
-use tower_quota::{Limits, QuotaStore};
+use tower_quota::{Plans, QuotaStore};
 use tower_sso::Require;
 use tower_usage::sqlite::SqliteLedger;
 
@@ -62,8 +62,8 @@ pub struct Api {
     pub passwords: Passwords,
     /// Counters.
     pub quota: Arc<dyn QuotaStore>,
-    /// Everybody's plan.
-    pub plan: Limits,
+    /// Everybody's plans.
+    pub plans: Plans,
     /// All records.
     pub ledger: Arc<SqliteLedger>,
     /// Name of the instance.

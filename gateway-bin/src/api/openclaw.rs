@@ -7,14 +7,13 @@ use http::HeaderMap;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tower_quota::{Allowance, Dimension, Limit, Limits, Standing, Window};
+use tower_quota::{Allowance, Dimension, Limit, Limits, Standing, Subject, Window};
 use tower_sso::Identity;
 use tower_usage::NanoUsd;
 use tower_workspace::Workspace;
 
 use super::{ADMIN, Api, ApiError, body, quota, rfc3339};
 use crate::environment::EnvironmentError;
-use crate::plan::with_own;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -45,7 +44,15 @@ pub(super) async fn initialize(
             message,
         ));
     }
-    let wanted = asked.limits(&api.plan, &identity)?;
+    let user_id = identity.user_id();
+    let subject = Subject::from(user_id);
+    let terms = api.quota.terms(&subject).await;
+    let terms = terms.map_err(|error| ApiError::unavailable("quota store", &error))?;
+    // What is their own already is not more than their plan, whoever gave it to them.
+    let wanted = asked.limits(
+        &api.plans.limits_of(&terms.limits(Limits::default())),
+        &identity,
+    )?;
     let workspace = api
         .environments
         .open(&identity)
@@ -58,16 +65,13 @@ pub(super) async fn initialize(
             ),
             error => ApiError::unavailable("environment", &error),
         })?;
-    let user_id = identity.user_id();
     if !wanted.is_empty() {
         let own = api.store.put_user_limits(user_id, wanted).await;
         let own = own.map_err(|error| ApiError::unavailable("store", &error))?;
-        let limits =
-            with_own(&api.plan, &own).map_err(|error| ApiError::unavailable("limits", &error))?;
-        let set = api.quota.set_limits(user_id, Some(limits)).await;
-        set.map_err(|error| ApiError::unavailable("quota store", &error))?;
+        let own = Limits::new(own).map_err(|error| ApiError::unavailable("limits", &error))?;
+        set_limits(&api, &subject, &own).await?;
     }
-    let standings = api.quota.standings(user_id).await;
+    let standings = api.quota.standings(&subject).await;
     let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
     let amount = |dimension, window| {
         let limits = standings.iter().map(Standing::limit);
@@ -88,6 +92,22 @@ pub(super) async fn initialize(
         "quotaTokensPerDay": amount(Dimension::Tokens, Window::Day),
         "quotaCostPerMonth": amount(Dimension::Cost, Window::Month).map(quota::dollars),
     })))
+}
+
+/// How often somebody else may change a person's terms at the same moment.
+const ATTEMPTS: usize = 8;
+
+async fn set_limits(api: &Api, subject: &Subject, own: &Limits) -> Result<(), ApiError> {
+    let failed = |error| ApiError::unavailable("quota store", &error);
+    for _ in 0..ATTEMPTS {
+        let terms = api.quota.terms(subject).await.map_err(failed)?;
+        let terms = terms.limits(own.clone());
+        if api.quota.set_terms(subject, terms).await.map_err(failed)? {
+            return Ok(());
+        }
+    }
+    let message = "your limits are being changed by somebody else; try again";
+    Err(ApiError::new(StatusCode::CONFLICT, "conflict", message))
 }
 
 /// `GET /api/openclaw/credentials`
@@ -116,7 +136,7 @@ pub(super) async fn status(
     Extension(identity): Extension<Arc<Identity>>,
     Extension(workspace): Extension<Arc<Workspace>>,
 ) -> Result<Json<Value>, ApiError> {
-    let standings = api.quota.standings(identity.user_id()).await;
+    let standings = api.quota.standings(&identity.user_id().into()).await;
     let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
     let healthy = api.environments.is_ready();
     Ok(Json(json!({

@@ -8,14 +8,13 @@ use tower_sso::Identity;
 use tower_usage::NanoUsd;
 
 use super::{Api, ApiError, rfc3339};
-use crate::store::window_name;
 
 /// `GET /api/quota`
 pub(super) async fn standing(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
 ) -> Result<Json<Value>, ApiError> {
-    let standings = api.quota.standings(identity.user_id()).await;
+    let standings = api.quota.standings(&identity.user_id().into()).await;
     let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
     Ok(Json(json!({ "limits": limits(&standings) })))
 }
@@ -37,7 +36,7 @@ pub(super) fn limits(standings: &[Standing]) -> Vec<Value> {
         };
         json!({
             "dimension": dimension.as_str(),
-            "window": window_name(standing.limit().window()),
+            "window": standing.limit().window().as_str(),
             "limit": limit,
             "used": amount(standing.used()),
             "reserved": amount(standing.reserved()),

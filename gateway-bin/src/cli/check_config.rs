@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::serve::unmet;
 use crate::config::{Config, Instance};
 use crate::instance::{Admin, Device, Dialer};
+use crate::plan;
 
 /// How long an instance may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -94,7 +95,7 @@ pub(super) fn without_effect(config: &Config) -> Vec<String> {
         }
     }
     for (name, plan) in &config.plan {
-        if name != "default" {
+        if name != plan::DEFAULT {
             keys.push(format!("plan.{name}"));
         } else if !plan.alert_at.is_empty() {
             keys.push("plan.default.alert_at".to_owned());

@@ -6,7 +6,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower_quota::{Limit, Limits, MemoryStore, OnStoreFailure, QuotaStore};
+use tower_quota::{Limits, MemoryStore, OnStoreFailure, QuotaStore, Renewing, Terms};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_workspace::fs::{Owner, Provisioner};
 use tracing::{info, warn};
@@ -35,6 +35,9 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Counters are filled from the ledger as far back as the longest window reaches.
 const LONGEST_WINDOW: Duration = Duration::from_secs(32 * 86_400);
+
+/// How long what a request holds is held for it if nobody says that it still runs.
+const LEASE: Duration = Duration::from_secs(15 * 60);
 
 /// How long the ledger may take to store what came last.
 const CLOSE: Duration = Duration::from_secs(10);
@@ -81,15 +84,16 @@ pub(super) async fn serve(
     let ledger = SqliteLedger::open(&path, LedgerOptions::new()).map_err(failed("ledger"))?;
     let prices = Arc::new(price_list(&config.price).map_err(failed("prices"))?);
 
-    let plan = plan::limits(&config.plan.get("default").cloned().unwrap_or_default())
-        .map_err(failed("plan.default"))?;
-    let quota = Arc::new(MemoryStore::new(plan.clone()));
+    let plans = plan::plans(&config.plan).map_err(failed("plan"))?;
+    let quota = Arc::new(MemoryStore::new(plans.clone()).lease(LEASE));
+    let quota = Renewing::start(quota, LEASE / 3);
+    // Before anything is counted: days begin where their people are.
+    restore_limits(&store, &quota).await?;
     let now = clock::now();
     let since = now
         .checked_sub(LONGEST_WINDOW)
         .unwrap_or(std::time::UNIX_EPOCH);
-    let counters = Counters::fill(Arc::clone(&quota), &ledger, since).map_err(failed("ledger"))?;
-    restore_limits(&store, &plan, quota.as_ref()).await?;
+    let counters = Counters::fill(quota.clone(), &ledger, since).map_err(failed("ledger"))?;
     {
         let _settler_runs_there = settling.enter();
         ledger
@@ -182,7 +186,7 @@ pub(super) async fn serve(
             Arc::new(move |user_id| sign_in.is_disabled(user_id))
         },
         workspaces: Arc::new(environments.clone()),
-        quota: quota.clone(),
+        quota: Arc::new(quota.clone()),
         on_store_failure: match config.quota.on_store_failure {
             config::OnStoreFailure::Open => OnStoreFailure::Open,
             config::OnStoreFailure::Closed => OnStoreFailure::Closed,
@@ -211,8 +215,8 @@ pub(super) async fn serve(
         pages,
         pace: Pace::new(),
         passwords,
-        quota,
-        plan,
+        quota: Arc::new(quota),
+        plans,
         ledger: ledger.clone(),
         instance: instance.name.as_str().into(),
         public_url: config.server.public_url.as_str().into(),
@@ -293,20 +297,17 @@ pub(super) async fn unmet(admin: &Admin, instance: &config::Instance) -> Vec<Str
 }
 
 /// Puts the limits of people's own back into force.
-async fn restore_limits(
-    store: &Store,
-    plan: &Limits,
-    quota: &MemoryStore,
-) -> Result<(), ServeError> {
+async fn restore_limits(store: &Store, quota: &impl QuotaStore) -> Result<(), ServeError> {
     let rows = store.user_limits().map_err(failed("store"))?;
     for rows in rows.chunk_by(|(a, _), (b, _)| a == b) {
         let Some((subject, _)) = rows.first() else {
             continue;
         };
-        let own: Vec<Limit> = rows.iter().map(|(_, limit)| *limit).collect();
-        let limits = plan::with_own(plan, &own).map_err(failed("user_quotas"))?;
+        let own = Limits::new(rows.iter().map(|(_, limit)| *limit));
+        let own = own.map_err(failed("user_quotas"))?;
+        // Nobody else is there who could have changed them.
         quota
-            .set_limits(subject, Some(limits))
+            .set_terms(&subject.into(), Terms::default().limits(own))
             .await
             .map_err(failed("quota"))?;
     }

@@ -7,6 +7,7 @@ use tower_usage::PriceList;
 
 use crate::client_address::Network;
 use crate::clock;
+use crate::plan;
 use crate::prices::price_list;
 
 use super::{
@@ -66,13 +67,8 @@ fn not_yet(config: &Config) -> Result<(), ConfigError> {
             "`shadow` is not available in this version; use `enforce`",
         ));
     }
-    for (name, plan) in &config.plan {
-        if plan.time_zone.as_deref().is_some_and(|zone| zone != "UTC") {
-            return Err(ConfigError::invalid(
-                format!("plan.{name}.time_zone"),
-                "only `UTC` is available in this version",
-            ));
-        }
+    if let Err(error) = plan::plans(&config.plan) {
+        return Err(ConfigError::invalid("plan", error.to_string()));
     }
     if config.provider.len() > 1 {
         return Err(ConfigError::invalid(

@@ -364,21 +364,33 @@ pub struct Model {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Plan {
+    /// Tokens in a minute.
+    pub tokens_per_minute: Option<u64>,
+    /// Tokens in an hour.
+    pub tokens_per_hour: Option<u64>,
     /// Tokens in a day.
     pub tokens_per_day: Option<u64>,
     /// Tokens in a month.
     pub tokens_per_month: Option<u64>,
+    /// USD in an hour, as a decimal.
+    #[serde(default, deserialize_with = "secret::dollars")]
+    pub cost_per_hour: Option<NanoUsd>,
     /// USD in a day, as a decimal.
     #[serde(default, deserialize_with = "secret::dollars")]
     pub cost_per_day: Option<NanoUsd>,
     /// USD in a month, as a decimal.
     #[serde(default, deserialize_with = "secret::dollars")]
     pub cost_per_month: Option<NanoUsd>,
+    /// Runs in a minute.
+    pub calls_per_minute: Option<u64>,
+    /// Runs in an hour.
+    pub calls_per_hour: Option<u64>,
     /// Runs in a day.
     pub calls_per_day: Option<u64>,
     /// Runs in a month.
     pub calls_per_month: Option<u64>,
-    /// Time zone of days and months.
+    /// Time zone of days and months, by its name in the IANA database; of the default plan, for everybody. Minutes and
+    /// hours are those of UTC.
     pub time_zone: Option<String>,
     /// Percentages at which an alert is raised.
     #[serde(default)]

@@ -23,6 +23,8 @@ pub struct Connect {
     pub caps: Vec<&'static str>,
     /// The client's own name for this connection; the shipped page finds itself in `presence` by it.
     pub instance_id: Option<Box<str>>,
+    /// Whether it says that it is OpenClaw's shipped page.
+    pub is_page: bool,
 }
 
 /// A credential of `connect.params.auth`: a token of the issuer or a gateway password; `token` and `password` are
@@ -33,6 +35,9 @@ pub struct ConnectAuth(pub Secret);
 /// The event that opens the handshake.
 #[derive(Clone, Copy, Debug)]
 pub struct Challenge;
+
+/// What OpenClaw's shipped page calls itself.
+const PAGE: &str = "openclaw-control-ui";
 
 /// Capabilities that are passed on.
 const CAPS: [&str; 3] = ["inline-widgets", "session-scoped-events", "tool-events"];
@@ -83,8 +88,7 @@ struct Params {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Client {
-    #[serde(rename = "id")]
-    _id: String,
+    id: String,
     mode: String,
     #[serde(rename = "version")]
     _version: String,
@@ -154,6 +158,7 @@ impl Connect {
             .into_iter()
             .filter(|cap| params.caps.iter().any(|asked| asked == cap))
             .collect();
+        let is_page = params.client.0.id == PAGE;
         let instance_id = params
             .client
             .0
@@ -165,6 +170,7 @@ impl Connect {
             auth,
             caps,
             instance_id,
+            is_page,
         })
     }
 }

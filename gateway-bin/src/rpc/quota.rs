@@ -9,16 +9,35 @@ use crate::protocol::ErrorShape;
 
 /// One call for a frame that starts a run. Tokens and cost are reserved at egress, model call by model call; here they
 /// only must not be used up.
+///
+/// OpenClaw's page shows a refusal as a tooltip, but what egress says in the conversation: its runs begin also when
+/// tokens or cost are used up, and end with their first model call.
 #[derive(Clone, Copy, Debug)]
-pub struct RunCharge;
+pub struct RunCharge {
+    is_page: bool,
+}
 
 /// Refuses a frame in OpenClaw's own form.
 #[derive(Clone, Copy, Debug)]
 pub struct DenyFrame;
 
+// === impl RunCharge ===
+
+impl RunCharge {
+    /// A charge for the runs of one socket; `is_page` is whether its client says that it is OpenClaw's page. Who says so
+    /// and is not gains nothing: egress refuses all the same.
+    #[must_use]
+    pub const fn new(is_page: bool) -> Self {
+        Self { is_page }
+    }
+}
+
 impl QuotaPolicy<RpcRequest> for RunCharge {
     fn charge(&self, req: &RpcRequest) -> Option<Charge> {
-        let something_left = Demand { min: 1, want: 0 };
+        let something_left = match self.is_page {
+            true => Demand::default(),
+            false => Demand::something_left(),
+        };
         req.frame.starts_run.then(|| {
             Charge::new(req.identity.user_id().clone())
                 .exactly(Dimension::Calls, 1)
@@ -82,38 +101,30 @@ pub fn exceeded(denied: &Denied) -> (&'static str, String) {
         let amount = tower_usage::NanoUsd::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX));
         format!("${amount}")
     };
-    match (denied.dimension(), denied.window()) {
-        (Dimension::Tokens, Window::Month) => (
-            "MONTHLY_TOKENS_EXCEEDED",
-            format!("Monthly token limit exceeded ({used} / {limit} tokens)."),
-        ),
-        (Dimension::Tokens, _) => (
-            "DAILY_TOKENS_EXCEEDED",
-            format!("Daily token limit exceeded ({used} / {limit} tokens)."),
-        ),
-        (Dimension::Cost, Window::Month) => (
-            "MONTHLY_COST_EXCEEDED",
-            format!(
-                "Monthly cost limit exceeded ({} / {}).",
-                dollars(used),
-                dollars(limit)
-            ),
-        ),
-        (Dimension::Cost, _) => (
-            "DAILY_COST_EXCEEDED",
-            format!(
-                "Daily cost limit exceeded ({} / {}).",
-                dollars(used),
-                dollars(limit)
-            ),
-        ),
-        (Dimension::Calls, Window::Month) => (
-            "API_CALLS_EXCEEDED",
-            format!("Monthly call limit exceeded ({used} / {limit} calls)."),
-        ),
-        (Dimension::Calls, _) => (
-            "API_CALLS_EXCEEDED",
-            format!("Daily call limit exceeded ({used} / {limit} calls)."),
-        ),
-    }
+    let window = match denied.window() {
+        Window::Minute => "Minutely",
+        Window::Hour => "Hourly",
+        Window::Month => "Monthly",
+        _ => "Daily",
+    };
+    let code = match (denied.dimension(), denied.window()) {
+        (Dimension::Tokens, Window::Minute) => "MINUTELY_TOKENS_EXCEEDED",
+        (Dimension::Tokens, Window::Hour) => "HOURLY_TOKENS_EXCEEDED",
+        (Dimension::Tokens, Window::Month) => "MONTHLY_TOKENS_EXCEEDED",
+        (Dimension::Tokens, _) => "DAILY_TOKENS_EXCEEDED",
+        (Dimension::Cost, Window::Minute) => "MINUTELY_COST_EXCEEDED",
+        (Dimension::Cost, Window::Hour) => "HOURLY_COST_EXCEEDED",
+        (Dimension::Cost, Window::Month) => "MONTHLY_COST_EXCEEDED",
+        (Dimension::Cost, _) => "DAILY_COST_EXCEEDED",
+        (Dimension::Calls, _) => "API_CALLS_EXCEEDED",
+    };
+    let sentence = match denied.dimension() {
+        Dimension::Tokens => format!("{window} token limit exceeded ({used} / {limit} tokens)."),
+        Dimension::Cost => {
+            let (used, limit) = (dollars(used), dollars(limit));
+            format!("{window} cost limit exceeded ({used} / {limit}).")
+        }
+        Dimension::Calls => format!("{window} call limit exceeded ({used} / {limit} calls)."),
+    };
+    (code, sentence)
 }

@@ -23,7 +23,7 @@ use crate::clock;
 use crate::environment::{EnvironmentError, Environments};
 use crate::instance::{DialError, Person};
 use crate::protocol::{Challenge, Connect, ErrorShape, Owner, error_response, hello_ok};
-use crate::rpc::Forward;
+use crate::rpc::{Forward, RunCharge};
 use crate::sign_in::{SignIn, scope};
 use crate::stack::Parts;
 
@@ -215,7 +215,10 @@ where
 
     let gate = sockets.environments.gate().clone();
     let (queue, outgoing) = mpsc::unbounded_channel();
-    let stack = sockets.layers.frames(Forward::new(queue, gate.clone()));
+    let stack = sockets.layers.frames(
+        RunCharge::new(connect.is_page),
+        Forward::new(queue, gate.clone()),
+    );
     let relay = Relay::new(client, instance, stack, outgoing, credential, owner, gate)
         .stopped_by(sockets.shutdown.clone());
     let (client, end) = relay.run().await;

@@ -6,15 +6,6 @@ use tower_quota::{Allowance, Dimension, Limit, Window};
 use super::database::{Store, StoreError, millis};
 use crate::clock;
 
-/// The word for a window in the store and in answers.
-#[must_use]
-pub fn window_name(window: Window) -> &'static str {
-    match window {
-        Window::Month => "month",
-        _ => "day",
-    }
-}
-
 // === impl Store ===
 
 impl Store {
@@ -69,7 +60,7 @@ impl Store {
                     params![
                         &*user_id,
                         limit.dimension().as_str(),
-                        window_name(limit.window()),
+                        limit.window().as_str(),
                         amount,
                         now
                     ],
@@ -97,9 +88,9 @@ fn own_limit(row: &Row<'_>) -> rusqlite::Result<Option<Limit>> {
     let dimension = Dimension::ALL
         .into_iter()
         .find(|known| known.as_str() == dimension);
-    let window = [Window::Day, Window::Month]
+    let window = Window::ALL
         .into_iter()
-        .find(|&known| window_name(known) == window);
+        .find(|known| known.as_str() == window);
     Ok(dimension
         .zip(window)
         .map(|(dimension, window)| Limit::new(dimension, window, allowance)))

@@ -10,5 +10,4 @@ mod users;
 pub use self::database::{Store, StoreError};
 pub use self::environments::{EnvironmentRow, VirtualKeyRow};
 pub use self::identities::Link;
-pub use self::limits::window_name;
 pub use self::users::User;

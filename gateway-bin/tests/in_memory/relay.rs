@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use gateway::egress::VirtualKeys;
 use gateway::instance::Gate;
 use gateway::protocol::Owner;
-use gateway::rpc::Forward;
+use gateway::rpc::{Forward, RunCharge};
 use gateway::socket::{Credential, End, Relay};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
@@ -36,7 +36,7 @@ async fn relay(stop: &CancellationToken) -> (Client, Instance, JoinHandle<End>, 
     let relay = Relay::new(
         ServerBuilder::new().serve(near),
         ClientBuilder::new().take_over(ours),
-        fixture.parts.frames(Forward::new(queue, Gate::default())),
+        fixture.parts.frames(RunCharge::new(false), Forward::new(queue, Gate::default())),
         outgoing,
         Credential::new(alice, None),
         Owner::new("user-alice", "alice"),

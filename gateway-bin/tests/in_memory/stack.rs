@@ -13,7 +13,7 @@ use bytes::Bytes;
 use gateway::egress::{ForwardCall, VirtualKeys};
 use gateway::instance::Gate;
 use gateway::protocol::parse_request;
-use gateway::rpc::{Forward, Outgoing, Reply, RpcRequest, RpcResponse};
+use gateway::rpc::{Forward, Outgoing, Reply, RpcRequest, RpcResponse, RunCharge};
 use gateway::stack::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -47,9 +47,16 @@ struct Frames<S> {
 fn frames(
     parts: &Parts,
 ) -> Frames<impl Service<RpcRequest, Response = RpcResponse, Error = Infallible>> {
+    frames_of(parts, RunCharge::new(false))
+}
+
+fn frames_of(
+    parts: &Parts,
+    charge: RunCharge,
+) -> Frames<impl Service<RpcRequest, Response = RpcResponse, Error = Infallible> + use<>> {
     let (queue, outgoing) = mpsc::unbounded_channel();
     Frames {
-        stack: parts.frames(Forward::new(queue, Gate::default())),
+        stack: parts.frames(charge, Forward::new(queue, Gate::default())),
         outgoing,
     }
 }
@@ -130,6 +137,11 @@ async fn frames_that_start_runs_are_held_to_the_quota() {
         );
         let (sent, _) = frames.send("alice", "chat.history", &json!({}));
         assert!(sent.is_some(), "{code}: reading costs nothing");
+
+        // The shipped page reads in the conversation what egress says of tokens and cost.
+        let mut page = frames_of(&fixture.parts, RunCharge::new(true));
+        let (sent, _) = page.send("alice", "chat.send", &json!({"status": "started"}));
+        assert_eq!(sent.is_some(), dimension != Dimension::Calls, "{code}");
     }
 }
 
@@ -170,7 +182,7 @@ async fn a_run_that_started_is_recorded_and_one_that_did_not_is_given_back() {
 fn a_run_whose_connection_is_gone_is_recorded_because_it_goes_on() {
     let fixture = fixture(VirtualKeys::default());
     let (queue, mut outgoing) = mpsc::unbounded_channel();
-    let mut stack = fixture.parts.frames(Forward::new(queue, Gate::default()));
+    let mut stack = fixture.parts.frames(RunCharge::new(false), Forward::new(queue, Gate::default()));
     let text = r#"{"type":"req","id":"1","method":"chat.send","params":{"message":"hi","idempotencyKey":"run-2"}}"#;
     let turn = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let identity = Arc::new(Identity::builder("https://issuer.example", "alice").build());
@@ -198,7 +210,7 @@ async fn a_run_waits_while_agents_are_made_and_frames_behind_it_keep_their_order
     let fixture = fixture(VirtualKeys::default());
     let gate = Gate::default();
     let (queue, mut outgoing) = mpsc::unbounded_channel();
-    let mut stack = fixture.parts.frames(Forward::new(queue, gate.clone()));
+    let mut stack = fixture.parts.frames(RunCharge::new(false), Forward::new(queue, gate.clone()));
     let turns = Arc::new(Semaphore::new(1));
     let identity = Arc::new(Identity::builder("https://issuer.example", "alice").build());
     let text = r#"{"type":"req","id":"1","method":"chat.send","params":{"message":"hi","idempotencyKey":"k"}}"#;

@@ -47,6 +47,6 @@ pub use self::{
     error::LedgerError,
     ledger::SqliteLedger,
     options::LedgerOptions,
-    query::{Group, GroupBy, GroupTotal, Sum, UsedInDay},
+    query::{Group, GroupBy, GroupTotal, Sum, Used},
     settle::{Settle, SettleError, SettleFuture},
 };

@@ -9,7 +9,7 @@ use super::{
     LedgerError, SqliteLedger,
     row::{self, count, integer, millis, time},
 };
-use crate::{NanoUsd, RecordId, UsageRecord};
+use crate::{NanoUsd, RecordId, SystemClock, UsageRecord, clock::Clock as _};
 
 const DAY: i64 = 86_400_000;
 
@@ -83,14 +83,14 @@ pub struct Sum {
     pub estimated: u64,
 }
 
-/// What a user used in a day.
+/// What a user used in a quarter of an hour, or in a minute.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct UsedInDay {
+pub struct Used {
     /// Who.
     pub user_id: Arc<str>,
-    /// Where the day of admission begins, in UTC.
-    pub day: SystemTime,
+    /// Where the quarter of an hour of admission begins; of what was admitted within the last hour, the minute.
+    pub at: SystemTime,
     /// What counts as tokens.
     pub tokens: u64,
     /// Money. What has no price adds nothing.
@@ -171,7 +171,10 @@ impl SqliteLedger {
         rows.and_then(Iterator::collect).map_err(LedgerError::store)
     }
 
-    /// What every user used in every day since a time, for counters that are kept in memory and begin anew.
+    /// What every user used since a time, for counters that are kept in memory and begin anew.
+    ///
+    /// It is summed up by quarters of an hour, since in every time zone of today a day begins with one, and for the last
+    /// hour by minutes, so that counters of minutes, hours, days and months can be filled from it.
     ///
     /// Counts every record, also those whose settling is still to come: counters filled from this must not count again
     /// what is settled for records admitted by an earlier process. The [crate documentation](crate) shows how.
@@ -179,21 +182,20 @@ impl SqliteLedger {
     /// # Errors
     ///
     /// [`LedgerError::Store`] if the file cannot be read.
-    pub fn used_by_day(&self, since: SystemTime) -> Result<Vec<UsedInDay>, LedgerError> {
+    pub fn used(&self, since: SystemTime) -> Result<Vec<Used>, LedgerError> {
         let read = |row: &Row<'_>| {
-            Ok(UsedInDay {
+            Ok(Used {
                 user_id: row.get(0)?,
-                day: time(row.get::<_, i64>(1)?.saturating_mul(DAY)),
+                at: time(row.get(1)?),
                 tokens: count(row.get(2)?),
                 cost: NanoUsd::from_nanos(row.get(3)?),
                 calls: count(row.get(4)?),
             })
         };
         let reader = self.reader();
-        let mut query = reader
-            .prepare_cached(USED_BY_DAY)
-            .map_err(LedgerError::store)?;
-        let rows = query.query_map([millis(since)], read);
+        let mut query = reader.prepare_cached(USED).map_err(LedgerError::store)?;
+        let by_minute = millis(SystemClock.now()).saturating_sub(HOUR);
+        let rows = query.query_map([millis(since), by_minute], read);
         rows.and_then(Iterator::collect).map_err(LedgerError::store)
     }
 
@@ -235,10 +237,15 @@ fn records_query(before: bool) -> String {
 }
 
 /// Without the hint all records ever are read, in the order of the other index.
-const USED_BY_DAY: &str = "
-SELECT user_id, admitted_at / 86400000 AS day, sum(total_tokens), coalesce(sum(cost_nano_usd), 0), sum(calls)
+const USED: &str = "
+SELECT user_id,
+    CASE WHEN admitted_at >= ?2 THEN admitted_at / 60000 * 60000 ELSE admitted_at / 900000 * 900000 END AS at,
+    sum(total_tokens), coalesce(sum(cost_nano_usd), 0), sum(calls)
 FROM token_usage_logs INDEXED BY token_usage_logs_by_time
-WHERE admitted_at >= ?1 GROUP BY user_id, day ORDER BY user_id, day";
+WHERE admitted_at >= ?1 GROUP BY user_id, at ORDER BY user_id, at";
+
+/// In milliseconds.
+const HOUR: i64 = 3_600_000;
 
 // === impl Sum ===
 
@@ -279,7 +286,7 @@ mod tests {
             (totals_query(GroupBy::Session), "by_user"),
             (records_query(false), "by_user"),
             (records_query(true), "by_user"),
-            (USED_BY_DAY.to_owned(), "by_time"),
+            (USED.to_owned(), "by_time"),
             (row::unsettled_query(), "unsettled"),
             (
                 "SELECT run_id FROM token_usage_logs WHERE response_id = ?1".to_owned(),
