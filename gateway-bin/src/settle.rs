@@ -1,7 +1,6 @@
 //! Settling what was set aside once its record is in the ledger.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use tower_quota::{Amounts, MemoryStore, QuotaStore, Renewing, Settled, Ticket};
@@ -36,7 +35,9 @@ impl Counters {
                 .tokens(used.tokens)
                 .nano_usd(cost)
                 .calls(used.calls);
-            store.get_ref().add_used(&used.user_id.into(), used.at, amounts);
+            store
+                .get_ref()
+                .add_used(&used.user_id.into(), used.at, amounts);
         }
         Ok(Self { store })
     }
@@ -74,7 +75,9 @@ impl Settle for Counters {
                 // over records of an earlier process never come here: their tickets are unknown, and `fill` has
                 // counted them.
                 Ok(Settled::Forgotten) => {
-                    store.get_ref().add_used(ticket.subject(), ticket.admitted_at(), used);
+                    store
+                        .get_ref()
+                        .add_used(ticket.subject(), ticket.admitted_at(), used);
                     Ok(())
                 }
                 Ok(_) => Ok(()),
@@ -92,6 +95,8 @@ impl fmt::Debug for Counters {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tower_quota::{Charge, Dimension, Limit, Limits, Window};
     use tower_usage::Operation;
 

@@ -17,13 +17,14 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Wake, Waker},
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tower_usage::{
-    Full, NanoUsd, Operation, Outcome, Place, RecordId, Sink, Source, UsageRecord,
+    Clock, Full, NanoUsd, Operation, Outcome, Place, RecordId, Sink, Source, SystemClock,
+    UsageRecord,
     sqlite::{
         Group, GroupBy, LedgerError, LedgerOptions, Settle, SettleError, SettleFuture, SqliteLedger,
     },
@@ -638,12 +639,34 @@ async fn adds_up_by_day_model_and_session() {
     assert_eq!(
         used,
         [
-            ("alice".to_owned(), time(9 * DAY), 1, 10, 0),
+            ("alice".to_owned(), time(10 * DAY - 900), 1, 10, 0),
             ("alice".to_owned(), midnight, 110, 100, 1),
             ("bob".to_owned(), midnight, 1_000, 10_000, 0),
         ]
     );
     assert_eq!(ledger.used(midnight).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_used_is_summed_by_minutes_for_the_last_hour_and_by_quarters_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(&directory);
+    let now = SystemClock.now();
+    let ago = |minutes| now - Duration::from_secs(minutes * 60);
+    for minutes in [1, 2, 2, 300, 302] {
+        record(&ledger, model_call("alice", ago(minutes), 1));
+    }
+    ledger.flush().await.unwrap();
+    let used = ledger.used(ago(600)).unwrap();
+    let tokens: u64 = used.iter().map(|used| used.tokens).sum();
+    assert_eq!(tokens, 5);
+    let since_1970 = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let recent = used.iter().filter(|used| used.at > ago(60));
+    assert_eq!(recent.count(), 2, "one for each minute");
+    for used in used {
+        let unit = if used.at > ago(60) { 60 } else { 900 };
+        assert_eq!(since_1970(used.at) % unit, 0);
+    }
 }
 
 #[tokio::test]

@@ -36,7 +36,9 @@ async fn relay(stop: &CancellationToken) -> (Client, Instance, JoinHandle<End>, 
     let relay = Relay::new(
         ServerBuilder::new().serve(near),
         ClientBuilder::new().take_over(ours),
-        fixture.parts.frames(RunCharge::new(false), Forward::new(queue, Gate::default())),
+        fixture
+            .parts
+            .frames(RunCharge::new(false), Forward::new(queue, Gate::default())),
         outgoing,
         Credential::new(alice, None),
         Owner::new("user-alice", "alice"),

@@ -182,7 +182,9 @@ async fn a_run_that_started_is_recorded_and_one_that_did_not_is_given_back() {
 fn a_run_whose_connection_is_gone_is_recorded_because_it_goes_on() {
     let fixture = fixture(VirtualKeys::default());
     let (queue, mut outgoing) = mpsc::unbounded_channel();
-    let mut stack = fixture.parts.frames(RunCharge::new(false), Forward::new(queue, Gate::default()));
+    let mut stack = fixture
+        .parts
+        .frames(RunCharge::new(false), Forward::new(queue, Gate::default()));
     let text = r#"{"type":"req","id":"1","method":"chat.send","params":{"message":"hi","idempotencyKey":"run-2"}}"#;
     let turn = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let identity = Arc::new(Identity::builder("https://issuer.example", "alice").build());
@@ -210,7 +212,9 @@ async fn a_run_waits_while_agents_are_made_and_frames_behind_it_keep_their_order
     let fixture = fixture(VirtualKeys::default());
     let gate = Gate::default();
     let (queue, mut outgoing) = mpsc::unbounded_channel();
-    let mut stack = fixture.parts.frames(RunCharge::new(false), Forward::new(queue, gate.clone()));
+    let mut stack = fixture
+        .parts
+        .frames(RunCharge::new(false), Forward::new(queue, gate.clone()));
     let turns = Arc::new(Semaphore::new(1));
     let identity = Arc::new(Identity::builder("https://issuer.example", "alice").build());
     let text = r#"{"type":"req","id":"1","method":"chat.send","params":{"message":"hi","idempotencyKey":"k"}}"#;
