@@ -652,8 +652,8 @@ async fn what_was_used_is_summed_by_minutes_for_the_last_hour_and_by_quarters_be
     let directory = tempfile::tempdir().unwrap();
     let ledger = open(&directory);
     let now = SystemClock.now();
-    let ago = |minutes| now - Duration::from_secs(minutes * 60);
-    for minutes in [1, 2, 2, 300, 302] {
+    let ago = |minutes: u64| now - Duration::from_secs(minutes * 60);
+    for minutes in [1_u64, 2, 2, 300, 302] {
         record(&ledger, model_call("alice", ago(minutes), 1));
     }
     ledger.flush().await.unwrap();
