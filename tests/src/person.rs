@@ -97,10 +97,19 @@ impl Person {
     ///
     /// A refused upgrade or handshake.
     pub async fn open(&self) -> Result<Socket> {
+        self.open_with(connect_params(&json!({}))).await
+    }
+
+    /// As [`open`](Self::open), with the client's own parameters of `connect`.
+    ///
+    /// # Errors
+    ///
+    /// A refused upgrade or handshake.
+    pub async fn open_with(&self, params: Value) -> Result<Socket> {
         let bearer = format!("Bearer {}", self.token);
         let mut ws = Ws::connect(&self.socket, &[("authorization", &bearer)]).await?;
         ws.event("connect.challenge").await?;
-        let hello = ws.call("connect", connect_params(&json!({}))).await?;
+        let hello = ws.call("connect", params).await?;
         Ok(Socket { ws, hello })
     }
 

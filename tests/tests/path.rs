@@ -376,6 +376,17 @@ async fn the_quota_holds(
     let quota = person.get("/api/quota").await?;
     let runs = &standing(&quota, "calls")["used"];
     assert_eq!(*runs, 11, "a refused message is no run");
+    let why = person.get("/api/quota/explain").await?;
+    assert_eq!(why["run"]["allowed"], false, "{why}");
+    assert_eq!(why["run"]["reasons"][0]["code"], "DAILY_TOKENS_EXCEEDED");
+
+    // OpenClaw's page shows a refusal as a tooltip: its person reads it in the conversation.
+    let mut params = connect_params(&json!({}));
+    params["client"]["id"] = json!("openclaw-control-ui");
+    params["client"]["mode"] = json!("webchat");
+    let turn = person.open_with(params).await?.turn(mark).await?;
+    assert!(turn.text.contains(&sentence), "{turn:?}");
+    assert_eq!(bill(kit, mark).await?.calls, calls + 1, "and nothing ran");
 
     let raise = json!({"quotaTokensPerDay": 2_000_000});
     assert_eq!(

@@ -117,17 +117,13 @@ impl Denied {
     /// The name of the limit for machines, such as `daily_tokens` or `monthly_cost`.
     #[must_use]
     pub const fn limit_name(&self) -> &'static str {
-        match self.names() {
-            (name, _) => name,
-        }
+        self.names().0
     }
 
     /// The refusal for machines, such as `daily_tokens_exceeded` or `monthly_cost_exceeded`.
     #[must_use]
     pub const fn code(&self) -> &'static str {
-        match self.names() {
-            (_, code) => code,
-        }
+        self.names().1
     }
 
     const fn names(&self) -> (&'static str, &'static str) {

@@ -188,7 +188,8 @@ impl Live {
     }
 }
 
-#[cfg(all(test, feature = "memory"))]
+#[cfg(test)]
+#[cfg(feature = "memory")]
 mod tests {
     use super::*;
     use crate::{Dimension, Limit, Limits, MemoryStore, Window};

@@ -56,6 +56,7 @@ impl Subject {
     }
 
     /// What it is part of, the innermost first.
+    #[must_use]
     pub fn parents(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
         self.above.as_deref().unwrap_or_default().iter()
     }

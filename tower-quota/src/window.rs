@@ -108,7 +108,7 @@ fn civil(
         // Where a date begins twice it is the first time, where its midnight does not exist the moment after.
         let start = date.to_zoned(zone.zone().clone());
         let ms = start.map(|start| start.timestamp().as_millisecond());
-        ms.ok().map(|ms| UnixMs::saturating(ms))
+        ms.ok().map(UnixMs::saturating)
     };
     let mut date = first(at.timestamp().to_zoned(zone.zone().clone()).date());
     let mut start = start_of(date);

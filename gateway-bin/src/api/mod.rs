@@ -93,6 +93,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
     let read = Router::new()
         .route("/api/user/info", get(user::info))
         .route("/api/quota", get(quota::standing))
+        .route("/api/quota/explain", get(quota::explain))
         .route("/api/usage", get(usage::totals))
         .route("/api/usage/records", get(usage::records))
         .merge(in_workspace)

@@ -3,11 +3,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
-use tower_quota::{Allowance, Dimension, Standing};
+use tower_quota::{Allowance, Demand, Dimension, Standing};
 use tower_sso::Identity;
 use tower_usage::NanoUsd;
 
 use super::{Api, ApiError, rfc3339};
+use crate::rpc::exceeded;
 
 /// `GET /api/quota`
 pub(super) async fn standing(
@@ -17,6 +18,32 @@ pub(super) async fn standing(
     let standings = api.quota.standings(&identity.user_id().into()).await;
     let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
     Ok(Json(json!({ "limits": limits(&standings) })))
+}
+
+/// `GET /api/quota/explain`: every limit, and whether a run would begin now, and if not, why.
+pub(super) async fn explain(
+    State(api): State<Api>,
+    Extension(identity): Extension<Arc<Identity>>,
+) -> Result<Json<Value>, ApiError> {
+    let standings = api.quota.standings(&identity.user_id().into()).await;
+    let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
+    let refusals = standings.iter().filter_map(|standing| {
+        let demand = match standing.limit().dimension() {
+            Dimension::Calls => Demand::exactly(1),
+            _ => Demand::something_left(),
+        };
+        standing.refuses(demand)
+    });
+    let reasons: Vec<Value> = refusals
+        .map(|denied| {
+            let (code, message) = exceeded(&denied);
+            json!({ "code": code, "message": message, "resetsAt": rfc3339(denied.resets_at()) })
+        })
+        .collect();
+    Ok(Json(json!({
+        "limits": limits(&standings),
+        "run": { "allowed": reasons.is_empty(), "reasons": reasons },
+    })))
 }
 
 /// Limits and standing; money as decimals of a dollar, everything else as numbers. A `limit` of `null` is unlimited.
