@@ -25,4 +25,5 @@ pub mod sign_in;
 pub mod socket;
 pub mod stack;
 pub mod store;
+pub mod terms;
 pub mod ui;

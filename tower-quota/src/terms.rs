@@ -169,6 +169,12 @@ impl Plans {
         &self.time_zone
     }
 
+    /// Whether there is a plan of this name, besides the default one.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.named.iter().any(|(other, _)| **other == *name)
+    }
+
     /// The limits under these terms, without grants: the plan's in their order, then those that are its subject's
     /// alone.
     #[must_use]

@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod admin_quota;
 mod body;
 mod cross_origin;
 mod error;
@@ -37,6 +38,7 @@ use crate::sign_in::{SignIn, scope};
 use crate::socket::Sockets;
 use crate::stack::Parts;
 use crate::store::Store;
+use crate::terms::PeoplesTerms;
 use crate::ui::{self, Pages};
 
 /// Role of those who may change what is other people's.
@@ -62,6 +64,8 @@ pub struct Api {
     pub passwords: Passwords,
     /// Counters.
     pub quota: Arc<dyn QuotaStore>,
+    /// What people are allowed beside it.
+    pub terms: PeoplesTerms,
     /// Everybody's plans.
     pub plans: Plans,
     /// All records.
@@ -112,6 +116,14 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
             get(admin::sessions).delete(admin::end_sessions),
         )
         .route("/api/admin/users/{user_id}/identities", post(admin::link))
+        .route(
+            "/api/admin/users/{user_id}/quota",
+            get(admin_quota::show).put(admin_quota::replace),
+        )
+        .route(
+            "/api/admin/users/{user_id}/quota/grants",
+            post(admin_quota::grant),
+        )
         .layer(from_fn(access::needs_person))
         .layer(layers.sign_in().require(Require::new().any_role([ADMIN])));
     let signed_in = read

@@ -14,6 +14,7 @@ use tower_workspace::Workspace;
 
 use super::{ADMIN, Api, ApiError, body, quota, rfc3339};
 use crate::environment::EnvironmentError;
+use crate::terms::TermsError;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -66,10 +67,19 @@ pub(super) async fn initialize(
             error => ApiError::unavailable("environment", &error),
         })?;
     if !wanted.is_empty() {
-        let own = api.store.put_user_limits(user_id, wanted).await;
-        let own = own.map_err(|error| ApiError::unavailable("store", &error))?;
-        let own = Limits::new(own).map_err(|error| ApiError::unavailable("limits", &error))?;
-        set_limits(&api, &subject, &own).await?;
+        let wanted =
+            Limits::new(wanted).map_err(|error| ApiError::unavailable("limits", &error))?;
+        let changed = api.terms.change(user_id, |terms| {
+            let limits = terms.own_limits().overridden_by(&wanted);
+            terms.limits(limits)
+        });
+        changed.await.map_err(|error| match error {
+            TermsError::Changed => {
+                let message = "your limits are being changed by somebody else; try again";
+                ApiError::new(StatusCode::CONFLICT, "conflict", message)
+            }
+            error => ApiError::unavailable("quota", &error),
+        })?;
     }
     let standings = api.quota.standings(&subject).await;
     let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
@@ -92,22 +102,6 @@ pub(super) async fn initialize(
         "quotaTokensPerDay": amount(Dimension::Tokens, Window::Day),
         "quotaCostPerMonth": amount(Dimension::Cost, Window::Month).map(quota::dollars),
     })))
-}
-
-/// How often somebody else may change a person's terms at the same moment.
-const ATTEMPTS: usize = 8;
-
-async fn set_limits(api: &Api, subject: &Subject, own: &Limits) -> Result<(), ApiError> {
-    let failed = |error| ApiError::unavailable("quota store", &error);
-    for _ in 0..ATTEMPTS {
-        let terms = api.quota.terms(subject).await.map_err(failed)?;
-        let terms = terms.limits(own.clone());
-        if api.quota.set_terms(subject, terms).await.map_err(failed)? {
-            return Ok(());
-        }
-    }
-    let message = "your limits are being changed by somebody else; try again";
-    Err(ApiError::new(StatusCode::CONFLICT, "conflict", message))
 }
 
 /// `GET /api/openclaw/credentials`

@@ -50,13 +50,7 @@ pub(super) async fn explain(
 pub(super) fn limits(standings: &[Standing]) -> Vec<Value> {
     let row = |standing: &Standing| {
         let dimension = standing.limit().dimension();
-        let amount = |amount: u64| {
-            if dimension == Dimension::Cost {
-                json!(dollars(amount))
-            } else {
-                json!(amount)
-            }
-        };
+        let amount = |amount| self::amount(dimension, amount);
         let limit = match standing.limit().allowance() {
             Allowance::AtMost(limit) => amount(limit),
             Allowance::Unlimited => Value::Null,
@@ -72,6 +66,14 @@ pub(super) fn limits(standings: &[Standing]) -> Vec<Value> {
         })
     };
     standings.iter().map(row).collect()
+}
+
+/// An amount as answers have it.
+pub(super) fn amount(dimension: Dimension, amount: u64) -> Value {
+    match dimension {
+        Dimension::Cost => json!(dollars(amount)),
+        _ => json!(amount),
+    }
 }
 
 pub(super) fn dollars(nanos: u64) -> String {

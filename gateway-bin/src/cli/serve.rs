@@ -6,7 +6,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower_quota::{Limits, MemoryStore, OnStoreFailure, QuotaStore, Renewing, Terms};
+use tower_quota::{MemoryStore, OnStoreFailure, Renewing};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_workspace::fs::{Owner, Provisioner};
 use tracing::{info, warn};
@@ -28,6 +28,7 @@ use crate::sign_in::SignIn;
 use crate::socket::Sockets;
 use crate::stack::Parts;
 use crate::store::Store;
+use crate::terms::PeoplesTerms;
 use crate::ui::Pages;
 
 /// How long open sockets and calls may take to end after the gateway was told to stop.
@@ -87,8 +88,8 @@ pub(super) async fn serve(
     let plans = plan::plans(&config.plan).map_err(failed("plan"))?;
     let quota = Arc::new(MemoryStore::new(plans.clone()).lease(LEASE));
     let quota = Renewing::start(quota, LEASE / 3);
-    // Before anything is counted: days begin where their people are.
-    restore_limits(&store, &quota).await?;
+    let terms = PeoplesTerms::new(store.clone(), Arc::new(quota.clone()));
+    terms.restore().await.map_err(failed("quota"))?;
     let now = clock::now();
     let since = now
         .checked_sub(LONGEST_WINDOW)
@@ -217,6 +218,7 @@ pub(super) async fn serve(
         passwords,
         quota: Arc::new(quota),
         plans,
+        terms,
         ledger: ledger.clone(),
         instance: instance.name.as_str().into(),
         public_url: config.server.public_url.as_str().into(),
@@ -294,24 +296,6 @@ pub(super) async fn unmet(admin: &Admin, instance: &config::Instance) -> Vec<Str
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-}
-
-/// Puts the limits of people's own back into force.
-async fn restore_limits(store: &Store, quota: &impl QuotaStore) -> Result<(), ServeError> {
-    let rows = store.user_limits().map_err(failed("store"))?;
-    for rows in rows.chunk_by(|(a, _), (b, _)| a == b) {
-        let Some((subject, _)) = rows.first() else {
-            continue;
-        };
-        let own = Limits::new(rows.iter().map(|(_, limit)| *limit));
-        let own = own.map_err(failed("user_quotas"))?;
-        // Nobody else is there who could have changed them.
-        quota
-            .set_terms(&subject.into(), Terms::default().limits(own))
-            .await
-            .map_err(failed("quota"))?;
-    }
-    Ok(())
 }
 
 fn device(store: &Store) -> Result<Device, ServeError> {

@@ -3,8 +3,8 @@
 mod database;
 mod environments;
 mod identities;
-mod limits;
 mod schema;
+mod terms;
 mod users;
 
 pub use self::database::{Store, StoreError};

@@ -132,6 +132,26 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX identities_by_user ON identities (user_id);
     CREATE INDEX oauth_users_by_email ON oauth_users (email COLLATE NOCASE);
     ",
+    r"
+    -- More of a limit, for a time.
+    CREATE TABLE quota_grants (
+        subject           TEXT NOT NULL,
+        dimension         TEXT NOT NULL,
+        period            TEXT NOT NULL,
+        amount            INTEGER NOT NULL,
+        expires_at        INTEGER NOT NULL,
+        created_at        INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX quota_grants_by_subject ON quota_grants (subject);
+
+    -- The plan and the time zone of who has not the default ones.
+    CREATE TABLE user_plans (
+        subject           TEXT NOT NULL PRIMARY KEY,
+        plan              TEXT,
+        time_zone         TEXT,
+        updated_at        INTEGER NOT NULL
+    ) STRICT;
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.

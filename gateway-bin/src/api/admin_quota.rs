@@ -1,0 +1,263 @@
+//! What an administrator may do about people's quotas.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tower_quota::{Allowance, Dimension, Grant, Limit, Limits, Terms, TimeZone, Window};
+use tower_sso::Identity;
+use tower_usage::NanoUsd;
+use tracing::info;
+
+use super::quota::{amount, limits};
+use super::{Api, ApiError, body, rfc3339};
+use crate::clock;
+use crate::terms::TermsError;
+
+/// The whole of what is special about somebody.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Wanted {
+    version: u64,
+    #[serde(default)]
+    plan: Option<String>,
+    #[serde(default)]
+    time_zone: Option<String>,
+    #[serde(default)]
+    limits: Vec<WantedLimit>,
+    #[serde(default)]
+    grants: Vec<WantedGrant>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WantedLimit {
+    dimension: String,
+    window: String,
+    /// Null: unlimited.
+    limit: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct WantedGrant {
+    dimension: String,
+    window: String,
+    amount: Value,
+    expires_at: String,
+}
+
+/// Most grants of one person: each is looked at with every request of theirs.
+const MAX_GRANTS: usize = 32;
+
+/// `GET /api/admin/users/{user_id}/quota`
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(user_id): Path<Arc<str>>,
+) -> Result<Json<Value>, ApiError> {
+    let terms = api.terms.of(&user_id).await.map_err(refusal)?;
+    shown(&api, &user_id, &terms).await
+}
+
+/// `PUT /api/admin/users/{user_id}/quota`: in the place of what was, if that is still of the version that is named.
+pub(super) async fn replace(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+    Path(user_id): Path<Arc<str>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let wanted: Wanted = body::json(&headers, &body)?;
+    let terms = wanted.terms(&api)?;
+    if !api.terms.set(&user_id, terms).await.map_err(refusal)? {
+        return Err(refusal(TermsError::Changed));
+    }
+    info!(by = ?user_hash(&admin), "somebody's quota was set");
+    show(State(api), Path(user_id)).await
+}
+
+/// `POST /api/admin/users/{user_id}/quota/grants`: more of one limit, for a time.
+pub(super) async fn grant(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+    Path(user_id): Path<Arc<str>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let wanted: WantedGrant = body::json(&headers, &body)?;
+    let grant = wanted.grant("")?;
+    let now = clock::now();
+    let terms = api.terms.of(&user_id).await.map_err(refusal)?;
+    let live = terms
+        .grants()
+        .iter()
+        .filter(|grant| grant.expires_at() > now);
+    if live.count() >= MAX_GRANTS {
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "too_many_grants",
+            format!("there are {MAX_GRANTS} grants already; take some away"),
+        ));
+    }
+    let terms = api.terms.change(&user_id, |terms| {
+        terms
+            .retain_grants(|grant| grant.expires_at() > now)
+            .grant(grant)
+    });
+    let terms = terms.await.map_err(refusal)?;
+    info!(by = ?user_hash(&admin), "somebody was granted more");
+    Ok((StatusCode::CREATED, shown(&api, &user_id, &terms).await?))
+}
+
+async fn shown(api: &Api, user_id: &Arc<str>, terms: &Terms) -> Result<Json<Value>, ApiError> {
+    let standings = api.quota.standings(&user_id.into()).await;
+    let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
+    let limit = |limit: &Limit| {
+        json!({
+            "dimension": limit.dimension().as_str(),
+            "window": limit.window().as_str(),
+            "limit": match limit.allowance() {
+                Allowance::AtMost(limit_amount) => amount(limit.dimension(), limit_amount),
+                Allowance::Unlimited => Value::Null,
+            },
+        })
+    };
+    let grant = |grant: &Grant| {
+        json!({
+            "dimension": grant.dimension().as_str(),
+            "window": grant.window().as_str(),
+            "amount": amount(grant.dimension(), grant.amount()),
+            "expiresAt": rfc3339(grant.expires_at()),
+        })
+    };
+    Ok(Json(json!({
+        "version": terms.version(),
+        "plan": terms.plan_name().map(|plan| &**plan),
+        "timeZone": terms.zone().map(TimeZone::name),
+        "limits": terms.own_limits().iter().map(limit).collect::<Vec<_>>(),
+        "grants": terms.grants().iter().map(grant).collect::<Vec<_>>(),
+        "standing": limits(&standings),
+    })))
+}
+
+fn refusal(error: TermsError) -> ApiError {
+    match error {
+        TermsError::Changed => ApiError::new(
+            StatusCode::CONFLICT,
+            "changed",
+            "it was changed by somebody else; read it again",
+        ),
+        error => ApiError::unavailable("quota", &error),
+    }
+}
+
+/// Who did it, for the log.
+fn user_hash(identity: &Identity) -> impl std::fmt::Debug {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, identity.user_id().as_bytes());
+    let [a, b, c, d, ..] = *hash.as_ref() else {
+        return u32::default();
+    };
+    u32::from_be_bytes([a, b, c, d])
+}
+
+fn names(dimension: &str, window: &str, field: &str) -> Result<(Dimension, Window), ApiError> {
+    let mut dimensions = Dimension::ALL.into_iter();
+    let dimension = dimensions.find(|known| known.as_str() == dimension);
+    let dimension = dimension.ok_or_else(|| {
+        ApiError::bad_request(format!("{field}dimension: must be tokens, cost or calls"))
+    })?;
+    let mut windows = Window::ALL.into_iter();
+    let window = windows.find(|known| known.as_str() == window);
+    let window = window.ok_or_else(|| {
+        ApiError::bad_request(format!("{field}window: must be minute, hour, day or month"))
+    })?;
+    Ok((dimension, window))
+}
+
+/// An amount as it is written: money as a decimal of dollars, all else as a number.
+fn read_amount(dimension: Dimension, value: &Value, field: &str) -> Result<u64, ApiError> {
+    let (read, form) = match dimension {
+        Dimension::Cost => (
+            value
+                .as_str()
+                .and_then(|text| text.parse::<NanoUsd>().ok())
+                .and_then(|amount| u64::try_from(amount.as_nanos()).ok()),
+            "US dollars that are not negative, as a text like \"100.00\"",
+        ),
+        _ => (
+            value
+                .as_u64()
+                .filter(|amount| i64::try_from(*amount).is_ok()),
+            "a whole number from 0 to 9223372036854775807",
+        ),
+    };
+    read.ok_or_else(|| ApiError::bad_request(format!("{field}: must be {form}")))
+}
+
+fn read_time(text: &str, field: &str) -> Result<SystemTime, ApiError> {
+    let read = text.parse::<jiff::Timestamp>().map(SystemTime::from);
+    read.map_err(|_| {
+        ApiError::bad_request(format!(
+            "{field}: must be a time like \"2027-01-31T00:00:00Z\""
+        ))
+    })
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    fn terms(&self, api: &Api) -> Result<Terms, ApiError> {
+        let mut terms = Terms::default().at_version(self.version);
+        if let Some(plan) = &self.plan {
+            if !api.plans.has(plan) {
+                return Err(ApiError::bad_request(
+                    "plan: must be one that the configuration has",
+                ));
+            }
+            terms = terms.plan(plan.as_str());
+        }
+        if let Some(zone) = &self.time_zone {
+            let zone = TimeZone::named(zone);
+            let zone = zone.map_err(|error| ApiError::bad_request(format!("timeZone: {error}")))?;
+            terms = terms.time_zone(zone);
+        }
+        let limits = self.limits.iter().enumerate().map(|(n, wanted)| {
+            let field = format!("limits[{n}].");
+            let (dimension, window) = names(&wanted.dimension, &wanted.window, &field)?;
+            let allowance = match &wanted.limit {
+                Value::Null => Allowance::Unlimited,
+                value => {
+                    Allowance::AtMost(read_amount(dimension, value, &format!("{field}limit"))?)
+                }
+            };
+            Ok(Limit::new(dimension, window, allowance))
+        });
+        let limits = Limits::new(limits.collect::<Result<Vec<_>, ApiError>>()?);
+        let limits = limits.map_err(|error| ApiError::bad_request(format!("limits: {error}")))?;
+        terms = terms.limits(limits);
+        if self.grants.len() > MAX_GRANTS {
+            let message = format!("grants: must be {MAX_GRANTS} at most");
+            return Err(ApiError::bad_request(message));
+        }
+        for (n, wanted) in self.grants.iter().enumerate() {
+            terms = terms.grant(wanted.grant(&format!("grants[{n}]."))?);
+        }
+        Ok(terms)
+    }
+}
+
+// === impl WantedGrant ===
+
+impl WantedGrant {
+    fn grant(&self, field: &str) -> Result<Grant, ApiError> {
+        let (dimension, window) = names(&self.dimension, &self.window, field)?;
+        let amount = read_amount(dimension, &self.amount, &format!("{field}amount"))?;
+        let expires_at = read_time(&self.expires_at, &format!("{field}expiresAt"))?;
+        Ok(Grant::new(dimension, window, amount, expires_at))
+    }
+}
