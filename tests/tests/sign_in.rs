@@ -282,6 +282,10 @@ async fn personal_access_tokens_live_as_long_as_they_are_wanted() -> Result<()> 
     let answer = http::post(&keys, Some(&token), &json!({"name": "child"})).await?;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
 
+    let fleeting = kit.issuer().token("sign-in-dave").await?;
+    let answer = http::post(&keys, Some(&fleeting), &json!({"name": "child"})).await?;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.text());
+
     let listed = dave.fetch(Method::GET, &keys, "").await?.json()?;
     let listed = listed["keys"].as_array().expect("keys");
     let own = listed

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tower_sso::Identity;
 use tower_sso::session::{AccessToken, IssueError};
+use tower_sso::{CredentialKind, Identity};
 
 use super::{Api, ApiError, body, rfc3339};
 use crate::sign_in::scope;
@@ -46,6 +46,15 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
+    // A token of the issuer that somebody has got hold of for minutes must not become one for a year. Where nobody can
+    // sign in in a browser there is no other way.
+    if identity.kind() != CredentialKind::Session && api.sign_in.login().is_some() {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "sign_in_needed",
+            "sign in in a browser to make a key",
+        ));
+    }
     let wanted: NewKey = body::json(&headers, &body)?;
     let scopes = wanted
         .scopes
