@@ -4,6 +4,7 @@
 //! Start reading at [`stack`]: the same four layers around request frames of a WebSocket, around OpenClaw's model
 //! calls, and around the API.
 
+pub mod alerts;
 pub mod api;
 pub mod cli;
 pub mod client_address;

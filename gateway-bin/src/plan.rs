@@ -23,6 +23,9 @@ pub enum PlanError {
     /// There is no such time zone.
     #[error("plan.{0}.time_zone: {1}")]
     TimeZone(String, UnknownTimeZone),
+    /// A threshold of alerts is none.
+    #[error("plan.{0}.alert_at: each must be a percentage from 1 to 100")]
+    AlertAt(String),
     /// Days of different plans would begin at different times.
     #[error("plan.{0}.time_zone: set it in plan.default alone; people can have one of their own")]
     ManyTimeZones(String),
@@ -41,6 +44,13 @@ pub fn plans(config: &BTreeMap<String, Plan>) -> Result<Plans, PlanError> {
         None => Plans::default(),
     };
     for (name, plan) in config {
+        if !plan
+            .alert_at
+            .iter()
+            .all(|percent| (1..=100).contains(percent))
+        {
+            return Err(PlanError::AlertAt(name.clone()));
+        }
         if let Some(zone) = &plan.time_zone {
             if name != DEFAULT {
                 return Err(PlanError::ManyTimeZones(name.clone()));

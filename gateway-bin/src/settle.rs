@@ -8,11 +8,14 @@ use tower_usage::UsageRecord;
 use tower_usage::sqlite::{LedgerError, Settle, SettleError, SettleFuture, SqliteLedger};
 use tracing::warn;
 
+use crate::alerts::Alerts;
+
 /// Counters in memory that follow the ledger: filled from it at start, settled by it from then on. Σ counters = Σ
 /// records, whatever happened in between.
 #[derive(Clone)]
 pub struct Counters {
     store: Renewing<MemoryStore>,
+    alerts: Alerts,
 }
 
 // === impl Counters ===
@@ -28,6 +31,7 @@ impl Counters {
         store: Renewing<MemoryStore>,
         ledger: &SqliteLedger,
         since: SystemTime,
+        alerts: Alerts,
     ) -> Result<Self, LedgerError> {
         for used in ledger.used(since)? {
             let cost = u64::try_from(used.cost.as_nanos()).unwrap_or(0);
@@ -39,7 +43,7 @@ impl Counters {
                 .get_ref()
                 .add_used(&used.user_id.into(), used.at, amounts);
         }
-        Ok(Self { store })
+        Ok(Self { store, alerts })
     }
 }
 
@@ -67,8 +71,9 @@ impl Settle for Counters {
             .calls(record.calls);
         let store = self.store.clone();
         let settling = store.settle(&ticket, used);
+        let alerts = self.alerts.clone();
         SettleFuture::boxed(async move {
-            match settling.await {
+            let settled = match settling.await {
                 // Made by this process and forgotten since: given back long ago, or among too many others. It was not
                 // settled before, for the ledger settles a record once in a process and tries again only what failed,
                 // which an answer of the store is not. So this is the first settlement, and what it says counts. Left
@@ -82,7 +87,9 @@ impl Settle for Counters {
                 }
                 Ok(_) => Ok(()),
                 Err(error) => Err(SettleError::Unavailable(Box::new(error))),
-            }
+            };
+            alerts.look(&store, ticket.subject()).await;
+            settled
         })
     }
 }
@@ -106,8 +113,11 @@ mod tests {
         let plan = Limits::new([Limit::at_most(Dimension::Calls, Window::Day, 1_000_000)]).unwrap();
         let store = MemoryStore::new(plan).clock(Arc::new(|| SystemTime::UNIX_EPOCH));
         let minute = std::time::Duration::from_secs(60);
+        let dir = tempfile::tempdir().unwrap();
+        let file = crate::store::Store::open(&dir.path().join("gateway.db")).unwrap();
         Counters {
             store: Renewing::start(Arc::new(store), minute),
+            alerts: Alerts::new(file, &std::collections::BTreeMap::new()),
         }
     }
 

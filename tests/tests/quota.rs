@@ -182,3 +182,65 @@ async fn what_an_administrator_sets_is_in_force_at_once_and_stays() -> Result<()
     assert_eq!(calls["limit"], 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn d5_54_who_has_used_a_part_of_a_limit_is_told_once_for_each_part() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut config = Config::new(&kit, dir.path())?;
+    let plan = "[plan.default]\nalert_at = [100, 50]\n";
+    config.text = config.text.replacen("[plan.default]\n", plan, 1);
+    let mut gateway = Gateway::start(config, dir.path()).await?;
+    let mut admin = Browser::new();
+    admin.sign_in_at(&gateway, "admin").await?;
+    let quota = gateway.url("/api/admin/users/quota-uma/quota");
+    let limit = json!({
+        "version": 0, "limits": [{"dimension": "tokens", "window": "day", "limit": 1_000}],
+    });
+    let uma = Person::sign_in(&kit, "quota-uma", &gateway).await?;
+    let mut socket = uma.open().await?;
+    let set = admin.fetch(Method::PUT, &quota, &limit.to_string()).await?;
+    set.expect_status(StatusCode::OK)?;
+    let told = |alerts: &Value| {
+        let alerts = alerts["alerts"].as_array().into_iter().flatten();
+        let told = alerts.rev().map(|alert| alert["threshold"].as_u64());
+        told.flatten().collect::<Vec<_>>()
+    };
+    socket.turn("[[in=500]] [[out=50]] half").await?;
+    uma.wait_for("/api/alerts", |alerts| told(alerts) == [50])
+        .await?;
+    socket.turn("[[in=500]] [[out=50]] all").await?;
+    let alerts = uma
+        .wait_for("/api/alerts", |alerts| told(alerts) == [50, 100])
+        .await?;
+    let last = &alerts["alerts"][0];
+    assert_eq!(
+        (&last["limit"], &last["amount"]),
+        (&json!("daily_tokens"), &json!(1_000))
+    );
+
+    // Administrators see everybody's, and say what has become of one; a restart tells nothing again.
+    gateway.restart().await?;
+    let all = gateway.url("/api/admin/alerts?state=triggered&user=quota-uma");
+    let shown = admin.fetch(Method::GET, &all, "").await?.json()?;
+    assert_eq!(told(&shown), [50, 100]);
+    let id = last["id"].as_str().unwrap_or_default();
+    let resolve = gateway.url(&format!("/api/admin/alerts/{id}/resolve"));
+    let note = r#"{"note":"more from tomorrow on"}"#;
+    let mut nobody = Browser::new();
+    nobody.sign_in_at(&gateway, "quota-tim").await?;
+    let answer = nobody.fetch(Method::POST, &resolve, note).await?;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let answer = admin.fetch(Method::POST, &resolve, note).await?;
+    let resolved = answer.expect_status(StatusCode::OK)?.json()?;
+    assert_eq!(
+        (&resolved["resolvedBy"], &resolved["state"]),
+        (&json!("admin"), &json!("resolved"))
+    );
+    let acknowledge = gateway.url(&format!("/api/admin/alerts/{id}/acknowledge"));
+    let answer = admin.fetch(Method::POST, &acknowledge, "").await?;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    let shown = admin.fetch(Method::GET, &all, "").await?.json()?;
+    assert_eq!(told(&shown), [50]);
+    Ok(())
+}

@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod admin_quota;
+mod alerts;
 mod body;
 mod cross_origin;
 mod error;
@@ -98,6 +99,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
         .route("/api/user/info", get(user::info))
         .route("/api/quota", get(quota::standing))
         .route("/api/quota/explain", get(quota::explain))
+        .route("/api/alerts", get(alerts::own))
         .route("/api/usage", get(usage::totals))
         .route("/api/usage/records", get(usage::records))
         .merge(in_workspace)
@@ -120,6 +122,12 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
             "/api/admin/users/{user_id}/quota",
             get(admin_quota::show).put(admin_quota::replace),
         )
+        .route("/api/admin/alerts", get(alerts::all))
+        .route(
+            "/api/admin/alerts/{id}/acknowledge",
+            post(alerts::acknowledge),
+        )
+        .route("/api/admin/alerts/{id}/resolve", post(alerts::resolve))
         .route(
             "/api/admin/users/{user_id}/quota/grants",
             post(admin_quota::grant),

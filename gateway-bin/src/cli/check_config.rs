@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use super::serve::unmet;
 use crate::config::{Config, Instance};
 use crate::instance::{Admin, Device, Dialer};
-use crate::plan;
 
 /// How long an instance may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -92,13 +91,6 @@ pub(super) fn without_effect(config: &Config) -> Vec<String> {
     for instance in &config.instance {
         if instance.user.is_some() {
             keys.push(format!("instance.{}.user", instance.name));
-        }
-    }
-    for (name, plan) in &config.plan {
-        if name != plan::DEFAULT {
-            keys.push(format!("plan.{name}"));
-        } else if !plan.alert_at.is_empty() {
-            keys.push("plan.default.alert_at".to_owned());
         }
     }
     keys

@@ -12,6 +12,7 @@ use tower_workspace::fs::{Owner, Provisioner};
 use tracing::{info, warn};
 
 use super::check_config::without_effect;
+use crate::alerts::Alerts;
 use crate::api::{self, Api, Origins, Pace};
 use crate::client_address::TrustedProxies;
 use crate::clock;
@@ -94,7 +95,9 @@ pub(super) async fn serve(
     let since = now
         .checked_sub(LONGEST_WINDOW)
         .unwrap_or(std::time::UNIX_EPOCH);
-    let counters = Counters::fill(quota.clone(), &ledger, since).map_err(failed("ledger"))?;
+    let alerts = Alerts::new(store.clone(), &config.plan);
+    let counters =
+        Counters::fill(quota.clone(), &ledger, since, alerts).map_err(failed("ledger"))?;
     {
         let _settler_runs_there = settling.enter();
         ledger

@@ -145,6 +145,7 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX quota_grants_by_subject ON quota_grants (subject);
 
     -- The plan and the time zone of who has not the default ones.
+    CREATE INDEX quota_alerts_by_time ON quota_alerts (triggered_at);
     CREATE TABLE user_plans (
         subject           TEXT NOT NULL PRIMARY KEY,
         plan              TEXT,
