@@ -83,6 +83,15 @@ impl Charge {
         self.demand(dimension, Demand::exactly(amount))
     }
 
+    /// The same charge, which is never refused: it holds what it wants, or what is left.
+    #[must_use]
+    pub fn without_minimum(mut self) -> Self {
+        for demand in &mut self.demands {
+            demand.min = 0;
+        }
+        self
+    }
+
     /// Whom to charge.
     #[must_use]
     pub const fn subject(&self) -> &Subject {

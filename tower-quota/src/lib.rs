@@ -18,6 +18,7 @@ mod limit;
 mod policy;
 mod reservation;
 mod service;
+mod shadow;
 mod standing;
 mod store;
 mod store_future;
@@ -62,6 +63,7 @@ pub use crate::{
     policy::QuotaPolicy,
     reservation::Reservation,
     service::Quota,
+    shadow::Shadow,
     standing::Standing,
     store::{Granted, QuotaStore, Released, Renewed, Settled},
     store_future::StoreFuture,

@@ -6,7 +6,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower_quota::{MemoryStore, OnStoreFailure, Renewing};
+use tower_quota::{Charge, Denied, MemoryStore, OnStoreFailure, Renewing, Shadow};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_workspace::fs::{Owner, Provisioner};
 use tracing::{info, warn};
@@ -190,7 +190,10 @@ pub(super) async fn serve(
             Arc::new(move |user_id| sign_in.is_disabled(user_id))
         },
         workspaces: Arc::new(environments.clone()),
-        quota: Arc::new(quota.clone()),
+        quota: match config.quota.mode {
+            config::QuotaMode::Enforce => Arc::new(quota.clone()),
+            config::QuotaMode::Shadow => Arc::new(Shadow::new(Arc::new(quota.clone()), unrefused)),
+        },
         on_store_failure: match config.quota.on_store_failure {
             config::OnStoreFailure::Open => OnStoreFailure::Open,
             config::OnStoreFailure::Closed => OnStoreFailure::Closed,
@@ -299,6 +302,12 @@ pub(super) async fn unmet(admin: &Admin, instance: &config::Instance) -> Vec<Str
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// Tells whom a limit would have refused.
+fn unrefused(_: &Charge, denied: &Denied) {
+    metrics::counter!("gateway_shadow_refusals_total", "limit" => denied.limit_name()).increment(1);
+    info!(%denied, "a limit would have refused");
 }
 
 fn device(store: &Store) -> Result<Device, ServeError> {

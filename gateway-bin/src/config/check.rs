@@ -10,9 +10,7 @@ use crate::clock;
 use crate::plan;
 use crate::prices::price_list;
 
-use super::{
-    Config, ConfigError, InstanceAuth, InstanceMode, Issuer, IssuerKind, ProviderKind, QuotaMode,
-};
+use super::{Config, ConfigError, InstanceAuth, InstanceMode, Issuer, IssuerKind, ProviderKind};
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     not_yet(config)?;
@@ -60,12 +58,6 @@ fn not_yet(config: &Config) -> Result<(), ConfigError> {
     }
     if config.workspace.master_key_file.is_some() {
         return absent("workspace.master_key_file");
-    }
-    if config.quota.mode == QuotaMode::Shadow {
-        return Err(ConfigError::invalid(
-            "quota.mode",
-            "`shadow` is not available in this version; use `enforce`",
-        ));
     }
     if let Err(error) = plan::plans(&config.plan) {
         return Err(ConfigError::invalid("plan", error.to_string()));
