@@ -36,6 +36,9 @@ pub mod laws;
 #[cfg_attr(docsrs, doc(cfg(feature = "memory")))]
 mod memory;
 
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+mod redis;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod remote;
 #[cfg(feature = "tokio")]
@@ -44,6 +47,8 @@ mod renewing;
 
 #[cfg(feature = "memory")]
 pub use crate::memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use crate::redis::{RedisReseeding, RedisStore, RedisStoreBuilder};
 #[cfg(feature = "tokio")]
 pub use crate::renewing::Renewing;
 pub use crate::{

@@ -166,6 +166,12 @@ impl Period {
         self.end.since(self.start)
     }
 
+    /// The period between these moments, as a store over a network has it.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
+    pub(crate) const fn from_ms(start: UnixMs, end: UnixMs) -> Self {
+        Self { start, end }
+    }
+
     /// The same period without what is before `start` or after `end`.
     #[cfg(feature = "memory")]
     pub(crate) fn between(self, start: UnixMs, end: UnixMs) -> Self {

@@ -1,4 +1,6 @@
-use crate::{Charge, Grant, Limits, Subject, Terms, TimeZone, Window, unix_ms::UnixMs};
+use crate::{
+    Allowance, Charge, Grant, Limit, Limits, Subject, Terms, TimeZone, Window, unix_ms::UnixMs,
+};
 
 /// Everything that a server needs to decide on a charge.
 pub(crate) struct Question {
@@ -52,6 +54,18 @@ impl Level {
             version: terms.version(),
             grants: terms.grants().to_vec(),
             limits,
+        }
+    }
+
+    /// What a limit allows with what is granted besides.
+    pub(crate) fn allowance(&self, limit: &Limit, now: UnixMs) -> Allowance {
+        match limit.allowance() {
+            Allowance::AtMost(amount) => {
+                let grants = self.grants.iter().filter(|grant| grant.adds_to(limit, now));
+                let amounts = grants.map(Grant::amount);
+                Allowance::AtMost(amounts.fold(amount, u64::saturating_add))
+            }
+            Allowance::Unlimited => Allowance::Unlimited,
         }
     }
 }

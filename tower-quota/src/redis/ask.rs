@@ -1,0 +1,272 @@
+use serde::Serialize;
+
+use super::names::Family;
+use crate::{
+    Allowance, Amounts, Charge, Dimension, Subject, Window,
+    remote::{Calendar, Known, Level},
+    unix_ms::UnixMs,
+};
+
+/// What a script is asked, beside its keys. Which of it counts is the script's to say.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Ask {
+    /// Of which the counters are.
+    pub(super) epoch: String,
+    /// Whether the epoch is the last of the keys.
+    pub(super) checks: bool,
+    /// The time, where it is not the server's that counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) now: Option<u64>,
+    /// Past this nobody waits for the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) latest: Option<u64>,
+    /// What the keys of reservations begin with.
+    held: String,
+    levels: Vec<AskLevel>,
+    /// The accounts of a reservation, as a JSON text, so that they can be compared.
+    accounts: String,
+    id: String,
+    lease: u64,
+    min: String,
+    want: String,
+    used: String,
+    at: u64,
+    version: String,
+    next: String,
+    terms: String,
+    #[serde(skip)]
+    pub(super) keys: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct AskLevel {
+    version: String,
+    limits: Vec<AskLimit>,
+    grants: Vec<AskGrant>,
+    periods: Vec<AskPeriods>,
+}
+
+#[derive(Debug, Serialize)]
+struct AskLimit {
+    dimension: u8,
+    window: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    most: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct AskGrant {
+    dimension: u8,
+    window: &'static str,
+    more: String,
+    expires: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct AskPeriods {
+    window: &'static str,
+    bounds: [u64; 4],
+}
+
+// === impl Ask ===
+
+impl Ask {
+    /// About one subject and each of its parents.
+    fn about(family: &Family, subject: &Subject) -> Self {
+        let accounts = family.accounts(subject);
+        let mut keys = vec![family.leases()];
+        keys.extend(accounts.iter().cloned());
+        Self {
+            held: family.held(),
+            // Strings always serialise.
+            accounts: serde_json::to_string(&accounts).unwrap_or_default(),
+            keys,
+            ..Self::default()
+        }
+    }
+
+    /// About one subject alone.
+    fn alone(family: &Family, subject: &Subject) -> Self {
+        Self {
+            held: family.held(),
+            keys: vec![family.leases(), family.account(subject)],
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn reserve(
+        family: &Family,
+        charge: &Charge,
+        id: u128,
+        lease: u64,
+        known: &Known,
+        calendar: Calendar,
+    ) -> Self {
+        let question = known.question(charge, calendar);
+        let demands = |part: fn(crate::Demand) -> u64| {
+            digits(Dimension::ALL.map(|d| part(question.demands.demanded(d))))
+        };
+        let mut ask = Self::about(family, charge.subject());
+        ask.levels = question.levels.iter().map(AskLevel::new).collect();
+        ask.min = demands(|demand| demand.min);
+        ask.want = demands(|demand| demand.want);
+        ask.lease = lease;
+        ask.naming(id)
+    }
+
+    /// About a reservation.
+    pub(super) fn ticket(family: &Family, subject: &Subject, id: u128) -> Self {
+        Self::about(family, subject).naming(id)
+    }
+
+    pub(super) fn count(
+        family: &Family,
+        subject: &Subject,
+        at: UnixMs,
+        used: Amounts,
+        known: &Known,
+    ) -> Self {
+        let levels = subject.chain();
+        let levels = levels.map(|subject| AskLevel::new(&known.level(subject, Calendar(at))));
+        Self {
+            levels: levels.collect(),
+            at: at.get(),
+            ..Self::about(family, subject)
+        }
+        .using(used)
+    }
+
+    pub(super) fn standings(family: &Family, subject: &Subject, level: &Level) -> Self {
+        Self {
+            levels: vec![AskLevel::new(level)],
+            ..Self::alone(family, subject)
+        }
+    }
+
+    pub(super) fn terms(family: &Family, subject: &Subject) -> Self {
+        Self::alone(family, subject)
+    }
+
+    pub(super) fn set_terms(
+        family: &Family,
+        subject: &Subject,
+        version: u64,
+        terms: String,
+    ) -> Self {
+        Self {
+            version: version.to_string(),
+            next: version.saturating_add(1).to_string(),
+            terms,
+            ..Self::alone(family, subject)
+        }
+    }
+
+    pub(super) fn using(mut self, used: Amounts) -> Self {
+        self.used = digits(Dimension::ALL.map(|d| used.get(d)));
+        self
+    }
+
+    pub(super) const fn leasing(mut self, lease: u64) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    fn naming(mut self, id: u128) -> Self {
+        self.id = format!("{id:032x}");
+        self.keys.push(format!("{}{}", self.held, self.id));
+        self
+    }
+}
+
+// === impl AskLevel ===
+
+impl AskLevel {
+    fn new(level: &Level) -> Self {
+        let limits = level.limits.iter().map(|limit| AskLimit {
+            dimension: number(limit.dimension()),
+            window: limit.window().as_str(),
+            most: match limit.allowance() {
+                Allowance::AtMost(amount) => Some(digits([amount])),
+                Allowance::Unlimited => None,
+            },
+        });
+        let grants = level.grants.iter().map(|grant| AskGrant {
+            dimension: number(grant.dimension()),
+            window: grant.window().as_str(),
+            more: digits([grant.amount()]),
+            expires: UnixMs::from(grant.expires_at()).get(),
+        });
+        let periods = level.periods.iter().map(|periods| AskPeriods {
+            window: periods.window.as_str(),
+            bounds: periods.bounds.map(UnixMs::get),
+        });
+        Self {
+            version: level.version.to_string(),
+            limits: limits.collect(),
+            grants: grants.collect(),
+            periods: periods.collect(),
+        }
+    }
+}
+
+/// A dimension's place in amounts, from one on.
+const fn number(dimension: Dimension) -> u8 {
+    match dimension {
+        Dimension::Tokens => 1,
+        Dimension::Cost => 2,
+        Dimension::Calls => 3,
+    }
+}
+
+pub(super) fn dimension_of(number: &str) -> Option<Dimension> {
+    match number {
+        "1" => Some(Dimension::Tokens),
+        "2" => Some(Dimension::Cost),
+        "3" => Some(Dimension::Calls),
+        _ => None,
+    }
+}
+
+pub(super) fn window_of(name: &str) -> Option<Window> {
+    Window::ALL
+        .into_iter()
+        .find(|window| window.as_str() == name)
+}
+
+/// Amounts as the scripts have them, which know no whole numbers of 64 bits.
+fn digits<const N: usize>(amounts: [u64; N]) -> String {
+    amounts.iter().map(|a| format!("{a:016x}")).collect()
+}
+
+pub(super) fn amount_of(digits: &str) -> Option<u64> {
+    u64::from_str_radix(digits, 16).ok()
+}
+
+pub(super) fn amounts_of(digits: &str) -> Option<Amounts> {
+    let [tokens, cost, calls] = [0..16, 16..32, 32..48].map(|place| digits.get(place));
+    Some(
+        Amounts::new()
+            .tokens(amount_of(tokens?)?)
+            .nano_usd(amount_of(cost?)?)
+            .calls(amount_of(calls?)?),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_come_back_from_their_digits() {
+        let amounts = Amounts::new().tokens(u64::MAX).nano_usd(1).calls(1 << 53);
+        let text = digits(Dimension::ALL.map(|d| amounts.get(d)));
+        assert_eq!(amounts_of(&text), Some(amounts));
+        for text in ["", "7", "g000000000000000", &"ü".repeat(24)] {
+            assert_eq!(amounts_of(text), None);
+        }
+        for dimension in Dimension::ALL {
+            let number = number(dimension).to_string();
+            assert_eq!(dimension_of(&number), Some(dimension));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use fred::{
+    clients::Client,
+    error::{Error, ErrorKind},
+    interfaces::{ClientLike as _, LuaInterface as _},
+    types::{
+        Builder, ClusterHash, ConnectHandle, CustomCommand,
+        config::{Config, Options, ReconnectError, ReconnectPolicy},
+        scripts::Script,
+    },
+};
+use tokio::{
+    runtime::Handle,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use super::answer::Answer;
+use crate::{StoreError, unix_ms::UnixMs};
+
+/// The connection, and what time it is at its other end.
+pub(super) struct Link {
+    client: Client,
+    guardian: JoinHandle<()>,
+    clock: Arc<ServerClock>,
+}
+
+struct ServerClock {
+    zero: Instant,
+    /// The server's time at `zero`, in milliseconds, by its latest answer.
+    offset: AtomicI64,
+    /// When it answered last, in milliseconds since `zero`.
+    answered: AtomicU64,
+    /// When it was last taken for dead.
+    given_up: AtomicU64,
+}
+
+/// How long the first connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long a later one may take, and each step of it.
+const RECONNECT: Duration = Duration::from_secs(2);
+
+/// A server that has answered nothing for so long has perhaps left without a word: another connection is tried.
+const SILENCE: Duration = Duration::from_secs(2);
+
+// === impl Link ===
+
+impl Link {
+    pub(super) async fn connect(url: &str) -> Result<Self, StoreError> {
+        // The URL may hold a password, so what is wrong with it is not said in its own words.
+        let config =
+            Config::from_url(url).map_err(|_| StoreError::new("the URL is not Redis's"))?;
+        let mut policy = ReconnectPolicy::new_exponential(0, 50, 2_000, 2);
+        // So that not all that lost it come back at once.
+        policy.set_jitter(200);
+        let client = Builder::from_config(config)
+            .with_performance_config(|config| config.default_command_timeout = RECONNECT)
+            .with_connection_config(|config| {
+                config.connection_timeout = RECONNECT;
+                config.internal_command_timeout = RECONNECT;
+                // It has become a replica: the name may stand for another server by now.
+                config.reconnect_errors = vec![ReconnectError::ReadOnly];
+            })
+            .set_policy(policy)
+            .build()
+            .map_err(StoreError::new)?;
+        let connection = match timeout(CONNECT, client.init()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(StoreError::new(error)),
+            Err(elapsed) => {
+                let _ = client.quit().await;
+                return Err(StoreError::new(elapsed));
+            }
+        };
+        Ok(Self {
+            guardian: tokio::spawn(guard(client.clone(), connection)),
+            client,
+            clock: Arc::new(ServerClock::new()),
+        })
+    }
+
+    pub(super) fn is_clustered(&self) -> bool {
+        self.client.is_clustered()
+    }
+
+    /// What time it is at the server, about: earlier rather than later.
+    pub(super) fn server_now(&self) -> UnixMs {
+        self.clock.now()
+    }
+
+    /// Has the server decide, in one round trip unless it does not know the script any more. Nothing waits in a queue
+    /// while there is no connection, and nothing is done twice.
+    ///
+    /// # Errors
+    ///
+    /// If there is no answer until then.
+    pub(super) async fn ask(
+        &self,
+        script: &Script,
+        keys: Vec<String>,
+        args: Vec<String>,
+        until: Instant,
+    ) -> Result<Answer, StoreError> {
+        let options = || Options {
+            timeout: Some(
+                until
+                    .saturating_duration_since(Instant::now())
+                    // Zero would mean without end.
+                    .max(Duration::from_millis(1)),
+            ),
+            fail_fast: true,
+            ..Options::default()
+        };
+        let client = self.client.with_options(&options());
+        let first: Result<Vec<String>, Error> = client
+            .evalsha(script.sha1().clone(), keys.clone(), args.clone())
+            .await;
+        let answer = match (first, script.lua()) {
+            (Err(error), Some(lua)) if error.details().starts_with("NOSCRIPT") => {
+                let client = self.client.with_options(&options());
+                client.eval(lua.clone(), keys, args).await
+            }
+            (first, _) => first,
+        };
+        let answer = answer.map_err(|error| {
+            if *error.kind() == ErrorKind::Timeout {
+                self.give_up_if_silent();
+            }
+            StoreError::new(error)
+        })?;
+        let answer = Answer::new(answer)?;
+        self.clock.learn(answer.now);
+        Ok(answer)
+    }
+
+    /// What the server does with keys when its memory is full, if it says so.
+    pub(super) async fn eviction_policy(&self) -> Option<String> {
+        let config = CustomCommand::new_static("CONFIG", ClusterHash::Random, false);
+        let args = vec!["GET", "maxmemory-policy"];
+        let answer: Result<Vec<String>, Error> = self.client.custom(config, args).await;
+        answer.ok()?.into_iter().nth(1)
+    }
+
+    fn give_up_if_silent(&self) {
+        if self.clock.is_silent() {
+            let client = self.client.clone();
+            tokio::spawn(async move { client.force_reconnection().await });
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.guardian.abort();
+        let client = self.client.clone();
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { client.quit().await });
+        }
+    }
+}
+
+/// Connects anew if the client has come to its end, which it does where it takes an error for final.
+async fn guard(client: Client, mut connection: ConnectHandle) {
+    loop {
+        let _ = connection.await;
+        sleep(RECONNECT).await;
+        connection = client.connect();
+    }
+}
+
+// === impl ServerClock ===
+
+impl ServerClock {
+    fn new() -> Self {
+        Self {
+            zero: Instant::now(),
+            offset: AtomicI64::new(0),
+            answered: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+        }
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.zero.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn now(&self) -> UnixMs {
+        let elapsed = i64::try_from(self.elapsed()).unwrap_or(i64::MAX);
+        UnixMs::saturating(self.offset.load(Ordering::Relaxed).saturating_add(elapsed))
+    }
+
+    /// That was the time there before the answer travelled.
+    fn learn(&self, now: UnixMs) {
+        let elapsed = self.elapsed();
+        self.answered.store(elapsed, Ordering::Relaxed);
+        // A moment of zero is none: some answers have no time.
+        if now.get() > 0 {
+            let now = i64::try_from(now.get()).unwrap_or(i64::MAX);
+            let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
+            let offset = now.saturating_sub(elapsed);
+            self.offset.store(offset, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is time to try another connection; once for all who ask at the same time.
+    fn is_silent(&self) -> bool {
+        let silence = u64::try_from(SILENCE.as_millis()).unwrap_or(u64::MAX);
+        let now = self.elapsed();
+        let given_up = self.given_up.load(Ordering::Relaxed);
+        let since = self.answered.load(Ordering::Relaxed).max(given_up);
+        now.saturating_sub(since) >= silence
+            && self
+                .given_up
+                .compare_exchange(given_up, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}

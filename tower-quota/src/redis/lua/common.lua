@@ -1,0 +1,220 @@
+-- What every decision begins with. KEYS: the leases of the family, its accounts that are meant from the inside out, the
+-- reservation if one is meant, and last, where one server has everything, the epoch. Other accounts and reservations
+-- that are reached are of the same family and so of the same slot.
+local q = cjson.decode(ARGV[1])
+local LEASES = KEYS[1]
+local MINUTE, HOUR, DAY = 60000, 3600000, 86400000
+
+local now = q.now
+if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function text(number) return string.format('%.0f', number) end
+
+if q.checks then
+    local epoch = redis.call('GET', KEYS[#KEYS]) or ''
+    if string.sub(epoch, 1, 8) ~= q.epoch then return {'lost', text(now), epoch} end
+end
+
+-- === amounts ===
+
+-- Numbers here are exact to 2^53 only, so an amount is two of them, each below 2^32; amounts are several such pairs, and
+-- as text 16 hexadecimal digits each.
+local BASE = 4294967296
+
+local function read(digits)
+    local amounts = {}
+    for i = 1, #digits / 8 do amounts[i] = tonumber(string.sub(digits, i * 8 - 7, i * 8), 16) end
+    return amounts
+end
+
+local function show(amounts)
+    local digits = {}
+    for i, number in ipairs(amounts) do digits[i] = string.format('%08x', number) end
+    return table.concat(digits)
+end
+
+-- Sums, which stop at the greatest amount.
+local function add(a, b)
+    local sums = {}
+    for i = 1, #a, 2 do
+        local high, low = a[i] + b[i], a[i + 1] + b[i + 1]
+        if low >= BASE then high, low = high + 1, low - BASE end
+        if high >= BASE then high, low = BASE - 1, BASE - 1 end
+        sums[i], sums[i + 1] = high, low
+    end
+    return sums
+end
+
+-- Differences, which stop at zero.
+local function sub(a, b)
+    local rests = {}
+    for i = 1, #a, 2 do
+        local high, low = a[i] - b[i], a[i + 1] - b[i + 1]
+        if low < 0 then high, low = high - 1, low + BASE end
+        if high < 0 then high, low = 0, 0 end
+        rests[i], rests[i + 1] = high, low
+    end
+    return rests
+end
+
+local function of(amounts, dimension) return {amounts[dimension * 2 - 1], amounts[dimension * 2]} end
+
+local function put(amounts, dimension, amount)
+    amounts[dimension * 2 - 1], amounts[dimension * 2] = amount[1], amount[2]
+end
+
+local function less(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end
+
+-- === accounts ===
+
+local accounts, changed = {}, {}
+
+-- Counters of another epoch count no more.
+local function account(key)
+    local known = accounts[key]
+    if known then return known end
+    local fields = redis.call('HMGET', key, 'epoch', 'version', 'counters')
+    local found = {version = fields[2] or '0', counters = {}}
+    if fields[1] == q.epoch then
+        for window, starts, ends, used, held in string.gmatch(fields[3] or '', '(%a+) (%d+) (%d+) (%x+) (%x+)') do
+            found.counters[#found.counters + 1] = {
+                window = window, starts = tonumber(starts), ends = tonumber(ends), used = read(used), held = read(held),
+            }
+        end
+    end
+    accounts[key] = found
+    return found
+end
+
+-- Until when a counter is remembered: a settlement may be due, or the clock be set back.
+local function forgotten_at(counter)
+    if counter.window == 'minute' or counter.window == 'hour' then return counter.ends + MINUTE end
+    return counter.ends + DAY
+end
+
+local function save()
+    for key in pairs(changed) do
+        local counters, last = {}, 0
+        for i, c in ipairs(accounts[key].counters) do
+            counters[i] = table.concat({c.window, text(c.starts), text(c.ends), show(c.used), show(c.held)}, ' ')
+            last = math.max(last, forgotten_at(c))
+        end
+        if #counters > 0 then
+            redis.call('HSET', key, 'epoch', q.epoch, 'counters', table.concat(counters, '\n'))
+            -- Terms stay. Not until a moment but for a time: who is given another clock has another present.
+            if accounts[key].version == '0' then redis.call('PEXPIRE', key, text(math.max(last - now, MINUTE))) end
+        end
+    end
+end
+
+local function find(found, window, at)
+    for _, counter in ipairs(found.counters) do
+        if counter.window == window and counter.starts <= at and at < counter.ends then return counter end
+    end
+end
+
+-- Every counter of the account of which the period holds that moment.
+local function change(key, at, work)
+    for _, counter in ipairs(account(key).counters) do
+        if counter.starts <= at and at < counter.ends then work(counter) end
+    end
+    changed[key] = true
+end
+
+-- Makes sure of a counter for each window that counts. A period that is there stays as it is; a new one has what others
+-- leave of it. False if the moment is in none of the periods that the client has foreseen.
+local function open(found, level, at)
+    for _, periods in ipairs(level.periods) do
+        local window, bounds = periods.window, periods.bounds
+        if not find(found, window, at) then
+            local starts, ends
+            for i = 1, 3 do
+                if bounds[i] <= at and at < bounds[i + 1] then starts, ends = bounds[i], bounds[i + 1] end
+            end
+            if not starts then return false end
+            local remembered = {}
+            for _, c in ipairs(found.counters) do
+                if now < forgotten_at(c) then
+                    remembered[#remembered + 1] = c
+                    if c.window == window and c.ends <= at then starts = math.max(starts, c.ends) end
+                    if c.window == window and at < c.starts then ends = math.min(ends, c.starts) end
+                end
+            end
+            found.counters = remembered
+            local none = {0, 0, 0, 0, 0, 0}
+            local counter = {window = window, starts = starts, ends = ends, used = none, held = none}
+            if now < forgotten_at(counter) then remembered[#remembered + 1] = counter end
+        end
+    end
+    return true
+end
+
+-- The answer if the client has other terms of somebody than there are: those there are.
+local function stale()
+    local answer = {'stale', text(now)}
+    for i, level in ipairs(q.levels) do
+        local key = KEYS[i + 1]
+        local version = account(key).version
+        if version ~= level.version then
+            answer[#answer + 1] = text(i - 1)
+            answer[#answer + 1] = version
+            answer[#answer + 1] = redis.call('HGET', key, 'terms') or '{}'
+        end
+    end
+    if #answer > 2 then return answer end
+end
+
+-- === reservations ===
+
+local function reservation(id)
+    local fields = redis.call('HMGET', q.held .. id, 'state', 'at', 'ends', 'amounts', 'accounts')
+    if not fields[1] then return nil end
+    return {
+        id = id, state = fields[1], at = tonumber(fields[2]), ends = tonumber(fields[3]), amounts = read(fields[4]),
+        accounts = fields[5],
+    }
+end
+
+local function remember(r, state, length)
+    r.state = state
+    redis.call('HSET', q.held .. r.id, 'state', state)
+    redis.call('PEXPIRE', q.held .. r.id, length)
+end
+
+-- Takes off what is held. Accounts do not have what was held in another epoch.
+local function free(r)
+    redis.call('ZREM', LEASES, r.id)
+    if string.sub(r.id, 9, 16) ~= q.epoch then return end
+    for _, key in ipairs(cjson.decode(r.accounts)) do
+        change(key, r.at, function(counter) counter.held = sub(counter.held, r.amounts) end)
+    end
+end
+
+local function give_back(r)
+    free(r)
+    remember(r, 'given back', DAY)
+end
+
+-- Gives back what is held under leases that have ended. So much and no more: the rest is the next one's.
+local function reclaim()
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', text(now), 'LIMIT', 0, 100)) do
+        local r = reservation(id)
+        if r and r.state == 'held' then give_back(r) else redis.call('ZREM', LEASES, id) end
+    end
+end
+
+-- The reservation that is meant, under the name that it was made for and no other.
+local function meant()
+    local r = reservation(q.id)
+    if not r or r.accounts ~= q.accounts then return nil end
+    if r.state == 'held' and r.ends <= now then give_back(r) end
+    return r
+end
+
+-- Keeps a key for so long, if it is not kept for longer.
+local function keep(key, length)
+    if redis.call('PTTL', key) < length then redis.call('PEXPIRE', key, text(length)) end
+end

@@ -1,0 +1,76 @@
+-- Whoever asked has given up: what would be held would be nobody's.
+if q.latest and now > q.latest then return {'time', text(now)} end
+local other = stale()
+if other then return other end
+for i, level in ipairs(q.levels) do
+    if not open(account(KEYS[i + 1]), level, now) then return {'time', text(now)} end
+end
+reclaim()
+
+local min, amounts, refusal = read(q.min), read(q.want), nil
+for i, level in ipairs(q.levels) do
+    local own = account(KEYS[i + 1])
+    local admitted, refused = add(amounts, {0, 0, 0, 0, 0, 0}), nil
+    local function at_most(dimension, left)
+        if less(left, of(admitted, dimension)) then put(admitted, dimension, left) end
+    end
+    -- Without a limit there is still the end of the counter: what is held has to be taken off again exactly.
+    for _, c in ipairs(own.counters) do
+        if c.starts <= now and now < c.ends then
+            local all = BASE - 1
+            local room = sub(sub({all, all, all, all, all, all}, c.used), c.held)
+            for dimension = 1, 3 do at_most(dimension, of(room, dimension)) end
+        end
+    end
+    for _, limit in ipairs(level.limits) do
+        local c = find(own, limit.window, now)
+        if limit.most and c then
+            local most = read(limit.most)
+            for _, grant in ipairs(level.grants) do
+                if grant.dimension == limit.dimension and grant.window == limit.window and now < grant.expires then
+                    most = add(most, read(grant.more))
+                end
+            end
+            local used, held = of(c.used, limit.dimension), of(c.held, limit.dimension)
+            local left = sub(sub(most, used), held)
+            at_most(limit.dimension, left)
+            if less(left, of(min, limit.dimension)) and (not refused or refused.ends < c.ends) then
+                refused = {
+                    ends = c.ends,
+                    answer = {
+                        'denied', text(now), text(i - 1), text(limit.dimension), limit.window, text(c.starts),
+                        text(c.ends), show(most), show(used), show(held),
+                    },
+                }
+            end
+        end
+    end
+    if not refused then
+        amounts = admitted
+    elseif not refusal or refusal.ends < refused.ends then
+        refusal = refused
+    end
+end
+if refusal then
+    save()
+    return refusal.answer
+end
+
+-- As long as counters have it, and as long after its lease as it may be settled.
+local ends = now + q.lease
+local last = ends + DAY
+for i in ipairs(q.levels) do
+    change(KEYS[i + 1], now, function(counter)
+        counter.held = add(counter.held, amounts)
+        last = math.max(last, forgotten_at(counter))
+    end)
+end
+save()
+local key = q.held .. q.id
+redis.call(
+    'HSET', key, 'state', 'held', 'at', text(now), 'ends', text(ends), 'amounts', show(amounts), 'accounts', q.accounts
+)
+redis.call('PEXPIRE', key, text(last - now + HOUR))
+redis.call('ZADD', LEASES, text(ends), q.id)
+keep(LEASES, last - now + HOUR)
+return {'admitted', text(now), show(amounts)}

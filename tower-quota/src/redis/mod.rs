@@ -1,0 +1,14 @@
+//! The store in Redis.
+
+mod answer;
+mod ask;
+mod builder;
+mod epoch;
+mod epochs;
+mod link;
+mod names;
+mod reseeding;
+mod scripts;
+mod store;
+
+pub use self::{builder::RedisStoreBuilder, reseeding::RedisReseeding, store::RedisStore};

@@ -1,0 +1,159 @@
+//! Servers and stores.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use fred::{
+    clients::Client,
+    interfaces::ClientLike as _,
+    types::{
+        Builder, ClusterHash, CustomCommand, FromValue,
+        config::{Config, ReconnectPolicy},
+    },
+};
+use tower_quota::{Limits, Plans, RedisStore, RedisStoreBuilder};
+
+/// The server's URL, if there is one.
+pub(crate) fn url() -> Option<String> {
+    let url = std::env::var("TOWER_QUOTA_TEST_REDIS").ok();
+    if url.is_none() {
+        println!("not tested: TOWER_QUOTA_TEST_REDIS is not set");
+    }
+    url
+}
+
+/// A prefix that no other test and no other run has.
+pub(crate) fn prefix() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let run = RandomState::new().hash_one("run");
+    format!("test-{run:016x}-{}", NEXT.fetch_add(1, Ordering::SeqCst))
+}
+
+/// A patient store under a prefix of its own.
+pub(crate) fn builder(plans: impl Into<Plans>) -> RedisStoreBuilder {
+    let builder = RedisStore::builder(plans).prefix(&prefix());
+    builder.timeout(Duration::from_secs(30))
+}
+
+pub(crate) async fn store(url: &str, limits: Limits) -> RedisStore {
+    builder(limits).connect(url).await.unwrap()
+}
+
+pub(crate) async fn client(url: &str) -> Client {
+    let client = Builder::from_config(Config::from_url(url).unwrap())
+        .set_policy(ReconnectPolicy::new_constant(0, 50))
+        .build()
+        .unwrap();
+    client.init().await.unwrap();
+    client
+}
+
+pub(crate) async fn run<T: FromValue>(client: &Client, command: &str) -> T {
+    let mut words = command.split(' ').map(str::to_owned);
+    let name = words.next().unwrap();
+    let command = CustomCommand::new(name, ClusterHash::Random, false);
+    client.custom(command, words.collect()).await.unwrap()
+}
+
+/// A server of one's own, that ends with the test.
+pub(crate) struct Server {
+    child: Child,
+    port: u16,
+    /// Where it keeps what it has to keep.
+    dir: Option<PathBuf>,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// One that keeps nothing. `None`: there is no program to start.
+    pub(crate) async fn start() -> Option<Self> {
+        Self::start_in(None).await
+    }
+
+    /// One that has its data again when it is started again.
+    pub(crate) async fn start_lasting() -> Option<Self> {
+        let dir = std::env::temp_dir().join(prefix());
+        std::fs::create_dir(&dir).unwrap();
+        Self::start_in(Some(dir)).await
+    }
+
+    async fn start_in(dir: Option<PathBuf>) -> Option<Self> {
+        // Whoever asked for a free port has it: nobody else is given it soon.
+        let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let Some(child) = spawn(port, dir.as_deref()) else {
+            println!("not tested: there is no redis-server");
+            return None;
+        };
+        let server = Self { child, port, dir };
+        server.await_answer().await;
+        Some(server)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// `STOP`, `CONT` or whatever signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(status.unwrap().success(), "SIG{name}");
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again at the same port.
+    pub(crate) async fn restart(&mut self) {
+        self.child = spawn(self.port, self.dir.as_deref()).unwrap();
+        self.await_answer().await;
+    }
+
+    async fn await_answer(&self) {
+        for _ in 0..500 {
+            if tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+                .await
+                .is_ok()
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the server does not start");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(dir) = &self.dir {
+            let _ = std::fs::remove_dir_all(dir);
+        }
+    }
+}
+
+fn spawn(port: u16, dir: Option<&Path>) -> Option<Child> {
+    let port = port.to_string();
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port, "--bind", "127.0.0.1"]);
+    command.args(["--save", ""]);
+    if let Some(dir) = dir {
+        command.args(["--appendonly", "yes", "--appendfsync", "always"]);
+        command.args(["--dir", dir.to_str()?]);
+    }
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().ok()
+}
