@@ -2,8 +2,8 @@ use serde::Serialize;
 
 use super::names::Family;
 use crate::{
-    Allowance, Amounts, Charge, Dimension, Subject, Window,
-    remote::{Calendar, Known, Level},
+    Allowance, Amounts, Demand, Dimension, Subject, Window,
+    remote::{Calendar, Known, Level, Question},
     unix_ms::UnixMs,
 };
 
@@ -71,9 +71,9 @@ struct AskPeriods {
 // === impl Ask ===
 
 impl Ask {
-    /// About one subject and each of its parents.
-    fn about(family: &Family, subject: &Subject) -> Self {
-        let accounts = family.accounts(subject);
+    /// About a subject and each of its parents.
+    fn about<'a>(family: &Family, chain: impl Iterator<Item = &'a Subject>) -> Self {
+        let accounts: Vec<_> = chain.map(|subject| family.account(subject)).collect();
         let mut keys = vec![family.leases()];
         keys.extend(accounts.iter().cloned());
         Self {
@@ -94,29 +94,23 @@ impl Ask {
         }
     }
 
-    pub(super) fn reserve(
-        family: &Family,
-        charge: &Charge,
-        id: u128,
-        lease: u64,
-        known: &Known,
-        calendar: Calendar,
-    ) -> Self {
-        let question = known.question(charge, calendar);
-        let demands = |part: fn(crate::Demand) -> u64| {
+    pub(super) fn reserve(family: &Family, question: &Question, id: u128) -> Self {
+        let demands = |part: fn(Demand) -> u64| {
             digits(Dimension::ALL.map(|d| part(question.demands.demanded(d))))
         };
-        let mut ask = Self::about(family, charge.subject());
-        ask.levels = question.levels.iter().map(AskLevel::new).collect();
-        ask.min = demands(|demand| demand.min);
-        ask.want = demands(|demand| demand.want);
-        ask.lease = lease;
-        ask.naming(id)
+        Self {
+            levels: question.levels.iter().map(AskLevel::new).collect(),
+            min: demands(|demand| demand.min),
+            want: demands(|demand| demand.want),
+            ..Self::about(family, question.levels.iter().map(|level| &level.subject))
+        }
+        .naming(id)
     }
 
     /// About a reservation.
     pub(super) fn ticket(family: &Family, subject: &Subject, id: u128) -> Self {
-        Self::about(family, subject).naming(id)
+        let chain: Vec<_> = subject.chain().collect();
+        Self::about(family, chain.iter()).naming(id)
     }
 
     pub(super) fn count(
@@ -127,11 +121,11 @@ impl Ask {
         known: &Known,
     ) -> Self {
         let levels = subject.chain();
-        let levels = levels.map(|subject| AskLevel::new(&known.level(subject, Calendar(at))));
+        let levels: Vec<_> = levels.map(|s| known.level(s, Calendar(at))).collect();
         Self {
-            levels: levels.collect(),
+            levels: levels.iter().map(AskLevel::new).collect(),
             at: at.get(),
-            ..Self::about(family, subject)
+            ..Self::about(family, levels.iter().map(|level| &level.subject))
         }
         .using(used)
     }

@@ -130,8 +130,7 @@ impl RedisStoreBuilder {
             names,
             scripts: Scripts::new(),
             epochs,
-            known: Mutex::new(Remembered::new(epoch.name(), &self.plans)),
-            plans: self.plans,
+            known: Mutex::new(Remembered::new(epoch.name(), self.plans)),
             epoch,
             lease: u64::try_from(self.lease.as_millis())
                 .unwrap_or(u64::MAX)

@@ -9,12 +9,13 @@ use std::{
 use fred::{
     clients::Client,
     error::{Error, ErrorKind},
-    interfaces::{ClientLike as _, LuaInterface as _},
+    interfaces::ClientLike as _,
     types::{
         Builder, ClusterHash, ConnectHandle, CustomCommand,
         config::{Config, Options, ReconnectError, ReconnectPolicy},
         scripts::Script,
     },
+    util::redis_keyslot,
 };
 use tokio::{
     runtime::Handle,
@@ -109,24 +110,12 @@ impl Link {
         args: Vec<String>,
         until: Instant,
     ) -> Result<Answer, StoreError> {
-        let options = || Options {
-            timeout: Some(
-                until
-                    .saturating_duration_since(Instant::now())
-                    // Zero would mean without end.
-                    .max(Duration::from_millis(1)),
-            ),
-            fail_fast: true,
-            ..Options::default()
-        };
-        let client = self.client.with_options(&options());
-        let first: Result<Vec<String>, Error> = client
-            .evalsha(script.sha1().clone(), keys.clone(), args.clone())
+        let first = self
+            .run("EVALSHA", script.sha1(), &keys, &args, until)
             .await;
         let answer = match (first, script.lua()) {
             (Err(error), Some(lua)) if error.details().starts_with("NOSCRIPT") => {
-                let client = self.client.with_options(&options());
-                client.eval(lua.clone(), keys, args).await
+                self.run("EVAL", lua, &keys, &args, until).await
             }
             (first, _) => first,
         };
@@ -139,6 +128,35 @@ impl Link {
         let answer = Answer::new(answer)?;
         self.clock.learn(answer.now);
         Ok(answer)
+    }
+
+    async fn run(
+        &self,
+        command: &'static str,
+        script: &str,
+        keys: &[String],
+        args: &[String],
+        until: Instant,
+    ) -> Result<Vec<String>, Error> {
+        // The client's own commands for scripts ignore these options.
+        let options = Options {
+            timeout: Some(
+                until
+                    .saturating_duration_since(Instant::now())
+                    // Zero would mean without end.
+                    .max(Duration::from_millis(1)),
+            ),
+            fail_fast: true,
+            ..Options::default()
+        };
+        let slot = keys.first().map(|key| redis_keyslot(key.as_bytes()));
+        let slot = slot.map_or(ClusterHash::Random, ClusterHash::Custom);
+        let command = CustomCommand::new_static(command, slot, false);
+        let count = keys.len().to_string();
+        let words = [script, &*count].into_iter().map(str::to_owned);
+        let words = words.chain(keys.iter().chain(args).cloned());
+        let client = self.client.with_options(&options);
+        client.custom(command, words.collect()).await
     }
 
     /// What the server does with keys when its memory is full, if it says so.

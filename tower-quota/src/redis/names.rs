@@ -83,11 +83,6 @@ impl Family {
         }
     }
 
-    /// Of the subject and of each of its parents.
-    pub(super) fn accounts(&self, subject: &Subject) -> Vec<String> {
-        subject.chain().map(|level| self.account(&level)).collect()
-    }
-
     pub(super) fn leases(&self) -> String {
         format!("{}:leases:{}", self.prefix, self.tag)
     }
@@ -122,7 +117,10 @@ mod tests {
 
     fn keys(names: &Names, subject: &Subject) -> Vec<String> {
         let family = names.family(subject);
-        let mut keys = family.accounts(subject);
+        let mut keys: Vec<_> = subject
+            .chain()
+            .map(|level| family.account(&level))
+            .collect();
         keys.extend([family.leases(), format!("{}7", family.held())]);
         keys
     }

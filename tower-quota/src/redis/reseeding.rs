@@ -24,7 +24,7 @@ impl RedisReseeding {
     pub(super) async fn begin(store: RedisStore) -> Result<Self, StoreError> {
         let begun = Begun::again();
         if store.epochs().claim(begun).await? {
-            let known = Arc::new(Known::new(store.plans().clone()));
+            let known = Arc::new(Known::new(store.plans()));
             let coming = Coming { begun, known };
             let over = false;
             Ok(Self {

@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -35,7 +35,6 @@ pub(super) struct Inner {
     pub(super) scripts: Scripts,
     pub(super) epochs: Arc<Epochs>,
     pub(super) epoch: Arc<Epoch>,
-    pub(super) plans: Plans,
     pub(super) known: Mutex<Remembered>,
     /// In milliseconds.
     pub(super) lease: u64,
@@ -152,8 +151,8 @@ impl RedisStore {
         self.0.eviction_policy.as_deref()
     }
 
-    pub(super) fn plans(&self) -> &Plans {
-        &self.0.plans
+    pub(super) fn plans(&self) -> Plans {
+        self.0.remembered().known.plans().clone()
     }
 
     pub(super) fn epoch(&self) -> &Epoch {
@@ -286,7 +285,7 @@ impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
             .field("names", &self.0.names)
-            .field("plans", &self.0.plans)
+            .field("plans", &self.plans())
             .field("lease", &Duration::from_millis(self.0.lease))
             .field("timeout", &self.0.timeout)
             .field("watched", &self.0.watch.is_some())
@@ -310,11 +309,11 @@ impl Inner {
         let script = &self.scripts.reserve;
         let answer = self.decide(script, subject, until, None, |stamp| {
             id = self.id(stamp.epoch, random);
-            let (lease, known, calendar) = (self.lease, &stamp.known, stamp.calendar);
-            let mut ask = Ask::reserve(&family, charge, id, lease, known, calendar);
+            let question = stamp.known.question(charge, stamp.calendar);
+            let mut ask = Ask::reserve(&family, &question, id).leasing(self.lease);
             if self.clock.is_none() {
                 // The client thinks that it is earlier there by no more than an answer travels.
-                let latest = calendar.0.saturating_add(self.timeout * 2);
+                let latest = stamp.calendar.0.saturating_add(self.timeout * 2);
                 ask.latest = Some(latest.get());
             }
             ask
@@ -429,16 +428,20 @@ impl Inner {
 
     fn stamp(&self, calendar: Calendar) -> Stamp {
         let epoch = self.epoch.name();
-        // Nothing done under the lock panics.
-        let mut remembered = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = self.remembered();
         if remembered.epoch != epoch {
-            *remembered = Remembered::new(epoch, &self.plans);
+            *remembered = Remembered::new(epoch, remembered.known.plans().clone());
         }
         Stamp {
             calendar,
             epoch,
             known: Arc::clone(&remembered.known),
         }
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        // Nothing done under the lock panics.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of a reservation: of which store it is, of which epoch, and which one.
@@ -455,10 +458,10 @@ impl Inner {
 // === impl Remembered ===
 
 impl Remembered {
-    pub(super) fn new(epoch: u32, plans: &Plans) -> Self {
+    pub(super) fn new(epoch: u32, plans: Plans) -> Self {
         Self {
             epoch,
-            known: Arc::new(Known::new(plans.clone())),
+            known: Arc::new(Known::new(plans)),
         }
     }
 }

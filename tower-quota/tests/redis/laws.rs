@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tower_quota::{
     Amounts, Charge, Dimension, Limit, Limits, MemoryStore, QuotaStore, Settled, StoreError,
-    Window, laws,
+    Subject, Terms, Window, laws,
 };
 
 use crate::support::{builder, client, run, store, url};

@@ -127,6 +127,7 @@ end
 -- Makes sure of a counter for each window that counts. A period that is there stays as it is; a new one has what others
 -- leave of it. False if the moment is in none of the periods that the client has foreseen.
 local function open(found, level, at)
+    local known = #found.counters > 0
     for _, periods in ipairs(level.periods) do
         local window, bounds = periods.window, periods.bounds
         if not find(found, window, at) then
@@ -144,6 +145,7 @@ local function open(found, level, at)
                 end
             end
             found.counters = remembered
+            found.opened = known
             local none = {0, 0, 0, 0, 0, 0}
             local counter = {window = window, starts = starts, ends = ends, used = none, held = none}
             if now < forgotten_at(counter) then remembered[#remembered + 1] = counter end
@@ -208,7 +210,8 @@ end
 
 -- The reservation that is meant, under the name that it was made for and no other.
 local function meant()
-    local r = reservation(q.id)
+    -- What was held in another epoch is not in the counters of this one.
+    local r = string.sub(q.id, 9, 16) == q.epoch and reservation(q.id)
     if not r or r.accounts ~= q.accounts then return nil end
     if r.state == 'held' and r.ends <= now then give_back(r) end
     return r

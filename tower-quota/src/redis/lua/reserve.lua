@@ -52,6 +52,10 @@ for i, level in ipairs(q.levels) do
     end
 end
 if refusal then
+    -- What is in flight may be settled in a window that counts from now on. Of somebody new there is nothing.
+    for i in ipairs(q.levels) do
+        if account(KEYS[i + 1]).opened then changed[KEYS[i + 1]] = true end
+    end
     save()
     return refusal.answer
 end
