@@ -312,8 +312,9 @@ impl Inner {
             let question = stamp.known.question(charge, stamp.calendar);
             let mut ask = Ask::reserve(&family, &question, id).leasing(self.lease);
             if self.clock.is_none() {
-                // The client thinks that it is earlier there by no more than an answer travels.
-                let latest = stamp.calendar.0.saturating_add(self.timeout * 2);
+                // Where the client thinks that it is earlier than it is there, it is told and asks again.
+                let left = until.saturating_duration_since(Instant::now());
+                let latest = stamp.calendar.0.saturating_add(left);
                 ask.latest = Some(latest.get());
             }
             ask

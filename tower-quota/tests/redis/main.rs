@@ -2,6 +2,7 @@
 //!
 //! It needs a server, at the URL in `TOWER_QUOTA_TEST_REDIS`. Tests of servers that fail start their own.
 
+mod cluster;
 mod crowd;
 mod faults;
 mod laws;

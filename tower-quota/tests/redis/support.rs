@@ -85,18 +85,61 @@ impl Server {
         Self::start_in(Some(dir)).await
     }
 
+    /// Three that are a Cluster, each with a third of its slots.
+    pub(crate) async fn start_cluster() -> Option<[Self; 3]> {
+        let mut servers = Vec::new();
+        for _ in 0..3 {
+            let dir = std::env::temp_dir().join(prefix());
+            std::fs::create_dir(&dir).unwrap();
+            let (port, bus) = (free_port(), free_port());
+            let Some(child) = spawn(port, Some(&dir), Some(bus)) else {
+                println!("not tested: there is no redis-server");
+                return None;
+            };
+            let dir = Some(dir);
+            let server = Self { child, port, dir };
+            server.await_answer().await;
+            servers.push((server, bus));
+        }
+        let mut clients = Vec::new();
+        for (server, _) in &servers {
+            clients.push(client(&server.url()).await);
+        }
+        for (client, slots) in clients.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
+            run::<String>(client, &format!("CLUSTER ADDSLOTSRANGE {slots}")).await;
+            for (other, bus) in &servers {
+                let meet = format!("CLUSTER MEET 127.0.0.1 {} {bus}", other.port);
+                run::<String>(client, &meet).await;
+            }
+        }
+        for client in &clients {
+            let mut tries = 0;
+            while !run::<String>(client, "CLUSTER INFO")
+                .await
+                .contains("cluster_state:ok")
+            {
+                assert!(tries < 500, "the servers do not become a Cluster");
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        let servers: Vec<_> = servers.into_iter().map(|(server, _)| server).collect();
+        servers.try_into().ok()
+    }
+
     async fn start_in(dir: Option<PathBuf>) -> Option<Self> {
-        // Whoever asked for a free port has it: nobody else is given it soon.
-        let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let Some(child) = spawn(port, dir.as_deref()) else {
+        let port = free_port();
+        let Some(child) = spawn(port, dir.as_deref(), None) else {
             println!("not tested: there is no redis-server");
             return None;
         };
         let server = Self { child, port, dir };
         server.await_answer().await;
         Some(server)
+    }
+
+    pub(crate) fn cluster_url(&self) -> String {
+        format!("redis-cluster://127.0.0.1:{}", self.port)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -117,7 +160,7 @@ impl Server {
 
     /// Starts it again at the same port.
     pub(crate) async fn restart(&mut self) {
-        self.child = spawn(self.port, self.dir.as_deref()).unwrap();
+        self.child = spawn(self.port, self.dir.as_deref(), None).unwrap();
         self.await_answer().await;
     }
 
@@ -145,7 +188,13 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, dir: Option<&Path>) -> Option<Child> {
+/// Whoever has asked for a free port has it: nobody else is given it soon.
+fn free_port() -> u16 {
+    let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    free.local_addr().unwrap().port()
+}
+
+fn spawn(port: u16, dir: Option<&Path>, cluster_port: Option<u16>) -> Option<Child> {
     let port = port.to_string();
     let mut command = Command::new("redis-server");
     command.args(["--port", &port, "--bind", "127.0.0.1"]);
@@ -153,6 +202,14 @@ fn spawn(port: u16, dir: Option<&Path>) -> Option<Child> {
     if let Some(dir) = dir {
         command.args(["--appendonly", "yes", "--appendfsync", "always"]);
         command.args(["--dir", dir.to_str()?]);
+    }
+    if let Some(bus) = cluster_port {
+        command.args([
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &bus.to_string(),
+        ]);
     }
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().ok()
