@@ -5,11 +5,12 @@ use std::{
 };
 
 use super::{
+    decide::{Inner, Remembered},
     epochs::{Epochs, Watch},
     link::Link,
     names::Names,
     scripts::Scripts,
-    store::{Inner, RedisStore, Remembered},
+    store::RedisStore,
 };
 use crate::{Clock, Plans, StoreError};
 

@@ -3,6 +3,7 @@
 mod answer;
 mod ask;
 mod builder;
+mod decide;
 mod epoch;
 mod epochs;
 mod link;

@@ -2,10 +2,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use tokio::runtime::Handle;
 
-use super::{
-    epoch::Begun,
-    store::{Coming, RedisStore},
-};
+use super::{decide::Coming, epoch::Begun, store::RedisStore};
 use crate::{Amounts, StoreError, Subject, Terms, remote::Known};
 
 /// Counters that are counted again, after a server has lost them: see [`RedisStore::reseed`].

@@ -1,71 +1,28 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use fred::types::scripts::Script;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    answer::{Answer, unreadable},
+    answer::unreadable,
     ask::Ask,
     builder::RedisStoreBuilder,
-    epoch::{Begun, Epoch, Lost, random, text_of},
-    epochs::{Epochs, Watch},
-    link::Link,
-    names::Names,
+    decide::{Coming, Inner},
+    epoch::Epoch,
+    epochs::Epochs,
     reseeding::RedisReseeding,
-    scripts::Scripts,
 };
 use crate::{
-    Amounts, Charge, Clock, Granted, Plans, QuotaStore, Released, Renewed, ReserveError, Settled,
-    Standing, StoreError, StoreFuture, Subject, Terms, Ticket,
-    remote::{Calendar, Known, terms_json},
-    unix_ms::UnixMs,
+    Amounts, Charge, Granted, Plans, QuotaStore, Released, Renewed, ReserveError, Settled,
+    Standing, StoreError, StoreFuture, Subject, Terms, Ticket, remote::terms_json, unix_ms::UnixMs,
 };
 
 #[doc = include_str!("docs.md")]
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);
-
-pub(super) struct Inner {
-    pub(super) link: Arc<Link>,
-    pub(super) names: Names,
-    pub(super) scripts: Scripts,
-    pub(super) epochs: Arc<Epochs>,
-    pub(super) epoch: Arc<Epoch>,
-    pub(super) known: Mutex<Remembered>,
-    /// In milliseconds.
-    pub(super) lease: u64,
-    pub(super) timeout: Duration,
-    pub(super) clock: Option<Arc<dyn Clock>>,
-    pub(super) eviction_policy: Option<Box<str>>,
-    /// Looks at the epoch of a Cluster.
-    pub(super) watch: Option<Watch>,
-}
-
-/// The terms that were learnt in one epoch: in the next one versions begin anew.
-pub(super) struct Remembered {
-    epoch: u32,
-    known: Arc<Known>,
-}
-
-/// By what a question is asked.
-pub(super) struct Stamp {
-    calendar: Calendar,
-    epoch: u32,
-    known: Arc<Known>,
-}
-
-/// An epoch that is still to come, and what is known in it.
-pub(super) struct Coming {
-    pub(super) begun: Begun,
-    pub(super) known: Arc<Known>,
-}
-
-/// How often the server is asked again that has other terms or another time than was thought.
-const TRIES: u32 = 4;
 
 // === impl RedisStore ===
 
@@ -290,179 +247,5 @@ impl fmt::Debug for RedisStore {
             .field("timeout", &self.0.timeout)
             .field("watched", &self.0.watch.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Inner ===
-
-impl Inner {
-    /// When a decision that is asked for now has to be there.
-    fn until(&self) -> Instant {
-        Instant::now() + self.timeout
-    }
-
-    async fn reserve(&self, charge: &Charge, until: Instant) -> Result<Granted, ReserveError> {
-        let subject = charge.subject();
-        let family = self.names.family(subject);
-        let random = random();
-        let mut id = 0;
-        let script = &self.scripts.reserve;
-        let answer = self.decide(script, subject, until, None, |stamp| {
-            id = self.id(stamp.epoch, random);
-            let question = stamp.known.question(charge, stamp.calendar);
-            let mut ask = Ask::reserve(&family, &question, id).leasing(self.lease);
-            if self.clock.is_none() {
-                // Where the client thinks that it is earlier than it is there, it is told and asks again.
-                let left = until.saturating_duration_since(Instant::now());
-                let latest = stamp.calendar.0.saturating_add(left);
-                ask.latest = Some(latest.get());
-            }
-            ask
-        });
-        let answer = answer.await?;
-        match &*answer.word {
-            "admitted" => {
-                let ticket = Ticket::new(id, subject.clone(), answer.now.system_time());
-                Ok(Granted::new(ticket, answer.amounts()?))
-            }
-            "denied" => Err(answer.denied()?.into()),
-            _ => Err(unreadable().into()),
-        }
-    }
-
-    async fn release(&self, ticket: &Ticket, until: Instant) -> Result<Released, StoreError> {
-        if !self.is_ours(ticket) {
-            return Ok(Released::NotHeld);
-        }
-        let answer = self.ask_of(&self.scripts.release, ticket, until, |ask| ask);
-        match &*answer.await?.word {
-            "applied" => Ok(Released::Applied),
-            "not held" => Ok(Released::NotHeld),
-            _ => Err(unreadable()),
-        }
-    }
-
-    async fn standings(
-        &self,
-        subject: Subject,
-        until: Instant,
-    ) -> Result<Vec<Standing>, StoreError> {
-        let family = self.names.family(&subject);
-        let script = &self.scripts.standings;
-        let mut asked = None;
-        let answer = self.decide(script, &subject, until, None, |stamp| {
-            let level = stamp.known.level(subject.clone(), stamp.calendar);
-            let ask = Ask::standings(&family, &subject, &level);
-            asked = Some(level);
-            ask
-        });
-        let answer = answer.await?;
-        let level = asked.ok_or_else(unreadable)?;
-        answer.counters()?.standings(&level, answer.now)
-    }
-
-    /// Asks about the reservation that the ticket names.
-    async fn ask_of(
-        &self,
-        script: &Script,
-        ticket: &Ticket,
-        until: Instant,
-        complete: impl Fn(Ask) -> Ask,
-    ) -> Result<Answer, StoreError> {
-        let subject = ticket.subject();
-        let family = self.names.family(subject);
-        let answer = self.decide(script, subject, until, None, |_| {
-            complete(Ask::ticket(&family, subject, ticket.id()))
-        });
-        answer.await
-    }
-
-    /// Asks the server, and again if it has another time, other terms of one of those whom `subject` is part of, or
-    /// another epoch.
-    async fn decide(
-        &self,
-        script: &Script,
-        subject: &Subject,
-        until: Instant,
-        coming: Option<&Coming>,
-        mut ask: impl FnMut(&Stamp) -> Ask,
-    ) -> Result<Answer, StoreError> {
-        for _ in 0..TRIES {
-            if self.link.is_clustered() && coming.is_none() && self.epoch.is_lost() {
-                return Err(StoreError::new(Lost));
-            }
-            let now = self.clock.as_ref().map(|clock| UnixMs::from(clock.now()));
-            let calendar = Calendar(now.unwrap_or_else(|| self.link.server_now()));
-            let stamp = match coming {
-                Some(Coming { begun, known }) => Stamp {
-                    calendar,
-                    epoch: begun.name,
-                    known: Arc::clone(known),
-                },
-                None => self.stamp(calendar),
-            };
-            let mut ask = ask(&stamp);
-            ask.now = now.map(UnixMs::get);
-            ask.epoch = text_of(stamp.epoch);
-            if coming.is_none() && !self.link.is_clustered() {
-                ask.checks = true;
-                ask.keys.push(self.epochs.key().to_owned());
-            }
-            // Strings and numbers always serialise.
-            let args = vec![serde_json::to_string(&ask).unwrap_or_default()];
-            let answer = self.link.ask(script, ask.keys, args, until).await?;
-            match &*answer.word {
-                "lost" => self.epoch.found(answer.epoch())?,
-                "time" => {}
-                "stale" => {
-                    let mut chain: Vec<_> = subject.chain().map(Some).collect();
-                    for (level, terms) in answer.stale()? {
-                        let level = chain.get_mut(level).and_then(Option::take);
-                        stamp.known.learn(level.ok_or_else(unreadable)?, terms);
-                    }
-                }
-                _ => return Ok(answer),
-            }
-        }
-        Err(StoreError::new("Redis' time or terms do not stay"))
-    }
-
-    fn stamp(&self, calendar: Calendar) -> Stamp {
-        let epoch = self.epoch.name();
-        let mut remembered = self.remembered();
-        if remembered.epoch != epoch {
-            *remembered = Remembered::new(epoch, remembered.known.plans().clone());
-        }
-        Stamp {
-            calendar,
-            epoch,
-            known: Arc::clone(&remembered.known),
-        }
-    }
-
-    fn remembered(&self) -> MutexGuard<'_, Remembered> {
-        // Nothing done under the lock panics.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The number of a reservation: of which store it is, of which epoch, and which one.
-    fn id(&self, epoch: u32, number: u64) -> u128 {
-        let mark = u128::from(self.names.mark());
-        mark << 96 | u128::from(epoch) << 64 | u128::from(number)
-    }
-
-    fn is_ours(&self, ticket: &Ticket) -> bool {
-        ticket.id() >> 96 == u128::from(self.names.mark())
-    }
-}
-
-// === impl Remembered ===
-
-impl Remembered {
-    pub(super) fn new(epoch: u32, plans: Plans) -> Self {
-        Self {
-            epoch,
-            known: Arc::new(Known::new(plans)),
-        }
     }
 }
