@@ -27,9 +27,9 @@ pub(super) struct Ask {
     accounts: String,
     id: String,
     lease: u64,
-    min: String,
-    want: String,
-    used: String,
+    min: [u32; 6],
+    want: [u32; 6],
+    used: [u32; 6],
     at: u64,
     version: String,
     next: String,
@@ -51,14 +51,14 @@ struct AskLimit {
     dimension: u8,
     window: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    most: Option<String>,
+    most: Option<[u32; 2]>,
 }
 
 #[derive(Debug, Serialize)]
 struct AskGrant {
     dimension: u8,
     window: &'static str,
-    more: String,
+    more: [u32; 2],
     expires: u64,
 }
 
@@ -96,7 +96,7 @@ impl Ask {
 
     pub(super) fn reserve(family: &Family, question: &Question, id: u128) -> Self {
         let demands = |part: fn(Demand) -> u64| {
-            digits(Dimension::ALL.map(|d| part(question.demands.demanded(d))))
+            all_halves(|dimension| part(question.demands.demanded(dimension)))
         };
         Self {
             levels: question.levels.iter().map(AskLevel::new).collect(),
@@ -156,7 +156,7 @@ impl Ask {
     }
 
     pub(super) fn using(mut self, used: Amounts) -> Self {
-        self.used = digits(Dimension::ALL.map(|d| used.get(d)));
+        self.used = all_halves(|dimension| used.get(dimension));
         self
     }
 
@@ -180,14 +180,14 @@ impl AskLevel {
             dimension: number(limit.dimension()),
             window: limit.window().as_str(),
             most: match limit.allowance() {
-                Allowance::AtMost(amount) => Some(digits([amount])),
+                Allowance::AtMost(amount) => Some(halves(amount)),
                 Allowance::Unlimited => None,
             },
         });
         let grants = level.grants.iter().map(|grant| AskGrant {
             dimension: number(grant.dimension()),
             window: grant.window().as_str(),
-            more: digits([grant.amount()]),
+            more: halves(grant.amount()),
             expires: UnixMs::from(grant.expires_at()).get(),
         });
         let periods = level.periods.iter().map(|periods| AskPeriods {
@@ -227,11 +227,18 @@ pub(super) fn window_of(name: &str) -> Option<Window> {
         .find(|window| window.as_str() == name)
 }
 
-/// Amounts as the scripts have them, which know no whole numbers of 64 bits.
-fn digits<const N: usize>(amounts: [u64; N]) -> String {
-    amounts.iter().map(|a| format!("{a:016x}")).collect()
+/// An amount as the scripts take it, which know no whole numbers of 64 bits: its higher half and its lower one.
+const fn halves(amount: u64) -> [u32; 2] {
+    [(amount >> 32) as u32, amount as u32]
 }
 
+fn all_halves(amount: impl Fn(Dimension) -> u64) -> [u32; 6] {
+    let [tokens, cost, calls] = Dimension::ALL.map(|dimension| halves(amount(dimension)));
+    let ([a, b], [c, d], [e, f]) = (tokens, cost, calls);
+    [a, b, c, d, e, f]
+}
+
+/// An amount as the scripts give it.
 pub(super) fn amount_of(digits: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok()
 }
@@ -253,7 +260,8 @@ mod tests {
     #[test]
     fn amounts_come_back_from_their_digits() {
         let amounts = Amounts::new().tokens(u64::MAX).nano_usd(1).calls(1 << 53);
-        let text = digits(Dimension::ALL.map(|d| amounts.get(d)));
+        let halves = all_halves(|dimension| amounts.get(dimension));
+        let text: String = halves.iter().map(|half| format!("{half:08x}")).collect();
         assert_eq!(amounts_of(&text), Some(amounts));
         for text in ["", "7", "g000000000000000", &"ü".repeat(24)] {
             assert_eq!(amounts_of(text), None);

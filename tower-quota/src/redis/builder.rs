@@ -51,8 +51,8 @@ impl RedisStoreBuilder {
         }
     }
 
-    /// What all keys begin with. The default is `quota`. Stores with the same prefix on the same server are one store;
-    /// braces and `%` in it are percent-encoded.
+    /// What all keys begin with. The default is `quota`. Stores with the same prefix on the same server are one store, and
+    /// of others none may begin with this one and a colon. Braces and `%` in it are percent-encoded.
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
         self.prefix = prefix.into();

@@ -20,21 +20,12 @@ end
 
 -- === amounts ===
 
--- Numbers here are exact to 2^53 only, so an amount is two of them, each below 2^32; amounts are several such pairs, and
--- as text 16 hexadecimal digits each.
+-- Numbers here are exact to 2^53 only, so an amount is two of them, each below 2^32; amounts are several such pairs. In
+-- answers they are 16 hexadecimal digits each, and what is kept is packed.
 local BASE = 4294967296
+local NONE = {0, 0, 0, 0, 0, 0}
 
-local function read(digits)
-    local amounts = {}
-    for i = 1, #digits / 8 do amounts[i] = tonumber(string.sub(digits, i * 8 - 7, i * 8), 16) end
-    return amounts
-end
-
-local function show(amounts)
-    local digits = {}
-    for i, number in ipairs(amounts) do digits[i] = string.format('%08x', number) end
-    return table.concat(digits)
-end
+local function show(amounts) return string.format(string.rep('%08x', #amounts), unpack(amounts)) end
 
 -- Sums, which stop at the greatest amount.
 local function add(a, b)
@@ -78,13 +69,7 @@ local function account(key)
     if known then return known end
     local fields = redis.call('HMGET', key, 'epoch', 'version', 'counters')
     local found = {version = fields[2] or '0', counters = {}}
-    if fields[1] == q.epoch then
-        for window, starts, ends, used, held in string.gmatch(fields[3] or '', '(%a+) (%d+) (%d+) (%x+) (%x+)') do
-            found.counters[#found.counters + 1] = {
-                window = window, starts = tonumber(starts), ends = tonumber(ends), used = read(used), held = read(held),
-            }
-        end
-    end
+    if fields[1] == q.epoch and fields[3] then found.counters = cmsgpack.unpack(fields[3]) end
     accounts[key] = found
     return found
 end
@@ -97,13 +82,10 @@ end
 
 local function save()
     for key in pairs(changed) do
-        local counters, last = {}, 0
-        for i, c in ipairs(accounts[key].counters) do
-            counters[i] = table.concat({c.window, text(c.starts), text(c.ends), show(c.used), show(c.held)}, ' ')
-            last = math.max(last, forgotten_at(c))
-        end
+        local counters, last = accounts[key].counters, 0
+        for _, counter in ipairs(counters) do last = math.max(last, forgotten_at(counter)) end
         if #counters > 0 then
-            redis.call('HSET', key, 'epoch', q.epoch, 'counters', table.concat(counters, '\n'))
+            redis.call('HSET', key, 'epoch', q.epoch, 'counters', cmsgpack.pack(counters))
             -- Terms stay. Not until a moment but for a time: who is given another clock has another present.
             if accounts[key].version == '0' then redis.call('PEXPIRE', key, text(math.max(last - now, MINUTE))) end
         end
@@ -146,8 +128,7 @@ local function open(found, level, at)
             end
             found.counters = remembered
             found.opened = known
-            local none = {0, 0, 0, 0, 0, 0}
-            local counter = {window = window, starts = starts, ends = ends, used = none, held = none}
+            local counter = {window = window, starts = starts, ends = ends, used = NONE, held = NONE}
             if now < forgotten_at(counter) then remembered[#remembered + 1] = counter end
         end
     end
@@ -175,7 +156,7 @@ local function reservation(id)
     local fields = redis.call('HMGET', q.held .. id, 'state', 'at', 'ends', 'amounts', 'accounts')
     if not fields[1] then return nil end
     return {
-        id = id, state = fields[1], at = tonumber(fields[2]), ends = tonumber(fields[3]), amounts = read(fields[4]),
+        id = id, state = fields[1], at = tonumber(fields[2]), ends = tonumber(fields[3]), amounts = cmsgpack.unpack(fields[4]),
         accounts = fields[5],
     }
 end

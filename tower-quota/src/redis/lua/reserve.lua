@@ -7,38 +7,39 @@ for i, level in ipairs(q.levels) do
 end
 reclaim()
 
-local min, amounts, refusal = read(q.min), read(q.want), nil
+local MOST = BASE - 1
+local ALL = {MOST, MOST, MOST, MOST, MOST, MOST}
+local amounts, refusal = q.want, nil
 for i, level in ipairs(q.levels) do
     local own = account(KEYS[i + 1])
-    local admitted, refused = add(amounts, {0, 0, 0, 0, 0, 0}), nil
+    local admitted, refused = add(amounts, NONE), nil
     local function at_most(dimension, left)
         if less(left, of(admitted, dimension)) then put(admitted, dimension, left) end
     end
     -- Without a limit there is still the end of the counter: what is held has to be taken off again exactly.
     for _, c in ipairs(own.counters) do
         if c.starts <= now and now < c.ends then
-            local all = BASE - 1
-            local room = sub(sub({all, all, all, all, all, all}, c.used), c.held)
+            local room = sub(sub(ALL, c.used), c.held)
             for dimension = 1, 3 do at_most(dimension, of(room, dimension)) end
         end
     end
     for _, limit in ipairs(level.limits) do
         local c = find(own, limit.window, now)
         if limit.most and c then
-            local most = read(limit.most)
+            local most = limit.most
             for _, grant in ipairs(level.grants) do
                 if grant.dimension == limit.dimension and grant.window == limit.window and now < grant.expires then
-                    most = add(most, read(grant.more))
+                    most = add(most, grant.more)
                 end
             end
             local used, held = of(c.used, limit.dimension), of(c.held, limit.dimension)
             local left = sub(sub(most, used), held)
             at_most(limit.dimension, left)
-            if less(left, of(min, limit.dimension)) and (not refused or refused.ends < c.ends) then
+            if less(left, of(q.min, limit.dimension)) and (not refused or refused.ends < c.ends) then
                 refused = {
                     ends = c.ends,
                     answer = {
-                        'denied', text(now), text(i - 1), text(limit.dimension), limit.window, text(c.starts),
+                        'denied', text(now), text(math.min(i - 1, 255)), text(limit.dimension), limit.window, text(c.starts),
                         text(c.ends), show(most), show(used), show(held),
                     },
                 }
@@ -72,7 +73,8 @@ end
 save()
 local key = q.held .. q.id
 redis.call(
-    'HSET', key, 'state', 'held', 'at', text(now), 'ends', text(ends), 'amounts', show(amounts), 'accounts', q.accounts
+    'HSET', key, 'state', 'held', 'at', text(now), 'ends', text(ends), 'amounts', cmsgpack.pack(amounts), 'accounts',
+    q.accounts
 )
 redis.call('PEXPIRE', key, text(last - now + HOUR))
 redis.call('ZADD', LEASES, text(ends), q.id)

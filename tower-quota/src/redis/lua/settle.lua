@@ -4,7 +4,7 @@ if not r or r.state == 'settled' then
     save()
     return {r and 'settled' or 'forgotten', text(now)}
 end
-local used, overshoot = read(q.used), read(q.used)
+local used, overshoot = q.used, q.used
 if r.state == 'held' then
     overshoot = sub(used, r.amounts)
     free(r)
