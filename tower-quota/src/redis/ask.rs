@@ -22,8 +22,10 @@ pub(super) struct Ask {
     pub(super) latest: Option<u64>,
     /// What the keys of reservations begin with.
     held: String,
+    /// What the keys of accounts begin with.
+    family: String,
     levels: Vec<AskLevel>,
-    /// The accounts of a reservation, as a JSON text, so that they can be compared.
+    /// How the keys of a reservation's accounts go on, as a JSON text, so that they can be compared.
     accounts: String,
     id: String,
     lease: u64,
@@ -73,11 +75,12 @@ struct AskPeriods {
 impl Ask {
     /// About a subject and each of its parents.
     fn about<'a>(family: &Family, chain: impl Iterator<Item = &'a Subject>) -> Self {
-        let accounts: Vec<_> = chain.map(|subject| family.account(subject)).collect();
+        let accounts: Vec<_> = chain.map(Family::account_in).collect();
         let mut keys = vec![family.leases()];
-        keys.extend(accounts.iter().cloned());
+        keys.extend(accounts.iter().map(|account| family.accounts() + account));
         Self {
             held: family.held(),
+            family: family.accounts(),
             // Strings always serialise.
             accounts: serde_json::to_string(&accounts).unwrap_or_default(),
             keys,
@@ -89,6 +92,7 @@ impl Ask {
     fn alone(family: &Family, subject: &Subject) -> Self {
         Self {
             held: family.held(),
+            family: family.accounts(),
             keys: vec![family.leases(), family.account(subject)],
             ..Self::default()
         }

@@ -76,10 +76,19 @@ impl Names {
 
 impl Family {
     pub(super) fn account(&self, subject: &Subject) -> String {
-        let Self { prefix, tag } = self;
+        self.accounts() + &Self::account_in(subject)
+    }
+
+    /// What the keys of all accounts begin with.
+    pub(super) fn accounts(&self) -> String {
+        format!("{}:{}", self.prefix, self.tag)
+    }
+
+    /// How they go on.
+    pub(super) fn account_in(subject: &Subject) -> String {
         match subject.is_root() {
-            true => format!("{prefix}:{tag}"),
-            false => format!("{prefix}:{tag}:{}", subject.name()),
+            true => String::new(),
+            false => format!(":{}", subject.name()),
         }
     }
 

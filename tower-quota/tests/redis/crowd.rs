@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use tower_quota::{
     Charge, Demand, Dimension, Limit, Limits, QuotaStore as _, RedisStore, ReserveError, Subject,
-    Window,
+    Terms, Window,
 };
 
 use crate::support::{Server, builder, client, prefix, run, url};
 
 const ROUNDS: usize = 10;
 
-fn calls(limit: u64) -> Limits {
+fn calls_a_day(limit: u64) -> Limits {
     Limits::new([Limit::at_most(Dimension::Calls, Window::Day, limit)]).unwrap()
 }
 
@@ -52,7 +52,7 @@ async fn admitted(stores: &[RedisStore], charge: impl Fn(usize) -> Charge) -> us
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d5_48_of_a_thousand_at_once_one_gets_the_last_unit() {
     let Some(url) = url() else { return };
-    let (stores, client) = (three(&url, calls(1)).await, client(&url).await);
+    let (stores, client) = (three(&url, calls_a_day(1)).await, client(&url).await);
     for round in 0..ROUNDS {
         let flush = async {
             // As it pleases: before, between or after.
@@ -71,7 +71,7 @@ async fn d5_48_of_a_thousand_at_once_one_gets_the_last_unit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d5_48_of_a_thousand_unknown_members_one_gets_the_last_unit_of_their_parent() {
     let Some(url) = url() else { return };
-    let stores = three(&url, calls(5)).await;
+    let stores = three(&url, calls_a_day(5)).await;
     for round in 0..ROUNDS {
         let org = format!("org {round}");
         let four = Charge::new(&*org).exactly(Dimension::Calls, 4);
@@ -91,7 +91,9 @@ async fn a_decision_is_one_round_trip() {
     let Some(server) = Server::start().await else {
         return;
     };
-    let store = builder(calls(1_000)).connect(&server.url()).await.unwrap();
+    let prefix = prefix();
+    let builder = builder(calls_a_day(1_000)).prefix(&prefix);
+    let store = builder.connect(&server.url()).await.unwrap();
     let client = client(&server.url()).await;
     let alice = Subject::new("alice").under("team").under("org");
     let charge = Charge::new(alice.clone()).demand(Dimension::Calls, Demand::exactly(1));
@@ -117,17 +119,39 @@ async fn a_decision_is_one_round_trip() {
 
     let stats: String = run(&client, "INFO commandstats").await;
     println!("{stats}");
-    let calls = |command: &str| {
-        let line = stats.lines().find_map(|line| {
-            let (name, numbers) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-            (name == command).then_some(numbers)
-        });
-        let number = line.and_then(|line| line.split(',').next());
-        number.map_or(0, |number| number.parse::<u64>().unwrap())
-    };
-    assert_eq!(calls("evalsha"), 10 * 7, "seven decisions, ten times");
-    assert_eq!(calls("time"), 10 * 7, "one look at the clock in each");
-    for others in ["eval", "script|load", "ping", "multi", "watch", "set"] {
-        assert_eq!(calls(others), 0, "{others}");
+    assert_eq!(
+        calls(&stats, "evalsha"),
+        10 * 7,
+        "seven decisions, ten times"
+    );
+    assert_eq!(
+        calls(&stats, "time"),
+        10 * 7,
+        "one look at the clock in each"
+    );
+    for others in ["eval", "script|load", "ping", "multi", "watch"] {
+        assert_eq!(calls(&stats, others), 0, "{others}");
     }
+
+    // Where another has changed terms there is one more, once.
+    let other = RedisStore::builder(calls_a_day(1)).prefix(&prefix);
+    let other = other.connect(&server.url()).await.unwrap();
+    run::<String>(&client, "CONFIG RESETSTAT").await;
+    let more = Terms::default().limits(calls_a_day(2_000));
+    assert!(other.set_terms(&alice, more).await.unwrap());
+    for _ in 0..10 {
+        store.reserve(&charge).await.unwrap();
+    }
+    let stats: String = run(&client, "INFO commandstats").await;
+    assert_eq!(calls(&stats, "evalsha"), 1 + 10 + 1);
+}
+
+/// How often the server did this.
+fn calls(stats: &str, command: &str) -> u64 {
+    let line = stats.lines().find_map(|line| {
+        let (name, numbers) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        (name == command).then_some(numbers)
+    });
+    let number = line.and_then(|line| line.split(',').next());
+    number.map_or(0, |number| number.parse().unwrap())
 }

@@ -153,32 +153,35 @@ end
 -- === reservations ===
 
 local function reservation(id)
-    local fields = redis.call('HMGET', q.held .. id, 'state', 'at', 'ends', 'amounts', 'accounts')
-    if not fields[1] then return nil end
-    return {
-        id = id, state = fields[1], at = tonumber(fields[2]), ends = tonumber(fields[3]), amounts = cmsgpack.unpack(fields[4]),
-        accounts = fields[5],
-    }
+    local packed = redis.call('GET', q.held .. id)
+    if not packed then return nil end
+    local r = cmsgpack.unpack(packed)
+    r.id = id
+    return r
 end
 
-local function remember(r, state, length)
-    r.state = state
-    redis.call('HSET', q.held .. r.id, 'state', state)
-    redis.call('PEXPIRE', q.held .. r.id, length)
+local function remember(r, ...)
+    local known = {state = r.state, at = r.at, ends = r.ends, amounts = r.amounts, accounts = r.accounts}
+    redis.call('SET', q.held .. r.id, cmsgpack.pack(known), ...)
+end
+
+local function each_account(r, work)
+    for _, name in ipairs(cjson.decode(r.accounts)) do work(q.family .. name) end
 end
 
 -- Takes off what is held. Accounts do not have what was held in another epoch.
 local function free(r)
     redis.call('ZREM', LEASES, r.id)
     if string.sub(r.id, 9, 16) ~= q.epoch then return end
-    for _, key in ipairs(cjson.decode(r.accounts)) do
+    each_account(r, function(key)
         change(key, r.at, function(counter) counter.held = sub(counter.held, r.amounts) end)
-    end
+    end)
 end
 
 local function give_back(r)
     free(r)
-    remember(r, 'given back', DAY)
+    r.state, r.ends, r.amounts = 'given back', nil, nil
+    remember(r, 'PX', DAY)
 end
 
 -- Gives back what is held under leases that have ended. So much and no more: the rest is the next one's.

@@ -71,12 +71,8 @@ for i in ipairs(q.levels) do
     end)
 end
 save()
-local key = q.held .. q.id
-redis.call(
-    'HSET', key, 'state', 'held', 'at', text(now), 'ends', text(ends), 'amounts', cmsgpack.pack(amounts), 'accounts',
-    q.accounts
-)
-redis.call('PEXPIRE', key, text(last - now + HOUR))
+local r = {id = q.id, state = 'held', at = now, ends = ends, amounts = amounts, accounts = q.accounts}
+remember(r, 'PX', text(last - now + HOUR))
 redis.call('ZADD', LEASES, text(ends), q.id)
 keep(LEASES, last - now + HOUR)
 return {'admitted', text(now), show(amounts)}
