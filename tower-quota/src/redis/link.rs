@@ -12,7 +12,7 @@ use fred::{
     interfaces::ClientLike as _,
     types::{
         Builder, ClusterHash, ConnectHandle, CustomCommand,
-        config::{Config, Options, ReconnectError, ReconnectPolicy},
+        config::{Config, Options, ReconnectPolicy},
         scripts::Script,
     },
     util::redis_keyslot,
@@ -49,8 +49,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long a later one may take, and each step of it.
 const RECONNECT: Duration = Duration::from_secs(2);
 
-/// A server that has answered nothing for so long has perhaps left without a word: another connection is tried.
-const SILENCE: Duration = Duration::from_secs(2);
+/// A server that has answered nothing for so many milliseconds has perhaps left without a word: another connection is
+/// tried, and then no other one for as long.
+const SILENCE_MS: u64 = 2_000;
 
 // === impl Link ===
 
@@ -67,8 +68,6 @@ impl Link {
             .with_connection_config(|config| {
                 config.connection_timeout = RECONNECT;
                 config.internal_command_timeout = RECONNECT;
-                // It has become a replica: the name may stand for another server by now.
-                config.reconnect_errors = vec![ReconnectError::ReadOnly];
             })
             .set_policy(policy)
             .build()
@@ -120,8 +119,14 @@ impl Link {
             (first, _) => first,
         };
         let answer = answer.map_err(|error| {
-            if *error.kind() == ErrorKind::Timeout {
-                self.give_up_if_silent();
+            let gone = match error.kind() {
+                ErrorKind::Timeout => self.clock.is_silent(),
+                // It has become a replica: the name may stand for another server by now.
+                _ => error.details().starts_with("READONLY"),
+            };
+            if gone && self.clock.may_give_up() {
+                let client = self.client.clone();
+                tokio::spawn(async move { client.force_reconnection().await });
             }
             StoreError::new(error)
         })?;
@@ -165,13 +170,6 @@ impl Link {
         let args = vec!["GET", "maxmemory-policy"];
         let answer: Result<Vec<String>, Error> = self.client.custom(config, args).await;
         answer.ok()?.into_iter().nth(1)
-    }
-
-    fn give_up_if_silent(&self) {
-        if self.clock.is_silent() {
-            let client = self.client.clone();
-            tokio::spawn(async move { client.force_reconnection().await });
-        }
     }
 }
 
@@ -228,16 +226,21 @@ impl ServerClock {
         }
     }
 
-    /// Whether it is time to try another connection; once for all who ask at the same time.
+    /// Whether there was no answer for long.
     fn is_silent(&self) -> bool {
-        let silence = u64::try_from(SILENCE.as_millis()).unwrap_or(u64::MAX);
+        let answered = self.answered.load(Ordering::Relaxed);
+        self.elapsed().saturating_sub(answered) >= SILENCE_MS
+    }
+
+    /// Whether it is time to try another connection; once for all who ask at the same time.
+    fn may_give_up(&self) -> bool {
         let now = self.elapsed();
         let given_up = self.given_up.load(Ordering::Relaxed);
-        let since = self.answered.load(Ordering::Relaxed).max(given_up);
-        now.saturating_sub(since) >= silence
+        let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
+        now.saturating_sub(given_up) >= SILENCE_MS
             && self
                 .given_up
-                .compare_exchange(given_up, now, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange(given_up, now, set, read)
                 .is_ok()
     }
 }
