@@ -7,6 +7,8 @@ mod cluster;
 #[cfg(test)]
 mod crowd;
 #[cfg(test)]
+mod failover;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod laws;

@@ -66,8 +66,8 @@ pub(crate) async fn run<T: FromValue>(client: &Client, command: &str) -> T {
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    /// Where it keeps what it has to keep.
-    dir: Option<PathBuf>,
+    dir: PathBuf,
+    lasting: bool,
 }
 
 // === impl Server ===
@@ -75,29 +75,25 @@ pub(crate) struct Server {
 impl Server {
     /// One that keeps nothing. `None`: there is no program to start.
     pub(crate) async fn start() -> Option<Self> {
-        Self::start_in(None).await
+        Self::start_in(false).await
     }
 
     /// One that has its data again when it is started again.
     pub(crate) async fn start_lasting() -> Option<Self> {
-        let dir = std::env::temp_dir().join(prefix());
-        std::fs::create_dir(&dir).unwrap();
-        Self::start_in(Some(dir)).await
+        Self::start_in(true).await
     }
 
     /// Three that are a Cluster, each with a third of its slots.
     pub(crate) async fn start_cluster() -> Option<[Self; 3]> {
         let mut servers = Vec::new();
         for _ in 0..3 {
-            let dir = std::env::temp_dir().join(prefix());
-            std::fs::create_dir(&dir).unwrap();
-            let (port, bus) = (free_port(), free_port());
-            let Some(child) = spawn(port, Some(&dir), Some(bus)) else {
-                println!("not tested: there is no redis-server");
-                return None;
+            let (port, bus, dir) = (free_port(), free_port(), new_dir());
+            let server = Self {
+                child: spawn(port, &dir, false, Some(bus))?,
+                port,
+                dir,
+                lasting: false,
             };
-            let dir = Some(dir);
-            let server = Self { child, port, dir };
             server.await_answer().await;
             servers.push((server, bus));
         }
@@ -127,15 +123,20 @@ impl Server {
         servers.try_into().ok()
     }
 
-    async fn start_in(dir: Option<PathBuf>) -> Option<Self> {
-        let port = free_port();
-        let Some(child) = spawn(port, dir.as_deref(), None) else {
-            println!("not tested: there is no redis-server");
-            return None;
+    async fn start_in(lasting: bool) -> Option<Self> {
+        let (port, dir) = (free_port(), new_dir());
+        let server = Self {
+            child: spawn(port, &dir, lasting, None)?,
+            port,
+            dir,
+            lasting,
         };
-        let server = Self { child, port, dir };
         server.await_answer().await;
         Some(server)
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn cluster_url(&self) -> String {
@@ -160,7 +161,7 @@ impl Server {
 
     /// Starts it again at the same port.
     pub(crate) async fn restart(&mut self) {
-        self.child = spawn(self.port, self.dir.as_deref(), None).unwrap();
+        self.child = spawn(self.port, &self.dir, self.lasting, None).unwrap();
         self.await_answer().await;
     }
 
@@ -182,9 +183,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Some(dir) = &self.dir {
-            let _ = std::fs::remove_dir_all(dir);
-        }
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -194,23 +193,29 @@ fn free_port() -> u16 {
     free.local_addr().unwrap().port()
 }
 
-fn spawn(port: u16, dir: Option<&Path>, cluster_port: Option<u16>) -> Option<Child> {
-    let port = port.to_string();
+/// What servers write, a replica for example, no other finds.
+fn new_dir() -> PathBuf {
+    let dir = std::env::temp_dir().join(prefix());
+    std::fs::create_dir(&dir).unwrap();
+    dir
+}
+
+/// `None`: there is no program to start.
+fn spawn(port: u16, dir: &Path, lasting: bool, cluster_port: Option<u16>) -> Option<Child> {
     let mut command = Command::new("redis-server");
-    command.args(["--port", &port, "--bind", "127.0.0.1"]);
-    command.args(["--save", ""]);
-    if let Some(dir) = dir {
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+    command.args(["--dir", dir.to_str()?, "--save", ""]);
+    if lasting {
         command.args(["--appendonly", "yes", "--appendfsync", "always"]);
-        command.args(["--dir", dir.to_str()?]);
     }
     if let Some(bus) = cluster_port {
-        command.args([
-            "--cluster-enabled",
-            "yes",
-            "--cluster-port",
-            &bus.to_string(),
-        ]);
+        command.args(["--cluster-enabled", "yes"]);
+        command.args(["--cluster-port", &bus.to_string()]);
     }
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().ok()
+    let child = command.spawn().ok();
+    if child.is_none() {
+        println!("not tested: there is no redis-server");
+    }
+    child
 }
