@@ -1,10 +1,13 @@
 //! What every store has to keep.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use tower_quota::{
-    Amounts, Charge, Dimension, Limit, Limits, MemoryStore, QuotaStore, Settled, StoreError,
-    Subject, Terms, Window, laws,
+    Amounts, Charge, Denied, Dimension, Limit, Limits, MemoryStore, QuotaStore, ReserveError,
+    Settled, StoreError, Subject, Terms, TimeZone, Window, laws,
 };
 
 use crate::support::{builder, client, run, store, url};
@@ -60,6 +63,57 @@ async fn counts_what_a_ledger_says() {
     let standings = store.standings(&alice).await.unwrap();
     let used: Vec<_> = standings.iter().map(|s| s.used()).collect();
     assert_eq!(used, [1, 1]);
+}
+
+/// What a clock that jumps and a zone that changes leave of periods, as the last refusal of each step says.
+async fn periods(store: &dyn QuotaStore, clock: &laws::TestClock) -> Vec<Denied> {
+    let noon = UNIX_EPOCH + Duration::from_millis(1_773_576_000_000);
+    let day = Duration::from_secs(86_400);
+    let charge = Charge::new(Subject::new("alice").under("org")).exactly(Dimension::Calls, 1);
+    let mut periods = Vec::new();
+    for (zone, at) in [
+        ("UTC", noon),
+        ("UTC", noon + 2 * day),
+        ("Pacific/Honolulu", noon + day),
+        ("Pacific/Kiritimati", noon + 3 * day),
+        ("Pacific/Kiritimati", noon),
+    ] {
+        clock.set(at);
+        for subject in charge.subject().chain() {
+            let terms = store.terms(&subject).await.unwrap();
+            let zone = TimeZone::named(zone).unwrap();
+            let set = store.set_terms(&subject, terms.time_zone(zone));
+            assert!(set.await.unwrap());
+        }
+        loop {
+            match store.reserve(&charge).await {
+                Ok(granted) => drop(
+                    store
+                        .settle(granted.ticket(), granted.held())
+                        .await
+                        .unwrap(),
+                ),
+                Err(ReserveError::Denied(denied)) => break periods.push(denied),
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+    periods
+}
+
+#[tokio::test]
+async fn d5_50_periods_are_those_of_the_store_in_memory_when_clocks_jump_and_zones_change() {
+    let Some(url) = url() else { return };
+    let plan = Limits::new([Limit::at_most(Dimension::Calls, Window::Day, 2)]).unwrap();
+    let clock = Arc::new(laws::TestClock::new(UNIX_EPOCH));
+    let memory = MemoryStore::new(plan.clone()).clock(clock.clone());
+    let lawful = periods(&memory, &clock).await;
+    let store = builder(plan).clock(clock.clone()).connect(&url).await;
+    assert_eq!(periods(&store.unwrap(), &clock).await, lawful);
+    let lengths = lawful
+        .iter()
+        .map(|denied| denied.period().length().as_secs() / 3_600);
+    assert_eq!(lengths.collect::<Vec<_>>(), [24, 24, 14, 24, 24]);
 }
 
 #[tokio::test]
