@@ -1,8 +1,5 @@
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -30,15 +27,15 @@ use crate::{StoreError, unix_ms::UnixMs};
 pub(super) struct Link {
     client: Client,
     guardian: JoinHandle<()>,
-    clock: Arc<ServerClock>,
+    clock: ServerClock,
 }
 
 struct ServerClock {
     zero: Instant,
     /// The server's time at `zero`, in milliseconds, by its latest answer.
     offset: AtomicI64,
-    /// When it answered last, in milliseconds since `zero`.
-    answered: AtomicU64,
+    /// Since when it has not answered, in milliseconds since `zero`; zero if it has.
+    silent_since: AtomicU64,
     /// When it was last taken for dead.
     given_up: AtomicU64,
 }
@@ -83,7 +80,7 @@ impl Link {
         Ok(Self {
             guardian: tokio::spawn(guard(client.clone(), connection)),
             client,
-            clock: Arc::new(ServerClock::new()),
+            clock: ServerClock::new(),
         })
     }
 
@@ -199,7 +196,7 @@ impl ServerClock {
         Self {
             zero: Instant::now(),
             offset: AtomicI64::new(0),
-            answered: AtomicU64::new(0),
+            silent_since: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
         }
     }
@@ -216,7 +213,7 @@ impl ServerClock {
     /// That was the time there before the answer travelled.
     fn learn(&self, now: UnixMs) {
         let elapsed = self.elapsed();
-        self.answered.store(elapsed, Ordering::Relaxed);
+        self.silent_since.store(0, Ordering::Relaxed);
         // A moment of zero is none: some answers have no time.
         if now.get() > 0 {
             let now = i64::try_from(now.get()).unwrap_or(i64::MAX);
@@ -226,10 +223,13 @@ impl ServerClock {
         }
     }
 
-    /// Whether there was no answer for long.
+    /// One more has not been answered: whether it has been so for long.
     fn is_silent(&self) -> bool {
-        let answered = self.answered.load(Ordering::Relaxed);
-        self.elapsed().saturating_sub(answered) >= SILENCE_MS
+        let now = self.elapsed().max(1);
+        let first =
+            self.silent_since
+                .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        first.is_err_and(|since| now.saturating_sub(since) >= SILENCE_MS)
     }
 
     /// Whether it is time to try another connection; once for all who ask at the same time.
