@@ -116,6 +116,7 @@ impl Terms {
     }
 
     /// What a limit allows with what is granted besides.
+    #[cfg(any(feature = "memory", feature = "postgres", feature = "redis"))]
     pub(crate) fn allowance(&self, limit: &Limit, now: UnixMs) -> Allowance {
         match limit.allowance() {
             Allowance::AtMost(amount) => {

@@ -64,6 +64,10 @@ pub(crate) fn terms_json(terms: &Terms) -> String {
 /// Terms from their JSON and version. `None` if they say what this version does not know: to leave out a limit would be
 /// to lift it.
 pub(crate) fn parse_terms(version: u64, json: &str) -> Option<Terms> {
+    // An array would do for a struct as well.
+    if !json.starts_with('{') {
+        return None;
+    }
     let text: Text = serde_json::from_str(json).ok()?;
     let mut terms = Terms::default().at_version(version);
     if let Some(plan) = text.plan {
