@@ -1,6 +1,8 @@
 use std::time::SystemTime;
 
-use crate::{Dimension, Limit, Window, unix_ms::UnixMs};
+#[cfg(any(feature = "memory", feature = "postgres", feature = "redis"))]
+use crate::Limit;
+use crate::{Dimension, Window, unix_ms::UnixMs};
 
 /// More of one limit, for a time: it adds to what the limit allows in each period until it expires.
 ///
@@ -51,6 +53,7 @@ impl Grant {
         self.expires_at.system_time()
     }
 
+    #[cfg(any(feature = "memory", feature = "postgres", feature = "redis"))]
     pub(crate) fn adds_to(&self, limit: &Limit, now: UnixMs) -> bool {
         (self.dimension, self.window) == (limit.dimension(), limit.window())
             && now < self.expires_at

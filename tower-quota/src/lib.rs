@@ -36,6 +36,9 @@ pub mod laws;
 #[cfg_attr(docsrs, doc(cfg(feature = "memory")))]
 mod memory;
 
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+mod postgres;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 mod redis;
@@ -47,6 +50,8 @@ mod renewing;
 
 #[cfg(feature = "memory")]
 pub use crate::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use crate::postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisReseeding, RedisStore, RedisStoreBuilder};
 #[cfg(feature = "tokio")]

@@ -80,6 +80,7 @@ impl Subject {
     }
 
     /// Whether it is part of nothing.
+    #[cfg(any(feature = "memory", feature = "postgres", feature = "redis"))]
     pub(crate) const fn is_root(&self) -> bool {
         self.above.is_none()
     }

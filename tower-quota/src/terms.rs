@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::{Allowance, Grant, Limit, Limits, TimeZone, unix_ms::UnixMs};
+use crate::{Grant, Limits, TimeZone};
 
 /// What one subject is allowed that others are not: another plan, limits in place of its plan's, more for a time, and
 /// days that begin elsewhere.
@@ -113,20 +113,6 @@ impl Terms {
     #[must_use]
     pub const fn zone(&self) -> Option<&TimeZone> {
         self.time_zone.as_ref()
-    }
-
-    /// What a limit allows with what is granted besides.
-    #[cfg(any(feature = "memory", feature = "postgres", feature = "redis"))]
-    pub(crate) fn allowance(&self, limit: &Limit, now: UnixMs) -> Allowance {
-        match limit.allowance() {
-            Allowance::AtMost(amount) => {
-                let grants = self.grants.iter().filter(|grant| grant.adds_to(limit, now));
-                Allowance::AtMost(
-                    grants.fold(amount, |sum, grant| sum.saturating_add(grant.amount())),
-                )
-            }
-            Allowance::Unlimited => Allowance::Unlimited,
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{
-    Allowance, Amounts, Charge, Denied, Dimension, Limit, Limits, Plans, Standing, Terms, TimeZone,
-    memory::counters::Counters, unix_ms::UnixMs,
+    Allowance, Amounts, Charge, Denied, Dimension, Grant, Limit, Limits, Plans, Standing, Terms,
+    TimeZone, memory::counters::Counters, unix_ms::UnixMs,
 };
 
 /// How long a reservation that was given back is remembered.
@@ -204,9 +204,14 @@ impl Account {
         own.map_or(plans.default_zone(), |own| plans.zone_of(&own.terms))
     }
 
+    /// What a limit allows with what is granted besides.
     fn allowance(&self, limit: &Limit, now: UnixMs) -> Allowance {
-        let own = self.own.as_ref();
-        own.map_or(limit.allowance(), |own| own.terms.allowance(limit, now))
+        let (Some(own), Allowance::AtMost(amount)) = (&self.own, limit.allowance()) else {
+            return limit.allowance();
+        };
+        let grants = own.terms.grants().iter();
+        let grants = grants.filter(|grant| grant.adds_to(limit, now));
+        Allowance::AtMost(grants.map(Grant::amount).fold(amount, u64::saturating_add))
     }
 }
 
