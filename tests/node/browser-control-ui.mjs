@@ -30,15 +30,19 @@ const watch = (context) => {
   return got;
 };
 
-const enter = async (context, name) => {
+// A tab that is sent to the issuer.
+const begin = async (context) => {
   const page = await context.newPage();
   page.sockets = [];
   page.on("websocket", (socket) => page.sockets.push(socket));
   await page.goto(`${GATEWAY_URL}/`);
-  if (name) await signIn(page, name);
+  assert.ok(!page.url().startsWith(GATEWAY_URL), "it is at the issuer");
+  return page;
+};
+const enter = async (page, name) => {
+  await signIn(page, name);
   await page.waitForURL(`${GATEWAY_URL}/chat/**`);
   await page.locator(".agent-chat__file-input").first().waitFor({ state: "attached" });
-  return page;
 };
 
 const kept = (page) =>
@@ -51,10 +55,11 @@ const kept = (page) =>
 await browse(async ({ newContext }) => {
   const [of_alice, of_bob] = [await newContext(), await newContext()];
   const [got_by_alice, got_by_bob] = [watch(of_alice), watch(of_bob)];
-  const alice = await enter(of_alice, ALICE);
-  const bob = await enter(of_bob, BOB);
-  const alices_tab = await enter(of_alice);
-  const bobs_tab = await enter(of_bob);
+  // Both tabs of each begin before either is done.
+  const [alice, alices_tab] = [await begin(of_alice), await begin(of_alice)];
+  const [bob, bobs_tab] = [await begin(of_bob), await begin(of_bob)];
+  for (const page of [alices_tab, alice]) await enter(page, ALICE);
+  for (const page of [bobs_tab, bob]) await enter(page, BOB);
 
   // Each talks, and both tabs of each show it.
   await send(alice, `plumcake ${ALICE} one`);

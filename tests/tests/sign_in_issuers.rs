@@ -12,6 +12,8 @@ use gateway_tests::{
     kit::Kit,
     other_issuer::OtherIssuer,
     person::Person,
+    port::free_address,
+    process::Process,
 };
 use serde_json::{Value, json};
 
@@ -298,5 +300,77 @@ async fn d7_67_a_page_of_an_origin_that_is_allowed_may_read_and_no_other() -> Re
     assert!(paula.socket(evil, &ws).await.is_err());
     let shown: Value = allowed.json()?;
     assert_eq!(shown["user_id"], "sign-in-paula");
+    Ok(())
+}
+
+#[tokio::test]
+async fn d7_67_browsers_are_told_to_come_by_tls_where_there_is_tls() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = Config::new(&kit, dir.path())?;
+    let health = format!("http://{}/health", config.public);
+    for (scheme, told) in [("http", None), ("https", Some("max-age=31536000"))] {
+        let mut config = config.clone();
+        let public_url = format!("public_url = \"{scheme}://");
+        config.text = config
+            .text
+            .replacen("public_url = \"http://", &public_url, 1);
+        let mut gateway = Gateway::start(config, dir.path()).await?;
+        let answer = http::get(&health, None).await?;
+        assert_eq!(answer.header("strict-transport-security"), told, "{scheme}");
+        gateway.kill().await?;
+    }
+    Ok(())
+}
+
+/// The issuer itself would do, and is not believed.
+#[tokio::test]
+async fn d7_68_an_issuer_whose_certificate_nobody_trusts_is_not_listened_to() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let files = tempfile::tempdir().expect("a temporary directory");
+    let address = free_address()?;
+    let url = format!("https://{address}");
+    let discovery = json!({
+        "issuer": url, "authorization_endpoint": format!("{url}/auth"), "token_endpoint": format!("{url}/token"),
+        "jwks_uri": format!("{url}/jwks"), "response_types_supported": ["code"],
+        "id_token_signing_alg_values_supported": ["RS256"], "subject_types_supported": ["public"],
+    });
+    let well_known = files.path().join(".well-known");
+    std::fs::create_dir(&well_known).expect("a directory");
+    // Served as it is, with its head.
+    let answer = format!("HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n{discovery}");
+    std::fs::write(well_known.join("openid-configuration"), answer).expect("a file");
+    let openssl = |arguments: &str| {
+        let mut command = tokio::process::Command::new("openssl");
+        command.args(arguments.split(' ')).current_dir(files.path());
+        command
+    };
+    let mut made = openssl(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out certificate.pem -days 1 \
+         -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1",
+    );
+    made.stderr(std::process::Stdio::null());
+    let made = made.status().await.expect("openssl");
+    assert!(made.success());
+    let serve = format!("s_server -accept {address} -cert certificate.pem -key key.pem -HTTP");
+    let log = files.path().join("server.log");
+    let _server = Process::spawn("the server", openssl(&serve), log)?;
+
+    let second = format!(
+        "[[issuer]]\nalias = \"other\"\nurl = \"{url}\"\naudience = \"openclaw\"\nclient_id = \"gateway\"\n\
+         client_secret = \"any\"\n"
+    );
+    let (_dir, gateway) = gateway(&kit, &second).await?;
+    let answer = Browser::new().open(&gateway.url(LOGIN)).await?;
+    assert_eq!(
+        answer.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        answer.text()
+    );
+    assert!(
+        gateway.log()?.contains("certificate"),
+        "the operator reads why"
+    );
     Ok(())
 }

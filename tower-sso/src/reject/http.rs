@@ -7,14 +7,14 @@ use http::{
 };
 use thiserror::Error;
 
-use crate::{Reject, Rejection, ResponseBody, TokenError};
+use crate::{Reason, Reject, Rejection, ResponseBody, TokenError};
 
 /// Refuses over HTTP as RFC 6750 section 3 says, with a JSON body.
 ///
 /// | refusal | status | `WWW-Authenticate` | `error.code` |
 /// | --- | --- | --- | --- |
 /// | no token | 401 | `Bearer realm="…"` | `unauthorized` |
-/// | proof of possession (`DPoP`) | 401 | `… error="invalid_token"` | `invalid_token` |
+/// | proof of possession (`DPoP`), or a token bound to one (`cnf`) | 401 | `… error="invalid_token"` | `invalid_token` |
 /// | malformed or repeated credential | 400 | `… error="invalid_request"` | `invalid_request` |
 /// | bad token | 401 | `… error="invalid_token"` | `invalid_token` |
 /// | scope missing | 403 | `… error="insufficient_scope", scope="…"` | `insufficient_scope` |
@@ -22,7 +22,7 @@ use crate::{Reject, Rejection, ResponseBody, TokenError};
 /// | cannot verify now | 503, `Retry-After: 5` | – | `unavailable` |
 ///
 /// The body is `{"error":{"code":"…","message":"…","details":{}}}` and says the same of every bad
-/// token. Nothing may store it (`Cache-Control: no-store`).
+/// token, but of one that is good and bound. Nothing may store it (`Cache-Control: no-store`).
 #[derive(Clone, Debug)]
 pub struct RejectHttp(Arc<Challenges>);
 
@@ -99,6 +99,11 @@ impl RejectHttp {
                 StatusCode::BAD_REQUEST,
                 Some(self.0.invalid_request.clone()),
                 r#"{"error":{"code":"invalid_request","message":"The credential is malformed or repeated.","details":{}}}"#,
+            ),
+            Rejection::InvalidToken(Reason::Bound) => (
+                StatusCode::UNAUTHORIZED,
+                Some(self.0.invalid_token.clone()),
+                r#"{"error":{"code":"invalid_token","message":"Tokens that are bound to a key or a certificate are not taken here.","details":{}}}"#,
             ),
             Rejection::InvalidToken(_) => (
                 StatusCode::UNAUTHORIZED,
@@ -253,7 +258,11 @@ mod tests {
     #[tokio::test]
     async fn every_bad_token_gets_the_same_answer() {
         let mut answers = Vec::new();
-        for reason in Reason::ALL {
+        // Whose token is bound has a good one.
+        let bad = Reason::ALL
+            .iter()
+            .filter(|reason| **reason != Reason::Bound);
+        for reason in bad {
             let response = refuse(&RejectHttp::new(), Rejection::InvalidToken(*reason));
             let headers = response.headers().clone();
             let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -261,6 +270,16 @@ mod tests {
         }
         answers.dedup();
         assert_eq!(answers.len(), 1, "an attacker could tell reasons apart");
+    }
+
+    #[tokio::test]
+    async fn d1_20_who_sends_a_token_bound_to_a_key_reads_why_it_is_refused() {
+        let bound = Rejection::InvalidToken(Reason::Bound);
+        let response = refuse(&RejectHttp::new(), bound);
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let text = str::from_utf8(&body).unwrap();
+        assert!(text.contains("bound to a key or a certificate"), "{text}");
     }
 
     #[test]
