@@ -45,6 +45,13 @@ const enter = async (page, name) => {
   await page.locator(".agent-chat__file-input").first().waitFor({ state: "attached" });
 };
 
+// The page reads a file before it shows it; what is sent earlier goes without.
+const attach = async (page, name, mimeType, buffer) => {
+  await page.locator(".agent-chat__file-input").first().setInputFiles({ name, mimeType, buffer });
+  await page.locator(".chat-attachments-preview .chat-attachment-thumb:visible").first().waitFor();
+  await page.locator(".chat-attachment-loading:visible").waitFor({ state: "detached" });
+};
+
 const kept = (page) =>
   page.evaluate(async () => {
     const names = await caches.keys();
@@ -70,14 +77,13 @@ await browse(async ({ newContext }) => {
   await said(bobs_tab, `echo: quince ${BOB} one`);
 
   // A file, a picture, a tool.
-  const files = alice.locator(".agent-chat__file-input").first();
-  await files.setInputFiles({ name: "note.txt", mimeType: "text/plain", buffer: Buffer.from("what the note says") });
-  await send(alice, "with a file");
+  await attach(alice, "note.txt", "text/plain", Buffer.from("what the note says"));
+  await send(alice, `with a file of ${ALICE}`);
   await said(alice, /echo: .*with a file/s);
   const dot =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
-  await files.setInputFiles({ name: "dot.png", mimeType: "image/png", buffer: Buffer.from(dot, "base64") });
-  await send(alice, "with a picture");
+  await attach(alice, "dot.png", "image/png", Buffer.from(dot, "base64"));
+  await send(alice, `with a picture of ${ALICE}`);
   await said(alice, /echo: .*with a picture/s);
   await send(alice, '[[tool=ls {"path":"."}]] look around');
   await said(alice, /echo: .*look around/s);

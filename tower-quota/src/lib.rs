@@ -53,7 +53,7 @@ pub use crate::memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use crate::postgres::PostgresStore;
 #[cfg(feature = "redis")]
-pub use crate::redis::{RedisReseeding, RedisStore, RedisStoreBuilder};
+pub use crate::redis::{RedisMembers, RedisReseeding, RedisStore, RedisStoreBuilder};
 #[cfg(feature = "tokio")]
 pub use crate::renewing::Renewing;
 pub use crate::{

@@ -45,6 +45,8 @@ pub struct UsageRecord {
     pub outcome: Outcome,
     /// What the ledger hands to its settler when the record is stored. Opaque to this crate.
     pub settle_ref: Option<Arc<str>>,
+    /// The number that a ledger gave it, for its settler: whatever is stored later has a greater one. `None` elsewhere.
+    pub number: Option<u64>,
 }
 
 /// The id of a record: a UUID of version 7 (RFC 9562 §5.7), so that ids sort by the time they were made.
@@ -118,6 +120,7 @@ impl UsageRecord {
             source: Source::Exact,
             outcome: Outcome::Complete,
             settle_ref: None,
+            number: None,
         }
     }
 }

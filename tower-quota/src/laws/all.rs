@@ -39,6 +39,7 @@ pub async fn all(make: &impl MakeStore) {
     subject::raising_a_limit_unblocks_at_once(make).await;
     subject::lowering_a_limit_below_what_is_used_refuses(make).await;
     subject::a_limit_set_later_counts_what_was_used_before(make).await;
+    subject::a_limit_set_later_holds_only_what_is_held_since(make).await;
     subject::own_limits_stand_in_the_place_of_the_plans(make).await;
     subject::standings_follow_the_order_of_the_limits(make).await;
     terms::the_second_of_two_who_change_them_notices(make).await;

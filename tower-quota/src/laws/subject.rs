@@ -1,12 +1,14 @@
 //! Whose limits count.
 
+use std::time::Duration;
+
 use crate::{
     Amounts, Charge,
     Dimension::{Calls, Cost, Tokens},
-    Granted, Limit,
-    Window::{Day, Month},
+    Granted, Limit, Subject,
+    Window::{Day, Hour, Month},
     laws::{
-        MakeStore,
+        LEASE, MakeStore,
         trial::{Trial, limits},
     },
 };
@@ -79,6 +81,39 @@ pub async fn a_limit_set_later_counts_what_was_used_before(make: &impl MakeStore
     trial.stands("a", (Tokens, Month), (70, 0)).await;
     trial.stands("a", (Calls, Day), (1, 0)).await;
     trial.refuse(&Charge::new("a").exactly(Tokens, 31)).await;
+}
+
+/// However what was held before ends, it frees nothing of an hour that was not limited then.
+pub async fn a_limit_set_later_holds_only_what_is_held_since(make: &impl MakeStore) {
+    let law = "a_limit_set_later_holds_only_what_is_held_since";
+    let trial = Trial::new(law, make, [Limit::unlimited(Calls, Month)]).await;
+    let parents = || Subject::new("a").under("org");
+    let five = Charge::new(parents()).exactly(Calls, 5);
+    let before = [
+        trial.admit(&five).await,
+        trial.admit(&five).await,
+        trial.admit(&five).await,
+    ];
+    for subject in parents().chain() {
+        let hour = limits([Limit::at_most(Calls, Hour, 5)]);
+        let terms = trial.terms(subject.clone()).await.limits(hour);
+        trial.set_terms(subject, terms).await;
+    }
+    trial.admit(&five).await;
+    let [released, settled, reclaimed] = before.map(Granted::into_ticket);
+    trial.release(&released).await;
+    trial.refuse(&five).await;
+    trial.settle(&settled, Amounts::new()).await;
+    trial.refuse(&five).await;
+    trial.advance(LEASE - Duration::from_millis(1));
+    trial.renew(&reclaimed).await;
+    trial.stands(parents(), (Calls, Hour), (0, 5)).await;
+    trial.advance(Duration::from_millis(1));
+    // Of the last one the lease goes on.
+    trial.stands(parents(), (Calls, Hour), (0, 0)).await;
+    trial.admit(&five).await;
+    trial.release(&reclaimed).await;
+    trial.refuse(&five).await;
 }
 
 /// Limits of one's own take the place of the plan's for the same dimension and window, until they are taken away.

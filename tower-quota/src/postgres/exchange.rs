@@ -124,7 +124,8 @@ async fn say(
 impl From<tokio_postgres::Error> for AskError {
     fn from(error: tokio_postgres::Error) -> Self {
         let code = error.code();
-        if is_lost(&error) {
+        // A server that has become a standby: the name may stand for another one by now.
+        if is_lost(&error) || code == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
             Self::Lost(error)
         } else if code == Some(&SqlState::T_R_DEADLOCK_DETECTED)
             || code == Some(&SqlState::T_R_SERIALIZATION_FAILURE)

@@ -27,6 +27,10 @@ impl Ids {
         }
     }
 
+    pub(super) const fn database(&self) -> u32 {
+        self.database
+    }
+
     pub(super) fn next(&self) -> u128 {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         let [high, low] = [0_u8, 1].map(|half| u128::from(self.hasher.hash_one((half, next))));

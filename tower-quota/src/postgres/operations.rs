@@ -1,7 +1,5 @@
 //! What the server is asked for each operation, again where its answer says so, and what its answers mean.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{
@@ -17,9 +15,6 @@ use crate::{
     remote::{Calendar, Level, parse_terms},
     unix_ms::UnixMs,
 };
-
-/// How long everything is remembered at least: what was made later than so long ago and is not there was never made.
-const MEMORY: Duration = Duration::from_secs(60 * 60);
 
 /// How often a question is asked anew to which the answer was what to ask.
 const CORRECTIONS: usize = 5;
@@ -91,13 +86,7 @@ impl PostgresStore {
                 overshoot: used.saturating_sub(held),
             },
             None if answer.is_settled => Settled::AlreadySettled,
-            None => {
-                let admitted_at = UnixMs::from(ticket.admitted_at());
-                match answer.now() < admitted_at.saturating_add(MEMORY) {
-                    true => Settled::Unknown,
-                    false => Settled::Forgotten,
-                }
-            }
+            None => Settled::Forgotten,
         })
     }
 
@@ -124,25 +113,27 @@ impl PostgresStore {
         Ok(is_set)
     }
 
-    pub(super) async fn count(
+    pub(super) async fn count_now(
         &self,
-        subject: &Subject,
-        at: UnixMs,
+        ticket: &Ticket,
         used: Amounts,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Settled, StoreError> {
         let deadline = self.server.deadline();
+        let (subject, at) = (ticket.subject(), UnixMs::from(ticket.admitted_at()));
         for _ in 0..=CORRECTIONS {
             let levels: Vec<_> = subject
                 .chain()
                 .map(|subject| self.known.level(subject, Calendar(at)))
                 .collect();
             let mut question = question::levels(subject, &levels);
+            question.append(&mut question::ticket(ticket));
             question.insert("at".into(), moment(at));
             question.insert("used".into(), question::amounts(used));
             let answer = self.ask(COUNT, deadline, question).await?;
             match answer.terms {
                 Some(stale) => self.learn(&levels, &stale)?,
-                None => return Ok(()),
+                None if answer.is_settled => return Ok(Settled::AlreadySettled),
+                None => return Ok(Settled::Applied { overshoot: used }),
             }
         }
         Err(unsettled())

@@ -47,7 +47,7 @@ pub(super) const RENEW: Operation = operation!("quota_renew_1", true);
 
 pub(super) const STANDINGS: Operation = operation!("quota_standings_1", true);
 
-pub(super) const COUNT: Operation = operation!("quota_count_1", false);
+pub(super) const COUNT: Operation = operation!("quota_count_1", true);
 
 pub(super) const TERMS: Operation = operation!("quota_terms_1", true);
 

@@ -1,8 +1,4 @@
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
@@ -15,7 +11,7 @@ use super::{
 };
 use crate::{
     Amounts, Charge, Clock, Granted, Plans, QuotaStore, Released, Renewed, ReserveError, Settled,
-    Standing, StoreError, StoreFuture, Subject, Terms, Ticket, remote::Known, unix_ms::UnixMs,
+    Standing, StoreError, StoreFuture, Subject, Terms, Ticket, remote::Known,
 };
 
 #[doc = include_str!("store.md")]
@@ -31,9 +27,8 @@ pub struct PostgresStore {
 
 const DEFAULT_LEASE: Duration = Duration::from_secs(15 * 60);
 
-/// How much one look for what is forgotten finds at most, and how many there are in a row.
-const SWEPT: u64 = 250;
-const SWEEPS: usize = 20;
+/// How many looks for what is forgotten there are in a row.
+const SWEEPS: usize = 100;
 
 // === impl PostgresStore ===
 
@@ -91,26 +86,28 @@ impl PostgresStore {
         self
     }
 
-    /// Counts what `subject` used without a reservation, in the windows of `admitted_at`, whatever its limits.
+    /// Counts what was used by what the ticket names, in the windows of its admission, whatever the limits, and once: if it
+    /// counted before, also as a settlement, it is [`Settled::AlreadySettled`].
     ///
-    /// It is for a settlement that is [forgotten](Settled::Forgotten), and for what a ledger says when a database
-    /// begins. Windows that are over are not counted. Each call counts: whoever calls twice counts twice.
+    /// It is for a settlement that is [forgotten](Settled::Forgotten), for what was let through without a reservation, and
+    /// for what a ledger says when a database begins, under tickets of one's own. Windows that are over are not counted. It
+    /// is remembered for a day.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the server did not say that it counts. If the connection was lost meanwhile it may count
-    /// nevertheless.
+    /// [`StoreError`] if the server cannot be asked.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before its end, it may count or not.
-    pub async fn add_used(
-        &self,
-        subject: &Subject,
-        admitted_at: SystemTime,
-        used: Amounts,
-    ) -> Result<(), StoreError> {
-        self.count(subject, UnixMs::from(admitted_at), used).await
+    /// If the future is dropped before its end, it may count or not. It can be repeated.
+    pub async fn count(&self, ticket: &Ticket, used: Amounts) -> Result<Settled, StoreError> {
+        self.count_now(ticket, used).await
+    }
+
+    /// Which database it is: another one has other counters.
+    #[must_use]
+    pub fn database(&self) -> u32 {
+        self.ids.database()
     }
 
     /// Removes some of what is forgotten and of nobody's interest, and says of how much. The store does so by itself
@@ -135,7 +132,7 @@ impl PostgresStore {
             let store = self.clone();
             tokio::spawn(async move {
                 for _ in 0..SWEEPS {
-                    if !store.sweep().await.is_ok_and(|swept| swept >= SWEPT) {
+                    if !store.sweep().await.is_ok_and(|swept| swept > 0) {
                         return;
                     }
                 }

@@ -1,4 +1,7 @@
-use super::ask::{amount_of, amounts_of, dimension_of, window_of};
+use super::{
+    ask::{amount_of, amounts_of, dimension_of, window_of},
+    members::RedisMembers,
+};
 use crate::{
     Amounts, Denied, Limit, Period, Standing, StoreError, Terms, Window,
     remote::{Level, parse_terms},
@@ -45,6 +48,16 @@ impl Answer {
     /// The epoch that the server has, if it has one.
     pub(super) fn epoch(&self) -> &str {
         self.text(0).unwrap_or_default()
+    }
+
+    pub(super) fn members(&self) -> RedisMembers {
+        let text = |place| self.text(place).unwrap_or_default().to_owned();
+        let states = self.rest.get(2..).unwrap_or_default().chunks(2);
+        let states = states.filter_map(|state| match state {
+            [name, state] => Some((name.clone(), state.clone())),
+            _ => None,
+        });
+        RedisMembers::new(text(0), text(1), states.collect())
     }
 
     pub(super) fn amounts(&self) -> Result<Amounts, StoreError> {

@@ -169,7 +169,7 @@ impl Ask {
         self
     }
 
-    fn naming(mut self, id: u128) -> Self {
+    pub(super) fn naming(mut self, id: u128) -> Self {
         self.id = format!("{id:032x}");
         self.keys.push(format!("{}{}", self.held, self.id));
         self

@@ -179,14 +179,18 @@ impl Inner {
             let mut ask = ask(&stamp);
             ask.now = now.map(UnixMs::get);
             ask.epoch = text_of(stamp.epoch);
-            if coming.is_none() && !self.link.is_clustered() {
+            if !self.link.is_clustered() {
                 ask.checks = true;
-                ask.keys.push(self.epochs.key().to_owned());
+                ask.keys.push(match coming {
+                    Some(_) => self.epochs.coming_key().to_owned(),
+                    None => self.epochs.key().to_owned(),
+                });
             }
             // Strings and numbers always serialise.
             let args = vec![serde_json::to_string(&ask).unwrap_or_default()];
             let answer = self.link.ask(script, ask.keys, args, until).await?;
             match &*answer.word {
+                "lost" if coming.is_some() => return Err(another()),
                 "lost" => self.epoch.found(answer.epoch())?,
                 "time" => {}
                 "stale" => {
@@ -196,7 +200,12 @@ impl Inner {
                         stamp.known.learn(level.ok_or_else(unreadable)?, terms);
                     }
                 }
-                _ => return Ok(answer),
+                _ => {
+                    if coming.is_none() && !self.link.is_clustered() {
+                        self.epoch.is_there(stamp.epoch);
+                    }
+                    return Ok(answer);
+                }
             }
         }
         Err(StoreError::new("Redis' time or terms do not stay"))
@@ -229,6 +238,11 @@ impl Inner {
     pub(super) fn is_ours(&self, ticket: &Ticket) -> bool {
         ticket.id() >> 96 == u128::from(self.names.mark())
     }
+}
+
+/// Nobody waits any more for the epoch that was counted for.
+pub(super) fn another() -> StoreError {
+    StoreError::new("Redis' counters are reseeded for another epoch by now")
 }
 
 // === impl Remembered ===

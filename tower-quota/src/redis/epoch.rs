@@ -52,6 +52,13 @@ impl Epoch {
         self.lost.store(false, Ordering::Release);
     }
 
+    /// A decision was taken in this epoch.
+    pub(super) fn is_there(&self, name: u32) {
+        if self.is_lost() && self.name() == name {
+            self.lost.store(false, Ordering::Release);
+        }
+    }
+
     /// The server has this epoch. If it is another than this client's, that is one in which somebody has counted everything
     /// again, or the counters are lost.
     pub(super) fn found(&self, text: &str) -> Result<(), StoreError> {

@@ -9,20 +9,23 @@ use tokio::{
 use super::{
     epoch::{Begun, Epoch},
     link::Link,
+    members::Members,
     names::Names,
 };
 use crate::StoreError;
 
-/// The epoch as the server has it.
+/// The epoch as the server has it, and those who count for the next one.
 ///
 /// One server has it once, and each decision looks at it. In a Cluster a script sees the keys of one slot only, and each
 /// server can lose its own: so there are copies, on all of them, which are looked at every second.
 pub(super) struct Epochs {
     link: Arc<Link>,
     first: Script,
-    reseed: Script,
+    members: Script,
+    copy: Script,
     key: String,
-    claim: String,
+    coming: String,
+    roll: String,
     copies: Vec<String>,
 }
 
@@ -35,9 +38,6 @@ const STEP: Duration = Duration::from_secs(2);
 /// How often the copies are looked at.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long somebody who reseeds may be still before another may begin, in milliseconds.
-const CLAIMED: &str = "60000";
-
 // === impl Epochs ===
 
 impl Epochs {
@@ -49,14 +49,20 @@ impl Epochs {
             },
             link,
             first: Script::from_lua(include_str!("lua/first_epoch.lua")),
-            reseed: Script::from_lua(include_str!("lua/reseed.lua")),
+            members: Script::from_lua(include_str!("lua/members.lua")),
+            copy: Script::from_lua(include_str!("lua/copy.lua")),
             key: names.epoch(),
-            claim: names.claim(),
+            coming: names.coming_epoch(),
+            roll: names.members(),
         }
     }
 
     pub(super) fn key(&self) -> &str {
         &self.key
+    }
+
+    pub(super) fn coming_key(&self) -> &str {
+        &self.coming
     }
 
     /// The epoch that a client begins with. Where there is none, it begins one if it may.
@@ -65,83 +71,113 @@ impl Epochs {
             true => Begun::first().to_string(),
             false => String::new(),
         };
-        let found = self.find(&self.key, &first).await?;
+        let keys = vec![self.key.clone(), self.coming.clone()];
+        let found = self.find(keys, &first).await?;
         if !first.is_empty() && found == first {
             for copy in &self.copies {
-                self.find(copy, &first).await?;
+                self.find(vec![copy.clone()], &first).await?;
             }
         }
         let epoch = Epoch::new(Begun::parse(&found));
-        if !self.are_copies(&found).await? {
-            // Whether they are still to come will be seen.
-            let _ = epoch.found("");
-        }
+        // Whether copies are still to come will be seen.
+        let _ = self.compare(&epoch, &found).await;
         Ok(epoch)
     }
 
     /// Whether the epoch is one in which this client may decide; it goes by another one if that was reseeded.
-    async fn look(&self, epoch: &Epoch) -> Result<(), StoreError> {
-        let found = self.find(&self.key, "").await?;
-        match self.are_copies(&found).await? {
-            true => epoch.found(&found),
+    pub(super) async fn look(&self, epoch: &Epoch) -> Result<(), StoreError> {
+        let found = self.find(vec![self.key.clone()], "").await?;
+        self.compare(epoch, &found).await
+    }
+
+    async fn compare(&self, epoch: &Epoch, found: &str) -> Result<(), StoreError> {
+        match self.is_whole(found).await? {
+            true => epoch.found(found),
             false => epoch.found(""),
         }
     }
 
-    async fn are_copies(&self, of: &str) -> Result<bool, StoreError> {
+    /// Whether all copies are of this epoch. One that says otherwise is enough, whatever the others say or do not.
+    pub(super) async fn is_whole(&self, epoch: &str) -> Result<bool, StoreError> {
+        let mut silent = None;
         for copy in &self.copies {
-            if self.find(copy, "").await? != of {
-                return Ok(false);
+            match self.find(vec![copy.clone()], "").await {
+                Ok(other) if other == epoch => {}
+                Ok(_) => return Ok(false),
+                Err(error) => silent = Some(error),
             }
         }
-        Ok(true)
+        silent.map_or(Ok(true), Err)
     }
 
-    /// What the key says, or will from now on if it says nothing.
-    async fn find(&self, key: &str, or_else: &str) -> Result<String, StoreError> {
-        let (keys, args) = (vec![key.to_owned()], vec![or_else.to_owned()]);
+    /// What the first of the keys says, or will from now on if it says nothing.
+    async fn find(&self, keys: Vec<String>, or_else: &str) -> Result<String, StoreError> {
+        let args = vec![or_else.to_owned()];
         let answer = self.link.ask(&self.first, keys, args, until()).await?;
         Ok(answer.epoch().to_owned())
     }
 
-    /// Whether nobody else reseeds: then nobody else can for a minute.
-    pub(super) async fn claim(&self, coming: Begun) -> Result<bool, StoreError> {
-        self.reseed("claim", coming).await
+    /// Who counts, and for which epoch.
+    pub(super) async fn members(&self) -> Result<Members, StoreError> {
+        let answer = self.step(vec!["look".to_owned()]).await?;
+        Ok(answer.members())
     }
 
-    /// The same of one that has claimed before.
-    pub(super) async fn renew(&self, coming: Begun) -> Result<bool, StoreError> {
-        self.reseed("renew", coming).await
+    /// Has `member` count for the epoch that is to come, in the place of the one that is `lost`. `None`: there is another by
+    /// now.
+    pub(super) async fn begin(
+        &self,
+        member: &str,
+        lost: &str,
+        known: &[String],
+    ) -> Result<Option<Begun>, StoreError> {
+        let coming = Begun::again().to_string();
+        let args = ["begin", member, &coming, lost];
+        let mut args = args.map(str::to_owned).to_vec();
+        args.extend_from_slice(known);
+        let answer = self.step(args).await?;
+        Ok(match &*answer.word {
+            "done" => Begun::parse(answer.epoch()),
+            _ => None,
+        })
     }
 
-    pub(super) async fn give_up(&self, coming: Begun) -> Result<bool, StoreError> {
-        self.reseed("give up", coming).await
+    /// That `member` has counted everything for the epoch that is to come.
+    pub(super) async fn done(&self, member: &str, coming: Begun) -> Result<bool, StoreError> {
+        self.change("done", member, coming).await
     }
 
-    /// Begins the epoch that was claimed. Copies come first: with them alone nobody decides.
+    /// That `member` has counted everything for the present epoch.
+    pub(super) async fn enter(&self, member: &str, epoch: &str) -> Result<bool, StoreError> {
+        let args = ["enter", member, epoch].map(str::to_owned).to_vec();
+        Ok(self.step(args).await?.word == "done")
+    }
+
+    /// Does not wait for `member` any more.
+    pub(super) async fn forget(&self, member: &str) -> Result<(), StoreError> {
+        let args = ["forget", member].map(str::to_owned).to_vec();
+        self.step(args).await.map(drop)
+    }
+
+    /// Begins the epoch for which all have counted. Copies come first: with them alone nobody decides.
     pub(super) async fn publish(&self, coming: Begun) -> Result<bool, StoreError> {
-        if !self.renew(coming).await? {
-            return Ok(false);
-        }
         for copy in &self.copies {
-            let (keys, args) = (vec![copy.clone(), copy.clone()], args("overwrite", coming));
-            self.link.ask(&self.reseed, keys, args, until()).await?;
+            let (keys, args) = (vec![copy.clone()], vec![coming.to_string()]);
+            self.link.ask(&self.copy, keys, args, until()).await?;
         }
-        self.reseed("publish", coming).await
+        self.change("publish", "", coming).await
     }
 
-    async fn reseed(&self, step: &str, coming: Begun) -> Result<bool, StoreError> {
-        let keys = vec![self.key.clone(), self.claim.clone()];
-        let answer = self
-            .link
-            .ask(&self.reseed, keys, args(step, coming), until())
-            .await?;
+    async fn change(&self, step: &str, member: &str, coming: Begun) -> Result<bool, StoreError> {
+        let args = [step, member, &coming.to_string()].map(str::to_owned);
+        let answer = self.step(args.to_vec()).await?;
         Ok(answer.word == "done")
     }
-}
 
-fn args(step: &str, coming: Begun) -> Vec<String> {
-    vec![step.to_owned(), coming.to_string(), CLAIMED.to_owned()]
+    async fn step(&self, args: Vec<String>) -> Result<super::answer::Answer, StoreError> {
+        let keys = vec![self.key.clone(), self.coming.clone(), self.roll.clone()];
+        self.link.ask(&self.members, keys, args, until()).await
+    }
 }
 
 fn until() -> Instant {

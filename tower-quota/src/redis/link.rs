@@ -119,7 +119,8 @@ impl Link {
             let gone = match error.kind() {
                 ErrorKind::Timeout => self.clock.is_silent(),
                 // It has become a replica: the name may stand for another server by now.
-                _ => error.details().starts_with("READONLY"),
+                // Redis 6 says so within another sentence.
+                _ => error.details().contains("READONLY"),
             };
             if gone && self.clock.may_give_up() {
                 let client = self.client.clone();
@@ -142,6 +143,8 @@ impl Link {
     ) -> Result<Vec<String>, Error> {
         // The client's own commands for scripts ignore these options.
         let options = Options {
+            // In a Cluster the first answer may be where else to ask.
+            max_attempts: (!self.is_clustered()).then_some(1),
             timeout: Some(
                 until
                     .saturating_duration_since(Instant::now())

@@ -7,9 +7,12 @@ mod decide;
 mod epoch;
 mod epochs;
 mod link;
+mod members;
 mod names;
 mod reseeding;
 mod scripts;
 mod store;
 
-pub use self::{builder::RedisStoreBuilder, reseeding::RedisReseeding, store::RedisStore};
+pub use self::{
+    builder::RedisStoreBuilder, members::RedisMembers, reseeding::RedisReseeding, store::RedisStore,
+};

@@ -57,9 +57,14 @@ impl Names {
         copies.into_iter().flatten().collect()
     }
 
-    /// Who counts anew. It is in the slot of the epoch.
-    pub(super) fn claim(&self) -> String {
-        format!("{}:claim:{{{}}}", self.prefix, self.epoch())
+    /// The epoch that is to come. It is in the slot of the epoch.
+    pub(super) fn coming_epoch(&self) -> String {
+        format!("{}:coming:{{{}}}", self.prefix, self.epoch())
+    }
+
+    /// Who counts for it. It is in the slot of the epoch.
+    pub(super) fn members(&self) -> String {
+        format!("{}:members:{{{}}}", self.prefix, self.epoch())
     }
 
     /// What the numbers of reservations under these names begin with, so that they are told from other stores'.
@@ -161,7 +166,9 @@ mod tests {
                 assert!(!seen.contains(&family.leases()));
             }
         }
-        assert!(!seen.contains(&names.epoch()) && !seen.contains(&names.claim()));
+        for own in [names.epoch(), names.coming_epoch(), names.members()] {
+            assert!(!seen.contains(&own));
+        }
     }
 
     #[test]
@@ -179,8 +186,10 @@ mod tests {
             let slots: HashSet<u16> =
                 keys(&names, &subject).iter().map(|key| redis_keyslot(key.as_bytes())).collect();
             prop_assert_eq!(slots.len(), 1);
-            let of_epoch = [names.epoch(), names.claim()].map(|key| redis_keyslot(key.as_bytes()));
-            prop_assert_eq!(of_epoch[0], of_epoch[1]);
+            let of_epoch = [names.epoch(), names.coming_epoch(), names.members()];
+            let of_epoch: HashSet<u16> =
+                of_epoch.iter().map(|key| redis_keyslot(key.as_bytes())).collect();
+            prop_assert_eq!(of_epoch.len(), 1);
         }
     }
 }

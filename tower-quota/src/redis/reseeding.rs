@@ -1,58 +1,73 @@
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, sync::Arc};
 
-use tokio::runtime::Handle;
+use super::{
+    decide::{Coming, another},
+    epoch::Begun,
+    store::RedisStore,
+};
+use crate::{Amounts, Settled, StoreError, Subject, Terms, Ticket, remote::Known};
 
-use super::{decide::Coming, epoch::Begun, store::RedisStore};
-use crate::{Amounts, StoreError, Subject, Terms, remote::Known};
-
-/// Counters that are counted again, after a server has lost them: see [`RedisStore::reseed`].
+/// What one member counts, of what its ledger says: see [`RedisStore::reseed`].
 ///
-/// Nothing of it counts until [`begin_epoch`](Self::begin_epoch). If it is dropped, or its process dies, what was
-/// counted is thrown away, and somebody else can begin again: at once, or after a minute.
+/// It can be dropped, or its process die, and be begun again: what has been counted under a ticket counts once.
 pub struct RedisReseeding {
     store: RedisStore,
-    coming: Coming,
-    over: bool,
+    member: Box<str>,
+    begun: Begun,
+    /// Unless the epoch is the present one.
+    coming: Option<Coming>,
 }
 
 // === impl RedisReseeding ===
 
 impl RedisReseeding {
-    pub(super) async fn begin(store: RedisStore) -> Result<Self, StoreError> {
-        let begun = Begun::again();
-        if store.epochs().claim(begun).await? {
-            let known = Arc::new(Known::new(store.plans()));
-            let coming = Coming { begun, known };
-            let over = false;
-            Ok(Self {
-                store,
-                coming,
-                over,
-            })
-        } else {
-            Err(StoreError::new("somebody else is reseeding Redis"))
-        }
+    pub(super) async fn begin(
+        store: RedisStore,
+        member: &str,
+        known: &[String],
+    ) -> Result<Self, StoreError> {
+        let members = store.members().await?;
+        let epoch = members.epoch();
+        let (begun, coming) = match Begun::parse(epoch) {
+            Some(present) if store.epochs().is_whole(epoch).await? => (present, None),
+            _ => {
+                let begun = store.epochs().begin(member, epoch, known).await?;
+                let begun = begun.ok_or_else(another)?;
+                let known = Arc::new(Known::new(store.plans()));
+                (begun, Some(Coming { begun, known }))
+            }
+        };
+        Ok(Self {
+            store,
+            member: member.into(),
+            begun,
+            coming,
+        })
     }
 
-    /// Counts what `subject` used, in the windows of `admitted_at`, as [`RedisStore::add_used`] does.
+    /// The epoch that is counted for. What is reserved in it is not for this reseeding to count.
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.begun.name
+    }
+
+    /// Counts what was used by what the ticket names, as [`RedisStore::count`] does. Tickets are one's own, and of this epoch
+    /// alone: the same work is of another ticket in another epoch.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the server does not answer, or if there was a pause of a minute and somebody else reseeds by now.
-    /// After one it is not known whether it counts: drop this, and begin again.
+    /// [`StoreError`] if the server does not answer, or if the counters are reseeded for another epoch by now.
     ///
     /// # Cancel safety
     ///
-    /// None: if the future is dropped before its end, it is not known whether it counts.
-    pub async fn add_used(
-        &self,
-        subject: &Subject,
-        admitted_at: SystemTime,
-        used: Amounts,
-    ) -> Result<(), StoreError> {
-        self.hold_on().await?;
-        let coming = Some(&self.coming);
-        self.store.count(subject, admitted_at, used, coming).await
+    /// If the future is dropped before its end, it may count or not. It can be repeated.
+    pub async fn count(&self, ticket: &Ticket, used: Amounts) -> Result<Settled, StoreError> {
+        // In a Cluster a script cannot see it.
+        if self.store.is_clustered() && !self.store.epochs().members().await?.is_at(self.begun) {
+            return Err(another());
+        }
+        let coming = self.coming.as_ref();
+        self.store.count_in(ticket, used, coming).await
     }
 
     /// Gives `subject` these terms, as [`set_terms`](crate::QuotaStore::set_terms) does: a server that has lost counters
@@ -60,62 +75,44 @@ impl RedisReseeding {
     ///
     /// # Errors
     ///
-    /// As [`add_used`](Self::add_used).
+    /// As [`count`](Self::count).
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before its end, it is not known whether they are set.
     pub async fn set_terms(&self, subject: &Subject, terms: Terms) -> Result<bool, StoreError> {
-        self.hold_on().await?;
-        let coming = Some(&self.coming);
+        let coming = self.coming.as_ref();
         self.store.set_terms_in(subject, &terms, coming).await
     }
 
-    /// Has it all count from now on, everywhere: stores of other processes, which knew the counters that were lost, go
-    /// by these as soon as they see them.
+    /// Says that this member has counted everything. An epoch that is to come begins as soon as the last one says so: stores
+    /// of all processes go by it with their next decision.
     ///
     /// # Errors
     ///
-    /// As [`add_used`](Self::add_used).
+    /// As [`count`](Self::count).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before its end, the epoch may have begun or not: [`RedisStore::lost`] tells, after another
-    /// decision.
-    pub async fn begin_epoch(mut self) -> Result<(), StoreError> {
-        self.over = true;
-        if !self.store.epochs().publish(self.coming.begun).await? {
-            return Err(not_ours());
-        }
-        self.store.epoch().begin(self.coming.begun.name);
-        Ok(())
-    }
-
-    async fn hold_on(&self) -> Result<(), StoreError> {
-        match self.store.epochs().renew(self.coming.begun).await? {
-            true => Ok(()),
-            false => Err(not_ours()),
-        }
-    }
-}
-
-impl Drop for RedisReseeding {
-    fn drop(&mut self) {
-        let (store, coming) = (self.store.clone(), self.coming.begun);
-        if !self.over
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(async move { store.epochs().give_up(coming).await });
+    /// If the future is dropped before its end, it may be said or not: [`RedisStore::members`] tells.
+    pub async fn finish(self) -> Result<(), StoreError> {
+        let epochs = self.store.epochs();
+        let said = match self.coming {
+            Some(_) => epochs.done(&self.member, self.begun).await?,
+            None => epochs.enter(&self.member, &self.begun.to_string()).await?,
+        };
+        match said {
+            true => self.store.members().await.map(drop),
+            false => Err(another()),
         }
     }
 }
 
 impl fmt::Debug for RedisReseeding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisReseeding").finish_non_exhaustive()
+        f.debug_struct("RedisReseeding")
+            .field("member", &self.member)
+            .field("epoch", &self.epoch())
+            .finish_non_exhaustive()
     }
-}
-
-fn not_ours() -> StoreError {
-    StoreError::new("reseeding Redis took too long, and is not this process's any more")
 }

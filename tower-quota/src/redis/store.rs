@@ -1,8 +1,4 @@
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time::Instant};
 
@@ -11,8 +7,8 @@ use super::{
     ask::Ask,
     builder::RedisStoreBuilder,
     decide::{Coming, Inner},
-    epoch::Epoch,
     epochs::Epochs,
+    members::RedisMembers,
     reseeding::RedisReseeding,
 };
 use crate::{
@@ -38,26 +34,21 @@ impl RedisStore {
         Self(Arc::new(inner))
     }
 
-    /// Counts what `subject` used without a reservation, in the windows of `admitted_at`, whatever its limits.
+    /// Counts what was used by what the ticket names, in the windows of its admission, whatever the limits, and once: if it
+    /// counted before, also as a settlement, it is [`Settled::AlreadySettled`].
     ///
-    /// It is for a settlement that is [forgotten](Settled::Forgotten). Windows that are over are not counted. Each call
-    /// counts: whoever calls twice counts twice.
+    /// It is for a settlement that is [forgotten](Settled::Forgotten), and for what was let through without a reservation,
+    /// under a ticket of one's own. Windows that are over are not counted. It is remembered for a day.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the server does not answer in time, and then it is not known whether it counts; or if it has
-    /// [lost](Self::lost) its counters, and then it does not.
+    /// [`StoreError`] if the server does not answer in time, or if it has [lost](Self::lost) its counters.
     ///
     /// # Cancel safety
     ///
-    /// None: if the future is dropped before its end, it is not known whether it counts.
-    pub async fn add_used(
-        &self,
-        subject: &Subject,
-        admitted_at: SystemTime,
-        used: Amounts,
-    ) -> Result<(), StoreError> {
-        self.count(subject, admitted_at, used, None).await
+    /// If the future is dropped before its end, it may count or not. It can be repeated.
+    pub async fn count(&self, ticket: &Ticket, used: Amounts) -> Result<Settled, StoreError> {
+        self.count_in(ticket, used, None).await
     }
 
     /// Whether the server has lost the counters that this store knew, by the latest decision. Until somebody
@@ -67,37 +58,83 @@ impl RedisStore {
         self.0.epoch.is_lost()
     }
 
-    /// Begins to count everything again, for a new epoch.
-    ///
-    /// It can be done at any time. What is reserved and not settled meanwhile, or was not settled when counters were lost,
-    /// is of an earlier epoch: its settlement is [`Settled::Forgotten`].
+    /// Who counts together in this store, and how far they have come. If all have counted for the epoch that is to come, it
+    /// begins.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the server does not answer within two seconds, or if somebody else is at it.
+    /// [`StoreError`] if the server does not answer within two seconds.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before its end, nobody may be able to reseed for a minute.
+    /// If the future is dropped before its end, the epoch may begin or not; asking again begins it.
+    pub async fn members(&self) -> Result<RedisMembers, StoreError> {
+        let epochs = &self.0.epochs;
+        let mut members = epochs.members().await?;
+        if let Some(coming) = members.ready() {
+            // If it is another one by now, others have seen to it.
+            epochs.publish(coming).await?;
+            members = epochs.members().await?;
+        }
+        // Whether it is lost is not an error here.
+        let _ = epochs.look(&self.0.epoch).await;
+        Ok(members)
+    }
+
+    /// Does not wait for `member` any more: its ledger is gone, or was taken over by another one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the server does not answer within two seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before its end, it may be waited for or not. It can be repeated.
+    pub async fn forget(&self, member: &str) -> Result<(), StoreError> {
+        self.0.epochs.forget(member).await
+    }
+
+    /// Begins to count what a member's ledger says: for the present epoch, if `member` has not counted for it, or for the
+    /// next one where there is none, with all others.
+    ///
+    /// It is for processes that each keep a ledger of their own: `member` is this one's name, `known` are the others that
+    /// it knows of, since a server that has lost its counters has lost their names too. All are waited for, so each looks
+    /// at the [members](Self::members) every second or so, and reseeds if it [has not counted](RedisMembers::has_counted)
+    /// and does not [wait](RedisMembers::waits).
+    ///
+    /// Decisions are errors until an epoch begins. What was reserved in another one, and not settled, is settled as
+    /// [`Settled::Forgotten`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the server does not answer within two seconds, or if an epoch begins at the same moment.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before its end, others may wait for `member`, until it reseeds or is
+    /// [forgotten](Self::forget).
     ///
     /// # Examples
     ///
     /// ```no_run
-    /// # use std::time::SystemTime;
-    /// # use tower_quota::{Amounts, RedisStore, StoreError, Subject};
-    /// # async fn reseed(store: RedisStore, ledger: Vec<(Subject, SystemTime, Amounts)>) -> Result<(), StoreError> {
-    /// if store.lost() {
-    ///     let reseeding = store.reseed().await?;
-    ///     for (subject, admitted_at, used) in &ledger {
-    ///         reseeding.add_used(subject, *admitted_at, *used).await?;
+    /// # use tower_quota::{Amounts, RedisStore, StoreError, Ticket};
+    /// # async fn reseed(store: RedisStore, ledger: Vec<(Ticket, Amounts)>) -> Result<(), StoreError> {
+    /// if !store.members().await?.has_counted("gateway-1") {
+    ///     let reseeding = store.reseed("gateway-1", &["gateway-2".to_owned()]).await?;
+    ///     for (ticket, used) in &ledger {
+    ///         reseeding.count(ticket, *used).await?;
     ///     }
-    ///     reseeding.begin_epoch().await?;
+    ///     reseeding.finish().await?;
     /// }
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn reseed(&self) -> Result<RedisReseeding, StoreError> {
-        RedisReseeding::begin(self.clone()).await
+    pub async fn reseed(
+        &self,
+        member: &str,
+        known: &[String],
+    ) -> Result<RedisReseeding, StoreError> {
+        RedisReseeding::begin(self.clone(), member, known).await
     }
 
     /// What the server does with keys when its memory is full: `noeviction`, unless another policy is
@@ -112,28 +149,32 @@ impl RedisStore {
         self.0.remembered().known.plans().clone()
     }
 
-    pub(super) fn epoch(&self) -> &Epoch {
-        &self.0.epoch
+    pub(super) fn is_clustered(&self) -> bool {
+        self.0.link.is_clustered()
     }
 
     pub(super) fn epochs(&self) -> &Epochs {
         &self.0.epochs
     }
 
-    pub(super) async fn count(
+    pub(super) async fn count_in(
         &self,
-        subject: &Subject,
-        admitted_at: SystemTime,
+        ticket: &Ticket,
         used: Amounts,
         coming: Option<&Coming>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Settled, StoreError> {
         let inner = &self.0;
-        let (family, at) = (inner.names.family(subject), UnixMs::from(admitted_at));
+        let subject = ticket.subject();
+        let family = inner.names.family(subject);
+        let at = UnixMs::from(ticket.admitted_at());
         let until = inner.until();
         let counted = inner.decide(&inner.scripts.count, subject, until, coming, |stamp| {
-            Ask::count(&family, subject, at, used, &stamp.known)
+            Ask::count(&family, subject, at, used, &stamp.known).naming(ticket.id())
         });
-        counted.await.map(drop)
+        Ok(match &*counted.await?.word {
+            "settled" => Settled::AlreadySettled,
+            _ => Settled::Applied { overshoot: used },
+        })
     }
 
     pub(super) async fn set_terms_in(

@@ -7,8 +7,8 @@ use std::{
 
 use tokio::{sync::Mutex, task::JoinSet};
 use tower_quota::{
-    Amounts, Dimension, Limit, Limits, PostgresStore, QuotaStore, Released, Settled, Subject,
-    Ticket, Window, laws,
+    Amounts, Charge, Dimension, Limit, Limits, PostgresStore, QuotaStore, Released, Settled,
+    Subject, Ticket, Window, laws,
 };
 
 use crate::support::{Database, ONE_A_DAY, call, connect, stands};
@@ -133,17 +133,25 @@ async fn a_ledger_is_counted_in_the_windows_of_admission() {
     );
     let calls = |calls| Amounts::new().calls(calls);
 
-    store.add_used(&alice, noon, calls(1)).await.unwrap();
-    store.add_used(&alice, noon - day, calls(2)).await.unwrap();
-    store
-        .add_used(&alice, noon - 60 * day, calls(4))
-        .await
-        .unwrap();
+    let count = async |id, at, used| {
+        let ticket = Ticket::new(id, alice.clone(), at);
+        store.count(&ticket, calls(used)).await.unwrap()
+    };
+    let overshoot = calls(1);
+    assert_eq!(count(1, noon, 1).await, Settled::Applied { overshoot });
+    assert_eq!(count(1, noon, 9).await, Settled::AlreadySettled);
+    count(2, noon - day, 2).await;
+    count(3, noon - 60 * day, 4).await;
+    let charge = Charge::new(alice.clone()).exactly(Dimension::Calls, 1);
+    let held = store.reserve(&charge).await.unwrap().into_ticket();
+    count(held.id(), noon, 0).await;
+    let settled = store.settle(&held, calls(5)).await.unwrap();
+    assert_eq!(settled, Settled::AlreadySettled);
 
     for subject in alice.chain() {
         let standings = store.standings(&subject).await.unwrap();
-        let used: Vec<_> = standings.iter().map(|s| s.used()).collect();
-        assert_eq!(used, [1, 3]);
+        let used = standings.iter().map(|s| (s.used(), s.reserved()));
+        assert_eq!(used.collect::<Vec<_>>(), [(1, 0), (3, 0)]);
     }
     database.end().await;
 }
@@ -168,11 +176,11 @@ async fn what_is_over_is_forgotten_and_leaves_nothing() {
     let other = Ticket::new(held.id() ^ (1 << 127), "held", noon);
     assert_eq!(settle(&other).await, Settled::Unknown, "another database's");
     let never = Ticket::new(held.id() ^ 1, "held", noon);
-    assert_eq!(settle(&never).await, Settled::Unknown, "never made");
+    assert_eq!(settle(&never).await, Settled::Forgotten, "never made");
 
     clock.advance(Duration::from_secs(60 * 60));
     store.sweep().await.unwrap();
-    assert_eq!(settle(&settled).await, Settled::Forgotten);
+    assert_eq!(settle(&settled).await, Settled::AlreadySettled);
     let late = settle(&given_back).await;
     assert!(matches!(late, Settled::Applied { .. }), "{late:?}");
     clock.advance(Duration::from_secs(60 * 86_400));
@@ -181,7 +189,9 @@ async fn what_is_over_is_forgotten_and_leaves_nothing() {
         // What dead holders held is remembered from now on.
         clock.advance(Duration::from_secs(86_400));
     }
-    assert_eq!(settle(&held).await, Settled::Forgotten);
+    for ticket in [&held, &settled] {
+        assert_eq!(settle(ticket).await, Settled::Forgotten);
+    }
     for table in ["quota_counters", "quota_reservations", "quota_accounts"] {
         let rows = database
             .count(&format!("SELECT count(*) FROM {table}"))

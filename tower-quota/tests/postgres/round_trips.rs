@@ -55,12 +55,12 @@ async fn each_operation_is_one_round_trip() {
     trips("reserve by terms that another changed", 2);
     store.reserve(&charge).await.unwrap();
     trips("reserve by terms that are known", 1);
+    let elsewhere = Ticket::new(!ticket.id(), "alice", ticket.admitted_at());
     store
-        .add_used(&subject, ticket.admitted_at(), Amounts::new().calls(1))
+        .count(&elsewhere, Amounts::new().calls(1))
         .await
         .unwrap();
-    trips("add_used", 1);
-    let elsewhere = Ticket::new(!ticket.id(), "alice", ticket.admitted_at());
+    trips("count", 1);
     let settled = store.settle(&elsewhere, Amounts::new()).await.unwrap();
     assert_eq!(settled, Settled::Unknown);
     trips("settle another database's", 0);

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use tower_quota::{
-    Amounts, Charge, Dimension, Limit, Limits, QuotaStore, RedisStore, Subject, Window, laws,
+    Amounts, Charge, Dimension, Limit, Limits, QuotaStore, RedisStore, Subject, Ticket, Window,
+    laws,
 };
 
 use crate::support::{Server, builder, client, run};
@@ -70,15 +71,17 @@ async fn each_server_that_loses_its_part_closes_the_cluster_until_it_is_reseeded
                 .lost()
         );
 
-        let reseeding = two.reseed().await.unwrap();
+        let reseeding = two.reseed("two", &[]).await.unwrap();
         let now = std::time::UNIX_EPOCH + Duration::from_millis(now_of(&client).await);
-        for who in &people {
+        for (n, who) in (0..).zip(&people) {
+            let id = u128::from(reseeding.epoch()) << 64 | n;
+            let ticket = Ticket::new(id, who.clone(), now);
             reseeding
-                .add_used(who, now, Amounts::new().calls(2))
+                .count(&ticket, Amounts::new().calls(2))
                 .await
                 .unwrap();
         }
-        reseeding.begin_epoch().await.unwrap();
+        reseeding.finish().await.unwrap();
         while one.lost() {
             sleep(Duration::from_millis(10)).await;
         }

@@ -152,7 +152,8 @@ async fn a_server_that_comes_back_empty_is_closed_until_it_is_reseeded() {
         .unwrap()
         .to_string();
     assert!(error.contains("lost"), "{error}");
-    store.reseed().await.unwrap().begin_epoch().await.unwrap();
+    let reseeding = store.reseed("one", &[]).await.unwrap();
+    reseeding.finish().await.unwrap();
     call(&store).await.unwrap();
     assert!(!store.lost());
 }

@@ -7,7 +7,7 @@ use std::{
 
 use tower_quota::{
     Amounts, Charge, Denied, Dimension, Limit, Limits, MemoryStore, QuotaStore, ReserveError,
-    Settled, StoreError, Subject, Terms, TimeZone, Window, laws,
+    Settled, StoreError, Subject, Terms, Ticket, TimeZone, Window, laws,
 };
 
 use crate::support::{builder, client, run, store, url};
@@ -52,17 +52,26 @@ async fn counts_what_a_ledger_says() {
     let now = granted.ticket().admitted_at();
     let day = Duration::from_secs(86_400);
 
-    let count = async |at, calls| {
-        store
-            .add_used(&alice, at, Amounts::new().calls(calls))
-            .await
+    let count = async |id, at, calls| {
+        let ticket = Ticket::new(id, "alice", at);
+        let counted = store.count(&ticket, Amounts::new().calls(calls)).await;
+        counted.unwrap()
     };
-    count(now, 1).await.unwrap();
-    count(now - 60 * day, 4).await.unwrap();
+    let overshoot = Amounts::new().calls(1);
+    assert_eq!(count(1, now, 1).await, Settled::Applied { overshoot });
+    assert_eq!(count(1, now, 9).await, Settled::AlreadySettled);
+    count(2, now - 60 * day, 4).await;
+    let id = granted.ticket().id();
+    count(id, now, 0).await;
+    let settled = store.settle(granted.ticket(), overshoot).await;
+    assert_eq!(settled.unwrap(), Settled::AlreadySettled);
+    let held = store.reserve(&Charge::new("alice").exactly(Dimension::Calls, 1));
+    let held = held.await.unwrap();
+    count(held.ticket().id(), now, 0).await;
 
     let standings = store.standings(&alice).await.unwrap();
-    let used: Vec<_> = standings.iter().map(|s| s.used()).collect();
-    assert_eq!(used, [1, 1]);
+    let used = standings.iter().map(|s| (s.used(), s.reserved()));
+    assert_eq!(used.collect::<Vec<_>>(), [(1, 0), (1, 0)]);
 }
 
 /// What a clock that jumps and a zone that changes leave of periods, as the last refusal of each step says.

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::sleep;
 use tower_quota::{
     Amounts, Charge, Dimension, Granted, Limit, Limits, QuotaStore as _, RedisStore,
-    RedisStoreBuilder, ReserveError, Settled, Subject, Terms, Window,
+    RedisStoreBuilder, ReserveError, Settled, Subject, Terms, Ticket, Window,
 };
 
 use crate::support::{Server, client, run};
@@ -67,47 +66,57 @@ async fn flushed_counters_close_every_store_until_somebody_has_counted_again() {
     let newcomer = builder().connect(&url).await.unwrap();
     assert!(!is_closed(&newcomer).await);
     assert!(is_closed(&one).await && is_closed(&two).await);
+    run::<String>(&client, "FLUSHALL").await;
+    assert!(is_closed(&newcomer).await);
 
-    // Half of it counts for nothing.
-    let reseeding = one.reseed().await.unwrap();
+    // Two who each have a ledger. One dies half-way and begins again: what it has counted counts once.
+    let members = ["one", "two"].map(str::to_owned);
+    let of = |n: u128| Ticket::new(n, alice.clone(), at);
+    for counted in [Amounts::new().calls(1), Amounts::new().calls(2)] {
+        let reseeding = one.reseed("one", &members).await.unwrap();
+        reseeding.set_terms(&alice, terms.clone()).await.unwrap();
+        reseeding.count(&of(1), counted).await.unwrap();
+    }
+    let reseeding = one.reseed("one", &[]).await.unwrap();
+    let again = reseeding.count(&of(1), Amounts::new().calls(3)).await;
+    assert_eq!(again.unwrap(), Settled::AlreadySettled);
+    let epoch = reseeding.epoch();
+    reseeding.finish().await.unwrap();
+    let awaited = two.members().await.unwrap();
+    assert_eq!(awaited.awaited().collect::<Vec<_>>(), ["two"]);
+    assert!(awaited.waits("one") && !awaited.has_counted("one"));
+    assert!(is_closed(&one).await && is_closed(&two).await && is_closed(&newcomer).await);
+    let reseeding = two.reseed("two", &[]).await.unwrap();
+    assert_eq!(reseeding.epoch(), epoch);
     reseeding
-        .add_used(&alice, at, Amounts::new().calls(3))
+        .count(&of(2), Amounts::new().calls(3))
         .await
         .unwrap();
-    two.reseed().await.unwrap_err();
-    assert!(is_closed(&one).await && is_closed(&two).await);
-    drop(reseeding);
-    let reseeding = loop {
-        match two.reseed().await {
-            Ok(reseeding) => break reseeding,
-            Err(_) => sleep(Duration::from_millis(10)).await,
-        }
-    };
-    assert!(reseeding.set_terms(&alice, terms).await.unwrap());
-    reseeding
-        .add_used(&alice, at, Amounts::new().calls(2))
-        .await
-        .unwrap();
-    reseeding
-        .add_used(&alice, at, Amounts::new().calls(2))
-        .await
-        .unwrap();
-    reseeding.begin_epoch().await.unwrap();
+    reseeding.finish().await.unwrap();
 
     for store in [&one, &two, &newcomer] {
         assert_eq!(used(store).await, (4, 0));
         assert!(!store.lost());
         let limit = call(store, 3).await.unwrap_err();
         assert!(matches!(limit, ReserveError::Denied(denied) if denied.limit() == 6));
+        let members = store.members().await.unwrap();
+        assert!(members.has_counted("one") && members.has_counted("two"));
     }
-    let late = one.settle(granted.ticket(), Amounts::new().calls(1)).await;
-    assert_eq!(late.unwrap(), Settled::Forgotten);
-    call(&one, 2).await.unwrap();
-    assert_eq!(used(&two).await, (4, 2));
+    let late = Amounts::new().calls(1);
+    let settled = one.settle(granted.ticket(), late).await.unwrap();
+    assert_eq!(settled, Settled::Forgotten);
+    for settled in [
+        Settled::Applied { overshoot: late },
+        Settled::AlreadySettled,
+    ] {
+        assert_eq!(two.count(granted.ticket(), late).await.unwrap(), settled);
+    }
+    call(&one, 1).await.unwrap();
+    assert_eq!(used(&two).await, (5, 1));
 }
 
 #[tokio::test]
-async fn who_keeps_a_ledger_finds_a_new_server_closed() {
+async fn who_comes_later_counts_for_the_present_epoch_and_nobody_waits() {
     let Some(server) = Server::start().await else {
         return;
     };
@@ -117,40 +126,60 @@ async fn who_keeps_a_ledger_finds_a_new_server_closed() {
         builder.connect(&server.url()).await.unwrap(),
     );
     assert!(one.lost() && is_closed(&one).await && is_closed(&two).await);
-    one.reseed().await.unwrap().begin_epoch().await.unwrap();
+    let reseeding = one.reseed("one", &[]).await.unwrap();
+    reseeding.finish().await.unwrap();
     assert!(!is_closed(&one).await && !is_closed(&two).await);
+    let held = call(&one, 1).await.unwrap();
+
+    assert!(!two.members().await.unwrap().has_counted("two"));
+    let reseeding = two.reseed("two", &[]).await.unwrap();
+    let at = held.ticket().admitted_at();
+    let own = Ticket::new(1, "alice", at);
+    reseeding
+        .count(&own, Amounts::new().calls(5))
+        .await
+        .unwrap();
+    assert!(!is_closed(&one).await);
+    reseeding.finish().await.unwrap();
+    assert!(two.members().await.unwrap().has_counted("two"));
+    let settled = one.settle(held.ticket(), Amounts::new().calls(1)).await;
+    assert!(matches!(settled.unwrap(), Settled::Applied { .. }));
+    assert_eq!(used(&two).await.0, 6);
 }
 
 #[tokio::test]
-async fn what_is_held_when_it_is_counted_again_is_of_another_epoch() {
+async fn a_member_that_is_forgotten_is_not_waited_for() {
     let Some(server) = Server::start().await else {
         return;
     };
-    let store = builder().lease(Duration::from_millis(200));
+    let builder = builder().await_reseeding();
+    let store = builder.connect(&server.url()).await.unwrap();
+    let reseeding = store.reseed("here", &["gone".to_owned()]).await.unwrap();
+    reseeding.finish().await.unwrap();
+    assert!(is_closed(&store).await);
+    store.forget("gone").await.unwrap();
+    store.members().await.unwrap();
+    assert!(!is_closed(&store).await);
+}
+
+#[tokio::test]
+async fn a_flush_while_it_is_counted_begins_it_anew() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let store = builder().await_reseeding();
     let store = store.connect(&server.url()).await.unwrap();
-    let before = call(&store, 3).await.unwrap();
-    let at: SystemTime = before.ticket().admitted_at();
-
-    let reseeding = store.reseed().await.unwrap();
-    reseeding
-        .add_used(&"alice".into(), at, Amounts::new().calls(5))
-        .await
-        .unwrap();
-    reseeding.begin_epoch().await.unwrap();
-    let after = call(&store, 5).await.unwrap();
-    assert_eq!(used(&store).await, (5, 5));
-    for _ in 0..5 {
-        sleep(Duration::from_millis(100)).await;
-        store.renew(after.ticket()).await.unwrap();
-    }
-
-    assert_eq!(
-        used(&store).await,
-        (5, 5),
-        "what is reclaimed is not of these"
-    );
-    let one = Amounts::new().calls(1);
-    let settled = store.settle(before.ticket(), one).await.unwrap();
-    assert_eq!(settled, Settled::Forgotten);
-    assert_eq!(used(&store).await, (5, 5));
+    let client = client(&server.url()).await;
+    let ticket = Ticket::new(1, "alice", SystemTime::now());
+    let two = Amounts::new().calls(2);
+    let reseeding = store.reseed("one", &[]).await.unwrap();
+    reseeding.count(&ticket, two).await.unwrap();
+    run::<String>(&client, "FLUSHALL").await;
+    reseeding.count(&ticket, two).await.unwrap_err();
+    reseeding.finish().await.unwrap_err();
+    assert!(is_closed(&store).await);
+    let reseeding = store.reseed("one", &[]).await.unwrap();
+    reseeding.count(&ticket, two).await.unwrap();
+    reseeding.finish().await.unwrap();
+    assert_eq!(used(&store).await, (2, 0));
 }

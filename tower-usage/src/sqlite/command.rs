@@ -23,6 +23,8 @@ pub(super) enum Command {
         /// Where the last page ended.
         after: i64,
     },
+    /// Keep the number of the last record under this name, unless there is one, and answer which is kept.
+    Mark(String, oneshot::Sender<u64>),
     /// Answer when all that was recorded before is stored and settled.
     Flush(oneshot::Sender<()>),
     /// Answer: the settler has come so far.
@@ -73,5 +75,14 @@ impl Command {
             self,
             Self::Begin(..) | Self::Forget(_) | Self::Record(..) | Self::Join(_) | Self::Settled(_)
         )
+    }
+}
+
+// === impl Unsettled ===
+
+impl Unsettled {
+    pub(super) fn new(seq: i64, mut record: UsageRecord, owed: Owed) -> Self {
+        record.number = u64::try_from(seq).ok();
+        Self { seq, record, owed }
     }
 }

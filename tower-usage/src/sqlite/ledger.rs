@@ -11,6 +11,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::{runtime::Handle, sync::oneshot};
+use uuid::Uuid;
 
 use super::{
     LedgerError, LedgerOptions, Settle,
@@ -116,6 +117,37 @@ impl SqliteLedger {
             run_id,
             session_key,
         })));
+    }
+
+    /// Which ledger this is: a name that its file was given when it was made.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](LedgerError::Store) if the file cannot be read.
+    pub fn id(&self) -> Result<Uuid, LedgerError> {
+        let id = self
+            .reader()
+            .query_row("SELECT id FROM token_usage_ledger", [], |row| row.get(0));
+        id.map(Uuid::from_bytes).map_err(LedgerError::store)
+    }
+
+    /// The number of the last record that was committed when a mark of this name was first asked for: it stays the same
+    /// ever after, also over a crash.
+    ///
+    /// It is for counters that are kept elsewhere and are given what [was used](Self::used_until) up to the mark: what
+    /// has a greater [number](crate::UsageRecord::number) is for the settler to count.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](LedgerError::Closed) after [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before its end, the mark may be made or not.
+    pub async fn mark(&self, name: &str) -> Result<u64, LedgerError> {
+        let (sender, marked) = oneshot::channel();
+        self.tell(Command::Mark(name.to_owned(), sender))?;
+        marked.await.map_err(|_| LedgerError::Closed)
     }
 
     /// Waits until everything recorded so far is committed, and settled if settling was started.

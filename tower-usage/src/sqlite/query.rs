@@ -183,6 +183,15 @@ impl SqliteLedger {
     ///
     /// [`LedgerError::Store`] if the file cannot be read.
     pub fn used(&self, since: SystemTime) -> Result<Vec<Used>, LedgerError> {
+        self.used_until(since, u64::MAX)
+    }
+
+    /// The same of the records up to this [number](crate::UsageRecord::number), such as that of a [mark](Self::mark).
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Store`] if the file cannot be read.
+    pub fn used_until(&self, since: SystemTime, number: u64) -> Result<Vec<Used>, LedgerError> {
         let read = |row: &Row<'_>| {
             Ok(Used {
                 user_id: row.get(0)?,
@@ -195,11 +204,12 @@ impl SqliteLedger {
         let reader = self.reader();
         let mut query = reader.prepare_cached(USED).map_err(LedgerError::store)?;
         let by_minute = millis(SystemClock.now()).saturating_sub(HOUR);
-        let rows = query.query_map([millis(since), by_minute], read);
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        let rows = query.query_map([millis(since), by_minute, number], read);
         rows.and_then(Iterator::collect).map_err(LedgerError::store)
     }
 
-    fn reader(&self) -> MutexGuard<'_, Connection> {
+    pub(super) fn reader(&self) -> MutexGuard<'_, Connection> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -242,7 +252,7 @@ SELECT user_id,
     CASE WHEN admitted_at >= ?2 THEN admitted_at / 60000 * 60000 ELSE admitted_at / 900000 * 900000 END AS at,
     sum(total_tokens), coalesce(sum(cost_nano_usd), 0), sum(calls)
 FROM token_usage_logs INDEXED BY token_usage_logs_by_time
-WHERE admitted_at >= ?1 GROUP BY user_id, at ORDER BY user_id, at";
+WHERE admitted_at >= ?1 AND seq <= ?3 GROUP BY user_id, at ORDER BY user_id, at";
 
 /// In milliseconds.
 const HOUR: i64 = 3_600_000;

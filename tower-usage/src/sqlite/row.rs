@@ -114,6 +114,17 @@ pub(super) fn recover(conn: &mut Connection) -> Result<usize, rusqlite::Error> {
     Ok(recovered)
 }
 
+/// The number of the last record when this name was first asked for.
+pub(super) fn mark(conn: &Connection, name: &str) -> Result<u64, rusqlite::Error> {
+    conn.prepare_cached(
+        "INSERT INTO token_usage_marks SELECT ?1, coalesce(max(seq), 0) FROM token_usage_logs WHERE true
+         ON CONFLICT (name) DO NOTHING",
+    )?
+    .execute([name])?;
+    conn.prepare_cached("SELECT number FROM token_usage_marks WHERE name = ?1")?
+        .query_row([name], |row| row.get(0).map(count))
+}
+
 /// Puts a record into a table; gives how many rows that added.
 fn put(
     conn: &Connection,
@@ -190,6 +201,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<UsageRecord, rusqlite::Error> {
         source: name(row, "source", Source::from_name)?,
         outcome: name(row, "outcome", Outcome::from_name)?,
         settle_ref: row.get("settle_ref")?,
+        number: None,
     })
 }
 

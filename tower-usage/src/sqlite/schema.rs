@@ -3,7 +3,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::LedgerError;
 
 /// One step per version. A step that was released is never changed.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE token_usage_logs (
     seq INTEGER PRIMARY KEY,
@@ -62,6 +62,15 @@ CREATE TABLE token_usage_begun (
     settled INTEGER NOT NULL,
     admitted_at INTEGER NOT NULL,
     created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+",
+    // Which ledger this is, and up to where it was counted elsewhere.
+    "
+CREATE TABLE token_usage_ledger (id BLOB NOT NULL) STRICT;
+INSERT INTO token_usage_ledger VALUES (randomblob(16));
+CREATE TABLE token_usage_marks (
+    name TEXT NOT NULL PRIMARY KEY,
+    number INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
 ];

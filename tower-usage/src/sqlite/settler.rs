@@ -23,7 +23,7 @@ const AT_ONCE: usize = 64;
 /// What is not settled in this time is tried again.
 const WITHIN: Duration = Duration::from_secs(10);
 /// Waits between attempts.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Settles what the writer has stored. Runs as a task until the writer ends.
 pub(super) struct Settler {

@@ -140,6 +140,14 @@ impl Writer {
                 self.replay(0)?;
             }
             Some(Command::Replay { after }) => self.replay(*after)?,
+            Some(Command::Mark(name, _)) => {
+                let number = row::mark(&self.conn, name)?;
+                if let Some(Command::Mark(_, marked)) = self.pending.pop_front() {
+                    // Whoever asked may have left.
+                    let _ = marked.send(number);
+                }
+                return Ok(Next::Go);
+            }
             _ => {}
         }
         match self.pending.pop_front() {
@@ -207,7 +215,7 @@ impl Writer {
                         to_settle: true,
                     }) = stored.next()
                     {
-                        unsettled.push(Unsettled { seq, record, owed });
+                        unsettled.push(Unsettled::new(seq, record, owed));
                     }
                 }
                 // Whoever waits for it may have left; the call is forgotten by a command of its own then.
@@ -236,7 +244,7 @@ impl Writer {
                 match row::read(row) {
                     Ok(record) => {
                         let owed = Owed::left_over(&self.backlog);
-                        page.push(Unsettled { seq, record, owed });
+                        page.push(Unsettled::new(seq, record, owed));
                     }
                     // It must not keep the others from being settled.
                     Err(error) => {

@@ -35,11 +35,19 @@ CREATE OR REPLACE FUNCTION quota_amounts_1(amounts jsonb) RETURNS numeric[] LANG
     SELECT ARRAY[(amounts->>0)::numeric, (amounts->>1)::numeric, (amounts->>2)::numeric]
 $$;
 
+-- Whether a reservation holds something in that counter.
+CREATE OR REPLACE FUNCTION quota_holds_1(held_in jsonb, member bytea, win smallint) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(held_in->encode(member, 'hex') @> to_jsonb(win), false)
+$$;
+
 -- Waits for the family, no longer than its caller. One that is not there is made, if it is to be.
 CREATE OR REPLACE FUNCTION quota_lock_1(family bytea, wait text, make boolean) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('lock_timeout', wait, true);
+    -- What was answered is not to be undone by a crash, whatever the database's default is.
+    PERFORM set_config('synchronous_commit', 'on', true);
     LOOP
         PERFORM 1 FROM quota_accounts WHERE root = family AND member = '' FOR UPDATE;
         IF FOUND THEN
@@ -68,7 +76,7 @@ BEGIN
         RETURN;
     END IF;
     WITH dead AS MATERIALIZED (
-        SELECT id, members, admitted_ms, held FROM quota_reservations
+        SELECT id, members, admitted_ms, held, held_in FROM quota_reservations
         WHERE root = family AND state = 0 AND until_ms <= now_ms ORDER BY until_ms LIMIT 250
     ), over AS (
         UPDATE quota_reservations SET state = 1, until_ms = now_ms + 86400000 WHERE id IN (SELECT id FROM dead)
@@ -76,7 +84,7 @@ BEGIN
         SELECT c.member, c.win, c.start_ms, ARRAY[sum(d.held[1]), sum(d.held[2]), sum(d.held[3])] AS amounts
         FROM dead d JOIN quota_counters c
             ON c.root = family AND c.member = ANY (d.members)
-            AND c.start_ms <= d.admitted_ms AND d.admitted_ms < c.end_ms
+            AND c.start_ms <= d.admitted_ms AND d.admitted_ms < c.end_ms AND quota_holds_1(d.held_in, c.member, c.win)
         GROUP BY c.member, c.win, c.start_ms
     )
     UPDATE quota_counters c SET held = quota_minus_1(c.held, f.amounts) FROM freed f

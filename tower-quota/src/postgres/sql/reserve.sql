@@ -15,6 +15,7 @@ DECLARE
     remains numeric;
     denied jsonb;
     denied_until bigint;
+    windows jsonb;
 BEGIN
     PERFORM quota_lock_1(family, q->>'wait', true);
     server := quota_clock_1();
@@ -78,10 +79,15 @@ BEGIN
         RETURN jsonb_build_object('server', server, 'now', now_ms, 'denied', denied);
     END IF;
 
-    UPDATE quota_counters c SET held = quota_plus_1(c.held, amounts)
-    WHERE c.root = family AND c.member = ANY (chain) AND c.start_ms <= now_ms AND now_ms < c.end_ms;
-    INSERT INTO quota_reservations (id, root, members, admitted_ms, held, state, until_ms)
-    VALUES ((q->>'id')::uuid, family, chain, now_ms, amounts, 0, now_ms + (q->>'lease')::bigint);
+    WITH holding AS (
+        UPDATE quota_counters c SET held = quota_plus_1(c.held, amounts)
+        WHERE c.root = family AND c.member = ANY (chain) AND c.start_ms <= now_ms AND now_ms < c.end_ms
+        RETURNING c.member, c.win
+    ) SELECT jsonb_object_agg(m.name, m.windows) INTO windows FROM (
+        SELECT encode(h.member, 'hex') AS name, jsonb_agg(h.win) AS windows FROM holding h GROUP BY h.member
+    ) m;
+    INSERT INTO quota_reservations (id, root, members, admitted_ms, held, held_in, state, until_ms)
+    VALUES ((q->>'id')::uuid, family, chain, now_ms, amounts, windows, 0, now_ms + (q->>'lease')::bigint);
     DELETE FROM quota_reservations WHERE id IN (
         SELECT id FROM quota_reservations WHERE root = family AND state IN (1, 2) AND until_ms <= now_ms
         LIMIT 20 FOR UPDATE SKIP LOCKED

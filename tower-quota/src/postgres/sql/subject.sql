@@ -25,7 +25,7 @@ BEGIN
 END
 $$;
 
--- Counts what was used without a reservation.
+-- Counts what is settled without a reservation, or of one that is forgotten: once.
 CREATE OR REPLACE FUNCTION quota_count_1(q jsonb) RETURNS jsonb LANGUAGE plpgsql
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -36,10 +36,16 @@ DECLARE
     now_ms bigint;
     stale jsonb;
     level record;
+    its record;
 BEGIN
     PERFORM quota_lock_1(family, q->>'wait', true);
     server := quota_clock_1();
     now_ms := coalesce((q->>'now')::bigint, server);
+    SELECT r.state, r.admitted_ms, r.held, r.held_in INTO its FROM quota_reservations r
+    WHERE r.id = (q->>'id')::uuid AND r.root = family AND r.members = chain FOR UPDATE;
+    IF its.state = 2 THEN
+        RETURN jsonb_build_object('server', server, 'now', now_ms, 'is_settled', true);
+    END IF;
     stale := quota_stale_1(family, q->'levels');
     IF stale IS NOT NULL THEN
         RETURN jsonb_build_object('server', server, 'now', now_ms, 'terms', stale);
@@ -50,6 +56,16 @@ BEGIN
     END LOOP;
     UPDATE quota_counters c SET used = quota_plus_1(c.used, quota_amounts_1(q->'used'))
     WHERE c.root = family AND c.member = ANY (chain) AND c.start_ms <= at_ms AND at_ms < c.end_ms;
+    IF its.state = 0 THEN
+        UPDATE quota_counters c SET held = quota_minus_1(c.held, its.held)
+        WHERE c.root = family AND c.member = ANY (chain)
+            AND c.start_ms <= its.admitted_ms AND its.admitted_ms < c.end_ms
+            AND quota_holds_1(its.held_in, c.member, c.win);
+    END IF;
+    INSERT INTO quota_reservations AS r (id, root, members, admitted_ms, held, state, until_ms)
+    VALUES ((q->>'id')::uuid, family, chain, at_ms, '{0,0,0}', 2, now_ms + 86400000)
+    ON CONFLICT (id) DO UPDATE SET state = 2, until_ms = now_ms + 86400000
+        WHERE r.root = family AND r.members = chain;
     RETURN jsonb_build_object('server', server, 'now', now_ms);
 END
 $$;

@@ -11,6 +11,7 @@ DECLARE
     removed bigint;
 BEGIN
     PERFORM set_config('lock_timeout', q->>'wait', true);
+    -- One family in a transaction: nobody waits for those of others.
     FOR family IN
         SELECT DISTINCT d.root FROM (
             SELECT root FROM quota_reservations WHERE state = 0 AND until_ms <= now_ms ORDER BY until_ms LIMIT 20
@@ -19,7 +20,7 @@ BEGIN
         PERFORM 1 FROM quota_accounts WHERE root = family AND member = '' FOR UPDATE SKIP LOCKED;
         IF FOUND THEN
             PERFORM quota_reclaim_1(family, now_ms);
-            swept := swept + 1;
+            RETURN jsonb_build_object('server', server, 'swept', 1);
         END IF;
     END LOOP;
     WITH counters AS (

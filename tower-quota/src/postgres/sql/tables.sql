@@ -32,13 +32,15 @@ CREATE TABLE IF NOT EXISTS quota_counters (
 ) WITH (fillfactor = 70);
 CREATE INDEX IF NOT EXISTS quota_counters_by_end ON quota_counters (forget_ms);
 
--- State 0: held until the end of the lease. 1: given back, 2: settled, and remembered until then.
+-- What is held is held in the counters that were there, by level the windows: others may be opened later, when a window
+-- becomes limited. State 0: held until the end of the lease. 1: given back, 2: settled, and remembered until then.
 CREATE TABLE IF NOT EXISTS quota_reservations (
     id           uuid PRIMARY KEY,
     root         bytea NOT NULL,
     members      bytea[] NOT NULL,
     admitted_ms  bigint NOT NULL,
     held         numeric(20)[] NOT NULL,
+    held_in      jsonb,
     state        smallint NOT NULL,
     until_ms     bigint NOT NULL
 );

@@ -16,7 +16,7 @@ BEGIN
     now_ms := coalesce((q->>'now')::bigint, server);
     IF is_known THEN
         PERFORM quota_reclaim_1(family, now_ms);
-        SELECT r.state, r.admitted_ms, CASE WHEN r.state = 0 THEN r.held ELSE '{0,0,0}' END AS held
+        SELECT r.state, r.admitted_ms, r.held_in, CASE WHEN r.state = 0 THEN r.held ELSE '{0,0,0}' END AS held
         INTO its FROM quota_reservations r
         WHERE r.id = (q->>'id')::uuid AND r.root = family AND r.members = chain FOR UPDATE;
         is_known := FOUND;
@@ -26,9 +26,10 @@ BEGIN
     ELSIF its.state = 2 THEN
         RETURN jsonb_build_object('server', server, 'now', now_ms, 'is_settled', true);
     END IF;
-    UPDATE quota_counters c SET held = quota_minus_1(c.held, its.held), used = quota_plus_1(c.used, taken)
+    UPDATE quota_counters c SET used = quota_plus_1(c.used, taken), held = CASE
+        WHEN quota_holds_1(its.held_in, c.member, c.win) THEN quota_minus_1(c.held, its.held) ELSE c.held END
     WHERE c.root = family AND c.member = ANY (chain) AND c.start_ms <= its.admitted_ms AND its.admitted_ms < c.end_ms;
-    UPDATE quota_reservations SET state = 2, until_ms = now_ms + 3600000 WHERE id = (q->>'id')::uuid;
+    UPDATE quota_reservations SET state = 2, until_ms = now_ms + 86400000 WHERE id = (q->>'id')::uuid;
     RETURN jsonb_build_object('server', server, 'now', now_ms, 'held', its.held);
 END
 $$;
@@ -50,13 +51,14 @@ BEGIN
         PERFORM quota_reclaim_1(family, now_ms);
         UPDATE quota_reservations r SET state = 1, until_ms = now_ms + 86400000
         WHERE r.id = (q->>'id')::uuid AND r.root = family AND r.members = chain AND r.state = 0
-        RETURNING r.admitted_ms, r.held INTO its;
+        RETURNING r.admitted_ms, r.held, r.held_in INTO its;
         is_known := FOUND;
     END IF;
     IF is_known THEN
         UPDATE quota_counters c SET held = quota_minus_1(c.held, its.held)
         WHERE c.root = family AND c.member = ANY (chain)
-            AND c.start_ms <= its.admitted_ms AND its.admitted_ms < c.end_ms;
+            AND c.start_ms <= its.admitted_ms AND its.admitted_ms < c.end_ms
+            AND quota_holds_1(its.held_in, c.member, c.win);
     END IF;
     RETURN jsonb_build_object('server', server, 'now', now_ms, 'is_held', is_known);
 END

@@ -161,26 +161,35 @@ local function reservation(id)
 end
 
 local function remember(r, ...)
-    local known = {state = r.state, at = r.at, ends = r.ends, amounts = r.amounts, accounts = r.accounts}
+    local known = {
+        state = r.state, at = r.at, ends = r.ends, amounts = r.amounts, accounts = r.accounts, windows = r.windows,
+    }
     redis.call('SET', q.held .. r.id, cmsgpack.pack(known), ...)
 end
 
 local function each_account(r, work)
-    for _, name in ipairs(cjson.decode(r.accounts)) do work(q.family .. name) end
+    for i, name in ipairs(cjson.decode(r.accounts)) do work(q.family .. name, i) end
 end
 
--- Takes off what is held. Accounts do not have what was held in another epoch.
+-- Takes off what is held, of the counters that it is held in: others may have been opened since, when a window became
+-- limited. Accounts do not have what was held in another epoch.
 local function free(r)
+    -- Read first: where a slot of a Cluster is on its way, what is not there yet is an error, and nothing is written.
+    if string.sub(r.id, 9, 16) == q.epoch then
+        each_account(r, function(key, i)
+            change(key, r.at, function(counter)
+                if string.find(r.windows[i] or '', counter.window, 1, true) then
+                    counter.held = sub(counter.held, r.amounts)
+                end
+            end)
+        end)
+    end
     redis.call('ZREM', LEASES, r.id)
-    if string.sub(r.id, 9, 16) ~= q.epoch then return end
-    each_account(r, function(key)
-        change(key, r.at, function(counter) counter.held = sub(counter.held, r.amounts) end)
-    end)
 end
 
 local function give_back(r)
     free(r)
-    r.state, r.ends, r.amounts = 'given back', nil, nil
+    r.state, r.ends, r.amounts, r.windows = 'given back', nil, nil, nil
     remember(r, 'PX', DAY)
 end
 

@@ -1,3 +1,9 @@
+-- It was asked over a connection that was lost, and is asked once more.
+local known = reservation(q.id)
+if known then
+    if known.state ~= 'held' or known.accounts ~= q.accounts then return {'time', text(now)} end
+    return {'admitted', text(known.at), show(known.amounts)}
+end
 -- Whoever asked has given up: what would be held would be nobody's.
 if q.latest and now > q.latest then return {'time', text(now)} end
 local other = stale()
@@ -63,15 +69,19 @@ end
 
 -- As long as counters have it, and as long after its lease as it may be settled.
 local ends = now + q.lease
-local last = ends + DAY
+local last, windows = ends + DAY, {}
 for i in ipairs(q.levels) do
+    windows[i] = ''
     change(KEYS[i + 1], now, function(counter)
         counter.held = add(counter.held, amounts)
+        windows[i] = windows[i] .. ' ' .. counter.window
         last = math.max(last, forgotten_at(counter))
     end)
 end
 save()
-local r = {id = q.id, state = 'held', at = now, ends = ends, amounts = amounts, accounts = q.accounts}
+local r = {
+    id = q.id, state = 'held', at = now, ends = ends, amounts = amounts, accounts = q.accounts, windows = windows,
+}
 remember(r, 'PX', text(last - now + HOUR))
 redis.call('ZADD', LEASES, text(ends), q.id)
 keep(LEASES, last - now + HOUR)

@@ -13,5 +13,5 @@ each_account(r, function(key)
     change(key, r.at, function(counter) counter.used = add(counter.used, q.used) end)
 end)
 save()
-remember({id = r.id, state = 'settled', accounts = r.accounts}, 'PX', HOUR)
+remember({id = r.id, state = 'settled', accounts = r.accounts}, 'PX', DAY)
 return {'applied', text(now), show(overshoot)}

@@ -1,0 +1,117 @@
+use super::epoch::Begun;
+
+/// Who counts together in a [`RedisStore`](crate::RedisStore), each what its own ledger says, and how far they have come.
+///
+/// See [`RedisStore::members`](crate::RedisStore::members).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RedisMembers {
+    epoch: String,
+    coming: String,
+    states: Vec<(String, String)>,
+}
+
+pub(super) type Members = RedisMembers;
+
+// === impl RedisMembers ===
+
+impl RedisMembers {
+    pub(super) fn new(epoch: String, coming: String, states: Vec<(String, String)>) -> Self {
+        Self {
+            epoch,
+            coming,
+            states,
+        }
+    }
+
+    /// All of them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.states.iter().map(|(name, _)| &**name)
+    }
+
+    /// Whether what `member` used is among the counters of the present epoch. If it is not, it is to
+    /// [reseed](crate::RedisStore::reseed).
+    #[must_use]
+    pub fn has_counted(&self, member: &str) -> bool {
+        let mut states = self.states.iter();
+        Begun::parse(&self.epoch).is_some()
+            && states.any(|(name, state)| {
+                name == member && state.strip_prefix("done ") == Some(&*self.epoch)
+            })
+    }
+
+    /// Whether `member` has counted for the epoch that is to come.
+    #[must_use]
+    pub fn waits(&self, member: &str) -> bool {
+        let mut states = self.states.iter();
+        !self.coming.is_empty()
+            && states.any(|(name, state)| {
+                name == member && state.strip_prefix("done ") == Some(&*self.coming)
+            })
+    }
+
+    /// Who has not counted yet for the epoch that is to come. Nobody, if none is.
+    pub fn awaited(&self) -> impl Iterator<Item = &str> {
+        let states = self.states.iter().filter(|(_, state)| {
+            !self.coming.is_empty() && state.strip_prefix("done ") != Some(&*self.coming)
+        });
+        states.map(|(name, _)| &**name)
+    }
+
+    /// Whether that is the epoch that is counted for, or the present one.
+    pub(super) fn is_at(&self, begun: Begun) -> bool {
+        [&self.epoch, &self.coming]
+            .into_iter()
+            .any(|text| Begun::parse(text) == Some(begun))
+    }
+
+    pub(super) fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The epoch that can begin, since all have counted for it.
+    pub(super) fn ready(&self) -> Option<Begun> {
+        match self.awaited().next() {
+            None if !self.states.is_empty() => Begun::parse(&self.coming),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "00000001 reseeded";
+    const NEW: &str = "00000002 reseeded";
+
+    fn members(epoch: &str, coming: &str, states: [&str; 2]) -> RedisMembers {
+        let states = ["a", "b"].into_iter().zip(states);
+        let states = states.map(|(name, state)| (name.to_owned(), state.to_owned()));
+        RedisMembers::new(epoch.to_owned(), coming.to_owned(), states.collect())
+    }
+
+    #[test]
+    fn an_epoch_is_ready_when_all_have_counted_for_it() {
+        let (old, new) = (format!("done {OLD}"), format!("done {NEW}"));
+        for states in [[&*new, "-"], [&new, &old]] {
+            let members = members("", NEW, states);
+            assert_eq!(members.ready(), None);
+            assert_eq!(members.awaited().collect::<Vec<_>>(), ["b"]);
+            assert!(members.waits("a") && !members.waits("b"));
+            assert!(!members.has_counted("a") && !members.has_counted("b"));
+        }
+        assert_eq!(members("", NEW, [&new, &new]).ready(), Begun::parse(NEW));
+        let none = RedisMembers::new(String::new(), NEW.to_owned(), Vec::new());
+        assert_eq!(none.ready(), None, "one counts at least");
+    }
+
+    #[test]
+    fn in_an_epoch_nobody_is_awaited() {
+        let old = format!("done {OLD}");
+        let members = members(OLD, "", [&old, "-"]);
+        assert_eq!((members.awaited().next(), members.ready()), (None, None));
+        assert!(members.has_counted("a") && !members.waits("a"));
+        assert!(!members.has_counted("b"), "it has been elsewhere");
+        assert!(!members.has_counted("c"));
+    }
+}
