@@ -1,5 +1,6 @@
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque},
+    iter,
     sync::Arc,
 };
 
@@ -177,12 +178,11 @@ impl Family {
 
     /// The subject and each of its parents, with its level.
     fn each_of(&mut self, subject: &Subject, mut work: impl FnMut(u8, &mut Account)) {
+        let names = iter::once(subject.name()).chain(subject.parents());
         let mut level = 0;
-        if !subject.is_root() {
-            for member in subject.chain().filter(|member| !member.is_root()) {
-                work(level, self.account_or_new(&member));
-                level = level.saturating_add(1);
-            }
+        for member in names.take(subject.parents().len()) {
+            work(level, self.member_or_new(member));
+            level = level.saturating_add(1);
         }
         work(level, &mut self.root);
     }
@@ -195,13 +195,14 @@ impl Family {
     }
 
     fn account_or_new(&mut self, subject: &Subject) -> &mut Account {
-        if subject.is_root() {
-            return &mut self.root;
+        match subject.is_root() {
+            true => &mut self.root,
+            false => self.member_or_new(subject.name()),
         }
-        match self.members.entry(Arc::clone(subject.name())) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Account::default()),
-        }
+    }
+
+    fn member_or_new(&mut self, name: &Arc<str>) -> &mut Account {
+        self.members.entry(Arc::clone(name)).or_default()
     }
 
     /// Gives back what is held under leases that have ended.

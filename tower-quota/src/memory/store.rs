@@ -21,9 +21,9 @@ const DEFAULT_LEASE: Duration = Duration::from_secs(15 * 60);
 /// A [`QuotaStore`] in this process's memory.
 ///
 /// Subjects are spread over 64 locks, by their outermost parents, each held for one decision and never across an
-/// await; a decision allocates nothing once the subject is known, if it has no parents. Nothing survives the process: a server that keeps a ledger counts it again with
-/// [`add_used`](Self::add_used) when it starts, and tickets of an earlier process are [unknown](Settled::Unknown) to
-/// it.
+/// await; a decision allocates nothing once the subject and its parents are known. Nothing survives the process: a
+/// server that keeps a ledger counts it again with [`add_used`](Self::add_used) when it starts, and tickets of an
+/// earlier process are [unknown](Settled::Unknown) to it.
 ///
 /// # Memory
 ///
