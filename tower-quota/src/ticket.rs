@@ -48,6 +48,16 @@ impl Ticket {
         }
     }
 
+    /// The same of a moment that is whole milliseconds already.
+    #[cfg(feature = "memory")]
+    pub(crate) const fn at(id: u128, subject: Subject, admitted_at: UnixMs) -> Self {
+        Self {
+            id,
+            admitted_at,
+            subject,
+        }
+    }
+
     /// Which reservation, among all that a store ever makes.
     #[must_use]
     pub const fn id(&self) -> u128 {

@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -21,7 +21,7 @@ pub(super) struct Shard {
 // === impl Shard ===
 
 impl Shard {
-    /// Numbers its reservations `first`, `first + step`, and so on, so that no two of `step` shards use the same number.
+    /// Numbers its reservations `first`, `first + step`, and so on, so that a number tells which of `step` shards has it.
     pub(super) fn new(first: u64, step: u64) -> Self {
         Self {
             families: HashMap::new(),
@@ -38,26 +38,28 @@ impl Shard {
         sequence
     }
 
-    /// Whether this number was given out, to whichever subject.
+    /// Whether this number, which is one of this shard's, was given out, to whichever subject.
     pub(super) const fn has_given_out(&self, sequence: u64) -> bool {
-        sequence < self.next_sequence && sequence % self.step == self.next_sequence % self.step
+        sequence < self.next_sequence
     }
 
     pub(super) fn family(&mut self, root: &Arc<str>) -> Option<&mut Family> {
         self.families.get_mut(root)
     }
 
-    pub(super) fn family_or_new(&mut self, root: &Arc<str>, now: UnixMs) -> &mut Family {
-        if !self.families.contains_key(root) {
-            self.sweep(now);
+    /// Runs `work` on the family, which there is from then on: a known one is looked up once.
+    pub(super) fn with_family<T>(
+        &mut self,
+        root: &Arc<str>,
+        now: UnixMs,
+        work: impl FnOnce(&mut Family) -> T,
+    ) -> T {
+        if let Some(family) = self.families.get_mut(root) {
+            return work(family);
         }
-        match self.families.entry(root.clone()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                self.rotation.push_back(root.clone());
-                entry.insert(Family::default())
-            }
-        }
+        self.sweep(now);
+        self.rotation.push_back(root.clone());
+        work(self.families.entry(root.clone()).or_default())
     }
 
     fn sweep(&mut self, now: UnixMs) {
@@ -94,26 +96,18 @@ mod tests {
         let then = UnixMs::new(0).unwrap();
         for subject in subjects(0..1_000) {
             let used = Amounts::new().calls(1);
-            shard.family_or_new(&subject, then).add_used(
-                &(&subject).into(),
-                then,
-                used,
-                &Plans::default(),
-                then,
-            );
+            shard.with_family(&subject, then, |family| {
+                family.add_used(&(&subject).into(), then, used, &Plans::default(), then);
+            });
         }
         assert_eq!(shard.families.len(), 1_000, "all of them are of this month");
 
         let now = then.saturating_add(33 * DAY);
         for subject in subjects(1_000..2_000) {
             let used = Amounts::new().calls(1);
-            shard.family_or_new(&subject, now).add_used(
-                &(&subject).into(),
-                now,
-                used,
-                &Plans::default(),
-                now,
-            );
+            shard.with_family(&subject, now, |family| {
+                family.add_used(&(&subject).into(), now, used, &Plans::default(), now);
+            });
         }
 
         assert_eq!(shard.families.len(), 1_000);
@@ -126,15 +120,13 @@ mod tests {
         let mut shard = Shard::new(0, 1);
         let then = UnixMs::new(0).unwrap();
         let subject: Arc<str> = "alice".into();
-        shard.family_or_new(&subject, then).set_terms(
-            &(&subject).into(),
-            Terms::default(),
-            &Plans::default(),
-        );
+        shard.with_family(&subject, then, |family| {
+            family.set_terms(&(&subject).into(), Terms::default(), &Plans::default())
+        });
 
         let now = then.saturating_add(400 * DAY);
         for other in subjects(0..10) {
-            shard.family_or_new(&other, now);
+            shard.with_family(&other, now, |_| ());
         }
 
         assert!(shard.families.contains_key(&subject));

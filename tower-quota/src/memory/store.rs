@@ -96,9 +96,10 @@ impl MemoryStore {
     pub fn add_used(&self, subject: &Subject, admitted_at: SystemTime, used: Amounts) {
         let now = self.now();
         let admitted_at = UnixMs::from(admitted_at);
-        let mut shard = self.shard(subject);
-        let family = shard.family_or_new(subject.root(), now);
-        family.add_used(subject, admitted_at, used, &self.plans, now);
+        self.shard(subject)
+            .with_family(subject.root(), now, |family| {
+                family.add_used(subject, admitted_at, used, &self.plans, now);
+            });
     }
 
     fn now(&self) -> UnixMs {
@@ -107,9 +108,13 @@ impl MemoryStore {
 
     fn shard(&self, subject: &Subject) -> MutexGuard<'_, Shard> {
         // Any bits of a hash will do.
-        let index = (self.hasher.hash_one(subject.root()) % SHARDS) as usize;
+        self.shard_at(self.hasher.hash_one(subject.root()))
+    }
+
+    /// The shard of whatever leaves this remainder: a hash, or a sequence number that the shard gave out.
+    fn shard_at(&self, number: u64) -> MutexGuard<'_, Shard> {
         #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
-        let shard = &self.shards[index];
+        let shard = &self.shards[(number % SHARDS) as usize];
         // A shard is never left half changed: nothing done under its lock panics.
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,14 +126,14 @@ impl MemoryStore {
         change: impl FnOnce(&mut Family, u64) -> T,
     ) -> Option<T> {
         let sequence = self.sequence_of(ticket)?;
-        let mut shard = self.shard(ticket.subject());
+        let mut shard = self.shard_at(sequence);
         let family = shard.family(ticket.subject().root())?;
         Some(change(family, sequence))
     }
 
     fn ticket(&self, sequence: u64, subject: &Subject, now: UnixMs) -> Ticket {
         let id = u128::from(self.life) << 64 | u128::from(sequence);
-        Ticket::new(id, subject.clone(), now.system_time())
+        Ticket::at(id, subject.clone(), now)
     }
 
     fn sequence_of(&self, ticket: &Ticket) -> Option<u64> {
@@ -141,7 +146,7 @@ impl MemoryStore {
         let Some(sequence) = self.sequence_of(ticket) else {
             return Settled::Unknown;
         };
-        let mut shard = self.shard(ticket.subject());
+        let mut shard = self.shard_at(sequence);
         if !shard.has_given_out(sequence) {
             return Settled::Unknown;
         }
@@ -168,13 +173,9 @@ impl QuotaStore for MemoryStore {
         let subject = charge.subject();
         let mut shard = self.shard(subject);
         let sequence = shard.next_sequence();
-        let admitted = shard.family_or_new(subject.root(), now).reserve(
-            sequence,
-            charge,
-            &self.plans,
-            now,
-            lease_end,
-        );
+        let admitted = shard.with_family(subject.root(), now, |family| {
+            family.reserve(sequence, charge, &self.plans, now, lease_end)
+        });
         drop(shard);
         StoreFuture::ready(match admitted {
             Ok(held) => Ok(Granted::new(self.ticket(sequence, subject, now), held)),
@@ -225,8 +226,10 @@ impl QuotaStore for MemoryStore {
     fn set_terms(&self, subject: &Subject, terms: Terms) -> StoreFuture<Result<bool, StoreError>> {
         let now = self.now();
         let mut shard = self.shard(subject);
-        let family = shard.family_or_new(subject.root(), now);
-        StoreFuture::ready(Ok(family.set_terms(subject, terms, &self.plans)))
+        let set = shard.with_family(subject.root(), now, |family| {
+            family.set_terms(subject, terms, &self.plans)
+        });
+        StoreFuture::ready(Ok(set))
     }
 }
 
