@@ -112,8 +112,9 @@ impl Alerts {
             state: AlertState::Triggered,
             triggered_at: clock::now(),
             resolved: None,
+            attempts: 0,
         };
-        match self.0.store.put_alert(alert).await {
+        match self.0.store.put_alert(alert, false).await {
             Ok(is_new) => {
                 let mut known = self.known();
                 if known.len() >= KNOWN {

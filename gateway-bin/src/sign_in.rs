@@ -98,7 +98,7 @@ impl SignIn {
     ///
     /// What cannot be used, and why.
     pub async fn start(config: &Config, path: &Path, store: &Store) -> Result<Self, SignInError> {
-        let keys = sealing_keys(config, store)?;
+        let keys = sealing_keys(config, store).await?;
         let kept = session_store(config, path).await?;
         let verdicts = Verdicts::new(VERDICTS);
         keep_disabled(&kept, store).await?;
@@ -303,7 +303,7 @@ async fn keep_disabled(kept: &Arc<dyn SessionStore>, store: &Store) -> Result<()
         let _ = aws_lc_rs::rand::fill(&mut fresh);
         fresh
     });
-    let own = own.map_err(failed("the store"))?;
+    let own = own.await.map_err(failed("the store"))?;
     let disabled = store.disabled_users().await;
     let disabled = disabled.map_err(failed("the store"))?;
     let sure = failed("the session store");
@@ -318,12 +318,12 @@ async fn keep_disabled(kept: &Arc<dyn SessionStore>, store: &Store) -> Result<()
     Ok(())
 }
 
-fn sealing_keys(config: &Config, store: &Store) -> Result<SealingKeys, SignInError> {
+async fn sealing_keys(config: &Config, store: &Store) -> Result<SealingKeys, SignInError> {
     let mut keys = config.session.keys().map_err(failed("session.key"))?;
     if keys.is_empty() {
         let mut fresh = [0; 32];
         aws_lc_rs::rand::fill(&mut fresh).map_err(failed("randomness"))?;
-        let kept = store.key("sessions", || fresh.to_vec());
+        let kept = store.key("sessions", || fresh.to_vec()).await;
         let kept = kept.map_err(failed("the store"))?;
         keys.extend(<[u8; 32]>::try_from(kept.as_slice()));
     }

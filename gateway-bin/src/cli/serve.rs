@@ -116,7 +116,7 @@ pub(super) async fn serve(
         .egress
         .ok_or_else(|| failed("server.egress")("is missing"))?;
 
-    let device = device(&store)?;
+    let device = device(&store).await?;
     let dialer = Arc::new(Dialer::new(instance, Arc::new(device)).map_err(failed("instance"))?);
     let pages = Pages::new(Arc::clone(&dialer), &config.server.public_url);
     let joins = Arc::clone(&ledger);
@@ -144,7 +144,7 @@ pub(super) async fn serve(
     if !unmet.is_empty() {
         return Err(failed("the instance's openclaw.json")(unmet.join("; ")));
     }
-    let keys = VirtualKeys::new(&store.virtual_keys().map_err(failed("store"))?);
+    let keys = VirtualKeys::new(&store.virtual_keys().await.map_err(failed("store"))?);
     let egress_url = config
         .server
         .egress_url
@@ -179,7 +179,7 @@ pub(super) async fn serve(
     // Gateways that share sessions share these too: whichever issued a password, all of them take it.
     let shared = config.session.keys().map_err(failed("session.key"))?;
     let passwords = match shared.is_empty() {
-        true => Passwords::new([secret(&store, "passwords")?]),
+        true => Passwords::new([secret(&store, "passwords").await?]),
         false => Passwords::new(shared),
     };
     let parts = Parts {
@@ -310,17 +310,19 @@ fn unrefused(_: &Charge, denied: &Denied) {
     info!(%denied, "a limit would have refused");
 }
 
-fn device(store: &Store) -> Result<Device, ServeError> {
+async fn device(store: &Store) -> Result<Device, ServeError> {
     let (_, fresh) = Device::generate().map_err(failed("device key"))?;
-    let kept = store.key("device", || fresh).map_err(failed("store"))?;
+    let kept = store.key("device", || fresh).await;
+    let kept = kept.map_err(failed("store"))?;
     Device::from_pkcs8(&kept).map_err(failed("device key"))
 }
 
 /// 32 random bytes, made once.
-fn secret(store: &Store, name: &str) -> Result<Vec<u8>, ServeError> {
+async fn secret(store: &Store, name: &str) -> Result<Vec<u8>, ServeError> {
     let mut fresh = vec![0; 32];
     aws_lc_rs::rand::fill(&mut fresh).map_err(failed("randomness"))?;
-    store.key(name, || fresh).map_err(failed("store"))
+    let kept = store.key(name, || fresh).await;
+    kept.map_err(failed("store"))
 }
 
 fn provisioner(

@@ -1,9 +1,9 @@
 use std::time::SystemTime;
 
-use rusqlite::{OptionalExtension, Row, params};
-
-use super::database::{Store, StoreError, millis, time};
-use crate::clock;
+use super::StoreError;
+use super::database::Store;
+use super::row::Row;
+use super::statement::Statement;
 
 /// That somebody has used a part of a limit.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Alert {
     pub triggered_at: SystemTime,
     /// Who has resolved it, and what they say.
     pub resolved: Option<(String, Option<String>)>,
+    /// How often somebody has begun to deliver it.
+    pub attempts: u32,
 }
 
 /// What has become of an alert.
@@ -43,43 +45,43 @@ pub enum AlertState {
     Resolved,
 }
 
-/// Most alerts of one answer.
-const PAGE: i64 = 200;
-
-const COLUMNS: &str = "id, subject, alert_type, threshold, window_start, used, amount, state, triggered_at, \
-    resolved_by, note";
+/// What [`alert`] reads.
+macro_rules! columns {
+    () => {
+        "id, subject, alert_type, threshold, window_start, used, amount, state, triggered_at, resolved_by, note, \
+         delivery_attempts"
+    };
+}
+pub(super) use columns;
 
 // === impl Store ===
 
 impl Store {
     /// Keeps an alert, unless there is one of this subject, type, threshold and period already; whether there was none.
+    /// One that is to be delivered is due at once.
     ///
     /// # Errors
     ///
     /// See [`StoreError`].
-    pub async fn put_alert(&self, alert: Alert) -> Result<bool, StoreError> {
-        self.run(move |connection| {
-            let row = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
-            let added = connection.execute(
-                "INSERT INTO quota_alerts (id, subject, alert_type, threshold, window_start, used, amount, state,
-                     triggered_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                 ON CONFLICT (subject, alert_type, threshold, window_start) DO NOTHING",
-                params![
-                    alert.id,
-                    alert.subject,
-                    alert.alert_type,
-                    alert.threshold,
-                    millis(alert.window_start),
-                    row(alert.used),
-                    row(alert.amount),
-                    alert.state.as_str(),
-                    millis(alert.triggered_at),
-                ],
-            )?;
-            Ok(added > 0)
-        })
-        .await
+    pub async fn put_alert(&self, alert: Alert, deliver: bool) -> Result<bool, StoreError> {
+        let put = Statement::new(
+            "INSERT INTO quota_alerts (id, subject, alert_type, threshold, window_start, used, amount, state,
+                 triggered_at, deliver_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 THEN now_ms() END)
+             ON CONFLICT (subject, alert_type, threshold, window_start) DO NOTHING RETURNING 1",
+        );
+        let put = put
+            .with(alert.id)
+            .with(alert.subject)
+            .with(alert.alert_type)
+            .with(u32::from(alert.threshold))
+            .with(alert.window_start)
+            .with(alert.used)
+            .with(alert.amount)
+            .with(alert.state.as_str())
+            .with(alert.triggered_at)
+            .with(deliver);
+        self.does(put).await
     }
 
     /// Alerts, the latest first, 200 at most; of one subject or in one state, if that is said.
@@ -92,17 +94,14 @@ impl Store {
         subject: Option<String>,
         state: Option<AlertState>,
     ) -> Result<Vec<Alert>, StoreError> {
-        self.run(move |connection| {
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM quota_alerts
-                 WHERE (?1 IS NULL OR subject = ?1) AND (?2 IS NULL OR state = ?2)
-                 ORDER BY triggered_at DESC, rowid DESC LIMIT {PAGE}"
-            ))?;
-            let rows =
-                statement.query_map(params![subject, state.map(AlertState::as_str)], alert)?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
-        })
-        .await
+        let list = Statement::new(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM quota_alerts WHERE ($1 IS NULL OR subject = $1) AND ($2 IS NULL OR state = $2)
+             ORDER BY triggered_at DESC, rowid DESC LIMIT 200"
+        ));
+        let list = list.with(subject).with(state.map(AlertState::as_str));
+        self.query(list, alert).await
     }
 
     /// Takes an alert from one of these states to another, by somebody who says this. The alert as it is then, or `None`
@@ -118,35 +117,38 @@ impl Store {
         by: String,
         note: Option<String>,
     ) -> Result<Option<Alert>, StoreError> {
-        self.run(move |connection| {
-            let now = millis(clock::now());
-            match to {
-                AlertState::Triggered => 0,
-                AlertState::Acknowledged => connection.execute(
-                    "UPDATE quota_alerts SET state = 'acknowledged', acknowledged_at = ?2
-                     WHERE id = ?1 AND state = 'triggered'",
-                    params![id, now],
-                )?,
-                AlertState::Resolved => connection.execute(
-                    "UPDATE quota_alerts SET state = 'resolved', resolved_at = ?2, resolved_by = ?3, note = ?4
-                     WHERE id = ?1 AND state <> 'resolved'",
-                    params![id, now, by, note],
-                )?,
-            };
-            let found = connection.query_row(
-                &format!("SELECT {COLUMNS} FROM quota_alerts WHERE id = ?1"),
-                [&id],
-                alert,
-            );
-            Ok(found.optional()?)
-        })
-        .await
+        let moved = match to {
+            AlertState::Triggered => None,
+            AlertState::Acknowledged => Some(
+                Statement::new(
+                    "UPDATE quota_alerts SET state = 'acknowledged', acknowledged_at = now_ms()
+                     WHERE id = $1 AND state = 'triggered'",
+                )
+                .with(&*id),
+            ),
+            AlertState::Resolved => Some(
+                Statement::new(
+                    "UPDATE quota_alerts SET state = 'resolved', resolved_at = now_ms(), resolved_by = $2, note = $3
+                     WHERE id = $1 AND state <> 'resolved'",
+                )
+                .with(&*id)
+                .with(by)
+                .with(note),
+            ),
+        };
+        if let Some(moved) = moved {
+            self.run(moved).await?;
+        }
+        let find = Statement::new(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM quota_alerts WHERE id = $1"
+        ));
+        self.query_one(find.with(id), alert).await
     }
 }
 
-fn alert(row: &Row<'_>) -> rusqlite::Result<Alert> {
-    let amount =
-        |index| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(index)?).unwrap_or(0));
+pub(super) fn alert(row: &Row<'_>) -> Result<Alert, StoreError> {
     let state: String = row.get(7)?;
     let resolved_by: Option<String> = row.get(9)?;
     let note = row.get(10)?;
@@ -154,13 +156,14 @@ fn alert(row: &Row<'_>) -> rusqlite::Result<Alert> {
         id: row.get(0)?,
         subject: row.get(1)?,
         alert_type: row.get(2)?,
-        threshold: row.get(3)?,
-        window_start: time(row.get(4)?),
-        used: amount(5)?,
-        amount: amount(6)?,
+        threshold: row.small(3)?,
+        window_start: row.time(4)?,
+        used: row.amount(5)?,
+        amount: row.amount(6)?,
         state: AlertState::parse(&state).unwrap_or(AlertState::Triggered),
-        triggered_at: time(row.get(8)?),
+        triggered_at: row.time(8)?,
         resolved: resolved_by.map(|by| (by, note)),
+        attempts: row.small(11)?,
     })
 }
 

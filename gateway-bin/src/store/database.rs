@@ -1,112 +1,58 @@
-use std::fs::{File, Permissions};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, params};
-use rustix::fs::{FlockOperation, flock};
-use thiserror::Error;
+use super::postgres::Server;
+use super::row::Row;
+use super::sqlite::SqliteFile;
+use super::statement::Statement;
+use super::{StoreError, sqlite};
 
-use super::schema;
-
-/// How long a statement waits for another writer of the file.
-const BUSY: Duration = Duration::from_secs(5);
-
-/// The store; clones share one connection.
+/// The store; clones share its connections.
+///
+/// # Cancel safety
+///
+/// What it was asked to do it may do even if the future is dropped.
 #[derive(Clone, Debug)]
-pub struct Store {
-    pub(super) connection: Arc<Mutex<Connection>>,
-    // Held for the life of the process: one `serve` for each file.
-    _lock: Arc<File>,
-}
+pub struct Store(pub(super) Database);
 
-/// Why the store did not do it.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// Another gateway has the file.
-    #[error("{} is in use by another gateway; one `serve` for each file", path.display())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file cannot be opened or locked.
-    #[error("cannot open {}: {source}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The tables are of a newer version of the gateway.
-    #[error(
-        "the store has tables of version {version}, which this gateway does not know; use the newer gateway"
-    )]
-    Newer {
-        /// Version of the tables.
-        version: u32,
-    },
-    /// The gateway stops.
-    #[error("the store is closed")]
-    Stopped,
-    /// SQLite failed.
-    #[error("store failed")]
-    Sqlite(#[from] rusqlite::Error),
+#[derive(Clone, Debug)]
+pub(super) enum Database {
+    Sqlite(SqliteFile),
+    Postgres(Server),
 }
 
 // === impl Store ===
 
 impl Store {
-    /// Opens the file, made and readable by us only if it is new, and brings its tables up to date.
+    /// Opens the file, made and readable by us only if it is new, and brings its tables up to date. No other gateway can
+    /// have it at the same time.
     ///
     /// # Errors
     ///
     /// See [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |source: std::io::Error| StoreError::Open {
-            path: path.to_owned(),
-            source,
-        };
-        let mut lock_path = path.as_os_str().to_owned();
-        lock_path.push(".lock");
-        let lock = private_file(Path::new(&lock_path)).map_err(failed)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
-            rustix::io::Errno::WOULDBLOCK => StoreError::InUse {
-                path: path.to_owned(),
-            },
-            errno => failed(errno.into()),
-        })?;
-        private_file(path).map_err(failed)?;
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        schema::migrate(&mut connection)?;
-        Ok(Self {
-            connection: Arc::new(Mutex::new(connection)),
-            _lock: Arc::new(lock),
-        })
+        SqliteFile::open(path).map(|file| Self(Database::Sqlite(file)))
     }
 
-    /// Runs `work` on the connection, away from the runtime's own threads.
+    /// Connects to the Postgres that `url` names (`postgres://…`), and brings its tables up to date, in the first schema of
+    /// the search path. Any number of gateways may share it.
+    ///
+    /// Whether there is TLS `sslmode` of the URL says: `disable`, `prefer`, the default, or `require`. Where there is, the
+    /// server's certificate is verified for the name in the URL and against the certificates that this machine trusts. From
+    /// then on everything that is asked of the store is answered within two seconds, or fails.
     ///
     /// # Errors
     ///
-    /// What `work` answers.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future does not stop `work`.
-    pub(super) async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let connection = Arc::clone(&self.connection);
-        let done = tokio::task::spawn_blocking(move || {
-            work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        done.await.unwrap_or(Err(StoreError::Stopped))
+    /// See [`StoreError`]; at the latest after ten seconds.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        let server = Server::connect(url).await?;
+        Ok(Self(Database::Postgres(server)))
+    }
+
+    /// Whether other gateways may use it, too, so that what is known of it here grows old.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.0, Database::Postgres(_))
     }
 
     /// The secret of that name, made by `make` and kept the first time.
@@ -114,95 +60,133 @@ impl Store {
     /// # Errors
     ///
     /// See [`StoreError`].
-    pub fn key(&self, name: &str, make: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        let connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let kept = connection
-            .query_row(
-                "SELECT secret FROM gateway_keys WHERE name = ?1",
-                [name],
-                |row| row.get(0),
-            )
-            .optional()?;
-        if let Some(secret) = kept {
-            return Ok(secret);
+    pub async fn key(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Vec<u8>, StoreError> {
+        let secret = |row: &Row<'_>| row.get::<Vec<u8>>(0);
+        let find = Statement::new("SELECT secret FROM gateway_keys WHERE name = $1").with(name);
+        if let Some(kept) = self.query_one(find, secret).await? {
+            return Ok(kept);
         }
-        let secret = make();
-        connection.execute(
-            "INSERT INTO gateway_keys (name, secret) VALUES (?1, ?2)",
-            params![name, secret],
-        )?;
-        Ok(secret)
+        // Of two gateways that start at once both answer the one that was kept.
+        let keep = Statement::new(
+            "INSERT INTO gateway_keys (name, secret) VALUES ($1, $2)
+             ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING secret",
+        );
+        let keep = keep.with(name).with(&*make());
+        let kept = self.query_one(keep, secret).await?;
+        kept.ok_or(StoreError::Unreadable)
     }
 
-    /// Whether the file answers.
+    /// Whether the database answers.
     ///
     /// # Errors
     ///
     /// See [`StoreError`].
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.run(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?))
-            .await
+        self.time().await.map(drop)
     }
-}
 
-/// Opens a file for us alone, made if it is not there.
-fn private_file(path: &Path) -> std::io::Result<File> {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    // One that was there before, under another umask.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    Ok(file)
-}
+    /// What time it is there.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn time(&self) -> Result<SystemTime, StoreError> {
+        let time = self.query_one(Statement::new("SELECT now_ms()"), |row| row.time(0));
+        time.await?.ok_or(StoreError::Unreadable)
+    }
 
-pub(super) fn millis(at: SystemTime) -> i64 {
-    at.duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_millis()).ok())
-        .unwrap_or(0)
-}
+    /// What `read` makes of the rows that a statement answers.
+    pub(super) async fn query<T: Send + 'static>(
+        &self,
+        statement: Statement,
+        read: fn(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        match &self.0 {
+            Database::Sqlite(file) => {
+                let asked = file.run(move |connection| sqlite::query(connection, &statement, read));
+                asked.await
+            }
+            Database::Postgres(server) => {
+                let rows = server.query(statement).await?;
+                rows.iter().map(|row| read(&Row::Postgres(row))).collect()
+            }
+        }
+    }
 
-pub(super) fn time(millis: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    /// What `read` makes of the first row, if there is one.
+    pub(super) async fn query_one<T: Send + 'static>(
+        &self,
+        statement: Statement,
+        read: fn(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        Ok(self.query(statement, read).await?.into_iter().next())
+    }
+
+    /// Does one thing.
+    pub(super) async fn run(&self, statement: Statement) -> Result<(), StoreError> {
+        self.query(statement, |_| Ok(())).await.map(drop)
+    }
+
+    /// Does one thing; whether it found something to do: the statement is `RETURNING 1`.
+    pub(super) async fn does(&self, statement: Statement) -> Result<bool, StoreError> {
+        let done = self.query_one(statement, |_| Ok(())).await?;
+        Ok(done.is_some())
+    }
+
+    /// Does all of it, or nothing. Of two who do something about one `subject` the second waits for the first.
+    pub(super) async fn apply(
+        &self,
+        subject: &str,
+        statements: Vec<Statement>,
+    ) -> Result<(), StoreError> {
+        match &self.0 {
+            // One connection: everybody waits for everybody.
+            Database::Sqlite(file) => {
+                let applied = file.run(move |connection| sqlite::apply(connection, &statements));
+                applied.await
+            }
+            Database::Postgres(server) => server.apply(subject, statements).await,
+        }
+    }
+
+    /// The words of the database that it is.
+    pub(super) const fn words(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self.0 {
+            Database::Sqlite(_) => sqlite,
+            Database::Postgres(_) => postgres,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::testing::on_each_store;
 
-    fn open() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("gateway.db")).unwrap();
-        (dir, store)
+    #[tokio::test]
+    async fn a_key_is_made_once() {
+        on_each_store(|stores| async move {
+            let store = stores.open().await;
+            assert_eq!(store.key("device", || vec![1]).await.unwrap(), [1]);
+            drop(store);
+            let store = stores.open().await;
+            let again = store.key("device", || vec![2]).await.unwrap();
+            assert_eq!(again, [1], "a restart keeps it");
+        })
+        .await;
     }
 
-    #[test]
-    fn one_gateway_has_the_file() {
-        let (dir, _store) = open();
-        assert!(matches!(
-            Store::open(&dir.path().join("gateway.db")),
-            Err(StoreError::InUse { .. })
-        ));
-    }
-
-    #[test]
-    fn a_key_is_made_once() {
-        let (dir, store) = open();
-        assert_eq!(store.key("device", || vec![1]).unwrap(), [1]);
-        drop(store);
-        let store = Store::open(&dir.path().join("gateway.db")).unwrap();
-        assert_eq!(
-            store.key("device", || vec![2]).unwrap(),
-            [1],
-            "a restart keeps it"
-        );
+    #[tokio::test]
+    async fn the_time_goes_on() {
+        on_each_store(|stores| async move {
+            let store = stores.open().await;
+            let (earlier, later) = (store.time().await.unwrap(), store.time().await.unwrap());
+            assert!(std::time::UNIX_EPOCH < earlier && earlier <= later);
+            store.ping().await.unwrap();
+        })
+        .await;
     }
 }

@@ -1,11 +1,9 @@
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
-
-use super::database::{Store, StoreError, millis};
-use crate::clock;
-use crate::instance::SlotsInUse;
+use super::StoreError;
+use super::database::Store;
+use super::statement::Statement;
+use super::virtual_keys::VirtualKeyRow;
 
 /// Somebody's environment as the store has it.
 #[derive(Clone, Debug)]
@@ -29,18 +27,6 @@ pub struct EnvironmentRow {
     pub agent_ready: bool,
 }
 
-/// A virtual key as the store has it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct VirtualKeyRow {
-    /// Public name of the key.
-    pub key_id: String,
-    /// Who pays.
-    pub user_id: Arc<str>,
-    /// SHA-256 of the whole key.
-    pub hash: [u8; 32],
-}
-
 // === impl Store ===
 
 impl Store {
@@ -53,74 +39,24 @@ impl Store {
         &self,
         user_id: &Arc<str>,
     ) -> Result<Option<EnvironmentRow>, StoreError> {
-        let user_id = Arc::clone(user_id);
-        self.run(move |connection| {
-            let found = connection.query_row(
-                "SELECT instance, agent_id, workspace_dir, profile_name, auth_profile_id, agent_ready_at IS NOT NULL,
-                     agent_spec
-                 FROM user_openclaw_environments WHERE user_id = ?1",
-                [&*user_id],
-                |row| {
-                    Ok(EnvironmentRow {
-                        user_id: Arc::clone(&user_id),
-                        instance: row.get(0)?,
-                        agent_id: row.get(1)?,
-                        workspace_dir: row.get(2)?,
-                        profile_name: row.get(3)?,
-                        auth_profile_id: row.get(4)?,
-                        agent_ready: row.get(5)?,
-                        agent_spec: row.get(6)?,
-                    })
-                },
-            );
-            Ok(found.optional()?)
-        })
-        .await
-    }
-
-    /// The number of somebody's slot among the `slots` of an instance, counted from 1: the one they have, here or
-    /// there, unless it is somebody else's, else the first free one; `None` if there is none left.
-    ///
-    /// # Errors
-    ///
-    /// See [`StoreError`].
-    pub async fn assign_slot(
-        &self,
-        user_id: &Arc<str>,
-        instance: &str,
-        slots: u32,
-        in_use: SlotsInUse,
-    ) -> Result<Option<u32>, StoreError> {
-        let (user_id, instance) = (Arc::clone(user_id), instance.to_owned());
-        self.run(move |connection| {
-            let transaction = connection.transaction()?;
-            let assigned: HashMap<u32, String> = transaction
-                .prepare("SELECT slot, user_id FROM assignments WHERE instance = ?1")?
-                .query_map([&instance], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<Result<_, _>>()?;
-            let mut theirs = assigned.iter().filter(|(_, user)| **user == *user_id);
-            let theirs = theirs.next().map(|(slot, _)| *slot);
-            if theirs.is_some_and(|slot| !in_use.of_others.contains(&slot)) {
-                return Ok(theirs);
-            }
-            let unassigned = |slot: &u32| {
-                !assigned.contains_key(slot) && !in_use.of_others.contains(slot)
-            };
-            let there = in_use.own.filter(unassigned);
-            let free = || (1..=slots).find(|slot| unassigned(slot) && !in_use.with_agent.contains(slot));
-            let Some(slot) = there.or_else(free) else {
-                return Ok(None);
-            };
-            transaction.execute(
-                "INSERT INTO assignments (user_id, instance, slot, created_at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (user_id) DO UPDATE SET instance = excluded.instance, slot = excluded.slot,
-                     created_at = excluded.created_at",
-                params![&*user_id, instance, slot, millis(clock::now())],
-            )?;
-            transaction.commit()?;
-            Ok(Some(slot))
-        })
-        .await
+        let find = Statement::new(
+            "SELECT user_id, instance, agent_id, agent_spec, workspace_dir, profile_name, auth_profile_id,
+                 agent_ready_at IS NOT NULL
+             FROM user_openclaw_environments WHERE user_id = $1",
+        );
+        let found = self.query_one(find.with(user_id), |row| {
+            Ok(EnvironmentRow {
+                user_id: row.text(0)?,
+                instance: row.get(1)?,
+                agent_id: row.get(2)?,
+                agent_spec: row.get(3)?,
+                workspace_dir: row.get(4)?,
+                profile_name: row.get(5)?,
+                auth_profile_id: row.get(6)?,
+                agent_ready: row.get(7)?,
+            })
+        });
+        found.await
     }
 
     /// Keeps somebody's environment and a new virtual key for it, before the instance gets either: whatever happens
@@ -134,37 +70,34 @@ impl Store {
         row: EnvironmentRow,
         key: VirtualKeyRow,
     ) -> Result<(), StoreError> {
-        self.run(move |connection| {
-            let now = millis(clock::now());
-            let transaction = connection.transaction()?;
-            transaction.execute(
-                "INSERT INTO user_openclaw_environments (user_id, workspace_dir, profile_name, auth_profile_id, instance,
-                     agent_id, agent_spec, created_at, updated_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)
-                 ON CONFLICT (user_id) DO UPDATE SET workspace_dir = excluded.workspace_dir,
-                     profile_name = excluded.profile_name, auth_profile_id = excluded.auth_profile_id,
-                     instance = excluded.instance, agent_id = excluded.agent_id,
-                     agent_spec = excluded.agent_spec, agent_ready_at = NULL,
-                     updated_at = excluded.updated_at",
-                params![
-                    &*row.user_id,
-                    row.workspace_dir,
-                    row.profile_name,
-                    row.auth_profile_id,
-                    row.instance,
-                    row.agent_id,
-                    row.agent_spec,
-                    now,
-                ],
-            )?;
-            transaction.execute(
-                "INSERT INTO virtual_keys (key_id, user_id, hash, created_at) VALUES (?1, ?2, ?3, ?4)",
-                params![key.key_id, &*key.user_id, key.hash, now],
-            )?;
-            transaction.commit()?;
-            Ok(())
-        })
-        .await
+        let environment = Statement::new(
+            "INSERT INTO user_openclaw_environments (user_id, workspace_dir, profile_name, auth_profile_id, instance,
+                 agent_id, agent_spec, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, now_ms(), now_ms())
+             ON CONFLICT (user_id) DO UPDATE SET workspace_dir = excluded.workspace_dir,
+                 profile_name = excluded.profile_name, auth_profile_id = excluded.auth_profile_id,
+                 instance = excluded.instance, agent_id = excluded.agent_id,
+                 agent_spec = excluded.agent_spec, agent_ready_at = NULL,
+                 updated_at = excluded.updated_at",
+        );
+        let environment = environment
+            .with(&row.user_id)
+            .with(row.workspace_dir)
+            .with(row.profile_name)
+            .with(row.auth_profile_id)
+            .with(row.instance)
+            .with(row.agent_id)
+            .with(row.agent_spec);
+        // It is there already if this is done again because the answer was lost.
+        let with_key = Statement::new(
+            "INSERT INTO virtual_keys (key_id, user_id, hash, created_at) VALUES ($1, $2, $3, now_ms())
+             ON CONFLICT (key_id) DO NOTHING",
+        );
+        let with_key = with_key
+            .with(key.key_id)
+            .with(&key.user_id)
+            .with(&key.hash[..]);
+        self.apply(&row.user_id, vec![environment, with_key]).await
     }
 
     /// Notes that the instance has somebody's agent, with the key `key_id`, and ends all older keys.
@@ -173,66 +106,24 @@ impl Store {
     ///
     /// See [`StoreError`].
     pub async fn agent_ready(&self, user_id: &Arc<str>, key_id: String) -> Result<(), StoreError> {
-        let user_id = Arc::clone(user_id);
-        self.run(move |connection| {
-            let now = millis(clock::now());
-            let transaction = connection.transaction()?;
-            transaction.execute(
-                "UPDATE user_openclaw_environments SET agent_ready_at = ?2, updated_at = ?2 WHERE user_id = ?1",
-                params![&*user_id, now],
-            )?;
-            transaction.execute(
-                "UPDATE virtual_keys SET revoked_at = ?3 WHERE user_id = ?1 AND key_id <> ?2 AND revoked_at IS NULL",
-                params![&*user_id, key_id, now],
-            )?;
-            transaction.commit()?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// All virtual keys that are in force.
-    ///
-    /// # Errors
-    ///
-    /// See [`StoreError`].
-    pub fn virtual_keys(&self) -> Result<Vec<VirtualKeyRow>, StoreError> {
-        let connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut statement = connection
-            .prepare("SELECT key_id, user_id, hash FROM virtual_keys WHERE revoked_at IS NULL")?;
-        let rows = statement.query_map([], |row| {
-            Ok(VirtualKeyRow {
-                key_id: row.get(0)?,
-                user_id: row.get::<_, String>(1)?.into(),
-                hash: row.get(2)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let ready = Statement::new(
+            "UPDATE user_openclaw_environments SET agent_ready_at = now_ms(), updated_at = now_ms() WHERE user_id = $1",
+        );
+        // A newer one may be another gateway's, which has not come as far.
+        let end = Statement::new(
+            "UPDATE virtual_keys SET revoked_at = now_ms() WHERE user_id = $1 AND revoked_at IS NULL
+                 AND (created_at, key_id) < (SELECT created_at, key_id FROM virtual_keys WHERE key_id = $2)",
+        );
+        let statements = vec![ready.with(user_id), end.with(user_id).with(key_id)];
+        self.apply(user_id, statements).await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tower_sso::Identity;
-
+    use super::super::testing::{on_each_store, person};
+    use super::super::{KeyChange, VirtualKeyRow};
     use super::*;
-
-    fn open() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("gateway.db")).unwrap();
-        (dir, store)
-    }
-
-    fn person(user_id: &str) -> Arc<Identity> {
-        Arc::new(
-            Identity::builder("https://issuer.example", user_id)
-                .email("a@example.com", true)
-                .build(),
-        )
-    }
 
     fn environment(user_id: &str) -> EnvironmentRow {
         EnvironmentRow {
@@ -247,90 +138,99 @@ mod tests {
         }
     }
 
-    async fn assign(store: &Store, user_id: &str, in_use: SlotsInUse) -> Option<u32> {
-        store.put_user(&person(user_id)).await.unwrap();
-        let slot = store.assign_slot(&user_id.into(), "one", 3, in_use).await;
-        slot.unwrap()
-    }
-
-    #[tokio::test]
-    async fn everybody_has_a_slot_of_their_own_and_keeps_it() {
-        let (_dir, store) = open();
-        let mut slots = Vec::new();
-        for user_id in ["alice", "bob", "alice", "carol", "dave", "bob"] {
-            slots.push(assign(&store, user_id, SlotsInUse::default()).await);
-        }
-        assert_eq!(slots, [Some(1), Some(2), Some(1), Some(3), None, Some(2)]);
-        let dave = "dave".into();
-        let elsewhere = store.assign_slot(&dave, "two", 2, SlotsInUse::default());
-        assert_eq!(elsewhere.await.unwrap(), Some(1));
-    }
-
-    fn in_use(own: Option<u32>, of_others: &[u32], with_agent: &[u32]) -> SlotsInUse {
-        SlotsInUse {
-            own,
-            of_others: of_others.iter().copied().collect(),
-            with_agent: with_agent.iter().copied().collect(),
+    fn key(key_id: &str, byte: u8) -> VirtualKeyRow {
+        VirtualKeyRow {
+            key_id: key_id.to_owned(),
+            user_id: "alice".into(),
+            hash: [byte; 32],
         }
     }
 
-    #[tokio::test]
-    async fn nobody_gets_a_slot_that_the_instance_knows_as_somebody_elses() {
-        let (_dir, store) = open();
-        let alice = assign(&store, "alice", in_use(None, &[1], &[1, 2]));
-        assert_eq!(alice.await, Some(3));
-        let bob = assign(&store, "bob", in_use(Some(2), &[], &[1, 2, 3]));
-        assert_eq!(bob.await, Some(2), "theirs there");
-        let carol = assign(&store, "carol", in_use(Some(2), &[], &[]));
-        assert_eq!(carol.await, Some(1), "bob's here");
-        let alice = assign(&store, "alice", in_use(None, &[1, 3], &[]));
-        assert_eq!(alice.await, None, "lost to another");
+    async fn is_ready(store: &Store) -> bool {
+        let found = store.find_environment(&"alice".into()).await.unwrap();
+        found.unwrap().agent_ready
+    }
+
+    async fn in_force(store: &Store) -> Vec<String> {
+        let keys = store.virtual_keys().await.unwrap();
+        let mut ids: Vec<_> = keys.into_iter().map(|key| key.key_id).collect();
+        ids.sort();
+        ids
     }
 
     #[tokio::test]
     async fn an_agent_is_ready_with_its_newest_key_only() {
-        let (_dir, store) = open();
-        store.put_user(&person("alice")).await.unwrap();
-        for (key_id, byte) in [("k1", 1), ("k2", 2)] {
-            let key = VirtualKeyRow {
-                key_id: key_id.to_owned(),
-                user_id: "alice".into(),
-                hash: [byte; 32],
-            };
-            store
-                .put_environment(environment("alice"), key)
-                .await
-                .unwrap();
-            assert!(
-                !store
-                    .find_environment(&"alice".into())
-                    .await
-                    .unwrap()
-                    .unwrap()
-                    .agent_ready
+        on_each_store(|stores| async move {
+            let store = stores.open().await;
+            store.put_user(&person("alice")).await.unwrap();
+            let nothing = store.find_environment(&"alice".into()).await.unwrap();
+            assert!(nothing.is_none());
+            for key in [key("k1", 1), key("k2", 2)] {
+                let put = store.put_environment(environment("alice"), key);
+                put.await.unwrap();
+                assert!(!is_ready(&store).await);
+            }
+            assert_eq!(
+                in_force(&store).await,
+                ["k1", "k2"],
+                "until the instance has the new one, the old one stays"
             );
-        }
-        assert_eq!(
-            store.virtual_keys().unwrap().len(),
-            2,
-            "until the instance has the new one, the old one stays"
-        );
-        store
-            .agent_ready(&"alice".into(), "k2".to_owned())
-            .await
-            .unwrap();
-        assert!(
-            store
-                .find_environment(&"alice".into())
-                .await
-                .unwrap()
-                .unwrap()
-                .agent_ready
-        );
-        let keys = store.virtual_keys().unwrap();
-        assert_eq!(
-            keys.iter().map(|key| &*key.key_id).collect::<Vec<_>>(),
-            ["k2"]
-        );
+            let ready = |key_id: &str| {
+                let (store, key_id) = (store.clone(), key_id.to_owned());
+                async move { store.agent_ready(&"alice".into(), key_id).await.unwrap() }
+            };
+            ready("k1").await;
+            assert_eq!(
+                in_force(&store).await,
+                ["k1", "k2"],
+                "who was slower ends nothing that is newer"
+            );
+            ready("k2").await;
+            assert!(is_ready(&store).await);
+            assert_eq!(in_force(&store).await, ["k2"]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_virtual_key_is_found_until_it_is_revoked_and_both_are_heard_of() {
+        on_each_store(|stores| async move {
+            let store = stores.open().await;
+            store.put_user(&person("alice")).await.unwrap();
+            let since = store.time().await.unwrap();
+            let found = |byte| {
+                let store = store.clone();
+                async move {
+                    let found = store.find_virtual_key([byte; 32]).await.unwrap();
+                    found.map(|key| (key.key_id, key.hash))
+                }
+            };
+            assert_eq!(found(1).await, None);
+            for key in [key("k1", 1), key("k2", 2)] {
+                let put = store.put_environment(environment("alice"), key);
+                put.await.unwrap();
+            }
+            assert_eq!(found(1).await, Some(("k1".to_owned(), [1; 32])));
+            let alice = "alice".into();
+            let ready = store.agent_ready(&alice, "k2".to_owned());
+            ready.await.unwrap();
+            assert_eq!(found(1).await, None);
+            let changes = store.virtual_keys_since(since).await.unwrap();
+            let mut changes: Vec<_> = changes
+                .into_iter()
+                .map(|change| match change {
+                    KeyChange::Made(key) => (key.key_id, "made"),
+                    KeyChange::Revoked(key) => (key.key_id, "revoked"),
+                })
+                .collect();
+            changes.sort();
+            assert_eq!(
+                changes,
+                [("k1".to_owned(), "revoked"), ("k2".to_owned(), "made")]
+            );
+            let later = since + std::time::Duration::from_secs(60);
+            assert!(store.virtual_keys_since(later).await.unwrap().is_empty());
+        })
+        .await;
     }
 }

@@ -1,15 +1,29 @@
-//! The gateway's own state in an SQLite file.
+//! The gateway's own state: in an SQLite file of this gateway, or in a Postgres that several gateways share.
+//!
+//! Statements are written once, in words that both databases have; where they have none in common there are two.
 
 mod alerts;
 mod database;
+mod deliveries;
 mod environments;
+mod error;
 mod identities;
-mod schema;
+mod postgres;
+mod row;
+mod slots;
+mod sqlite;
+mod statement;
 mod terms;
 mod users;
+mod virtual_keys;
+
+#[cfg(test)]
+mod testing;
 
 pub use self::alerts::{Alert, AlertState};
-pub use self::database::{Store, StoreError};
-pub use self::environments::{EnvironmentRow, VirtualKeyRow};
+pub use self::database::Store;
+pub use self::environments::EnvironmentRow;
+pub use self::error::StoreError;
 pub use self::identities::Link;
 pub use self::users::User;
+pub use self::virtual_keys::{KeyChange, VirtualKeyRow};

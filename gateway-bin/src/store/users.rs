@@ -1,11 +1,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rusqlite::{OptionalExtension, params};
 use tower_sso::Identity;
 
-use super::database::{Store, StoreError, millis, time};
-use crate::clock;
+use super::StoreError;
+use super::database::Store;
+use super::statement::Statement;
 
 /// A person as the store has them.
 #[derive(Clone, Debug)]
@@ -34,30 +34,23 @@ impl Store {
     ///
     /// See [`StoreError`].
     pub async fn put_user(&self, identity: &Arc<Identity>) -> Result<(), StoreError> {
-        let identity = Arc::clone(identity);
-        self.run(move |connection| {
-            let now = millis(clock::now());
-            connection.execute(
-                "INSERT INTO oauth_users (user_id, provider, provider_user_id, email, email_verified, name, avatar_url,
-                     created_at, updated_at, last_login_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8)
-                 ON CONFLICT (user_id) DO UPDATE SET email = excluded.email, email_verified = excluded.email_verified,
-                     name = excluded.name, avatar_url = excluded.avatar_url, updated_at = excluded.updated_at,
-                     last_login_at = excluded.last_login_at",
-                params![
-                    &**identity.user_id(),
-                    identity.provider(),
-                    &**identity.subject(),
-                    identity.email(),
-                    identity.email_verified(),
-                    identity.name(),
-                    identity.picture(),
-                    now,
-                ],
-            )?;
-            Ok(())
-        })
-        .await
+        let put = Statement::new(
+            "INSERT INTO oauth_users (user_id, provider, provider_user_id, email, email_verified, name, avatar_url,
+                 created_at, updated_at, last_login_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, now_ms(), now_ms(), now_ms())
+             ON CONFLICT (user_id) DO UPDATE SET email = excluded.email, email_verified = excluded.email_verified,
+                 name = excluded.name, avatar_url = excluded.avatar_url, updated_at = excluded.updated_at,
+                 last_login_at = excluded.last_login_at",
+        );
+        let put = put
+            .with(identity.user_id())
+            .with(identity.provider())
+            .with(identity.subject())
+            .with(identity.email())
+            .with(identity.email_verified())
+            .with(identity.name())
+            .with(identity.picture());
+        self.run(put).await
     }
 
     /// Keeps that somebody is disabled, or no longer; `false` if they were never here.
@@ -66,15 +59,10 @@ impl Store {
     ///
     /// See [`StoreError`].
     pub async fn set_disabled(&self, user_id: &str, disabled: bool) -> Result<bool, StoreError> {
-        let user_id = user_id.to_owned();
-        self.run(move |connection| {
-            let changed = connection.execute(
-                "UPDATE oauth_users SET disabled = ?2, updated_at = ?3 WHERE user_id = ?1",
-                params![user_id, disabled, millis(clock::now())],
-            )?;
-            Ok(changed > 0)
-        })
-        .await
+        let set = Statement::new(
+            "UPDATE oauth_users SET disabled = $2, updated_at = now_ms() WHERE user_id = $1 RETURNING 1",
+        );
+        self.does(set.with(user_id).with(disabled)).await
     }
 
     /// Everybody who is disabled.
@@ -83,13 +71,8 @@ impl Store {
     ///
     /// See [`StoreError`].
     pub async fn disabled_users(&self) -> Result<Vec<Arc<str>>, StoreError> {
-        self.run(|connection| {
-            let mut statement =
-                connection.prepare("SELECT user_id FROM oauth_users WHERE disabled = 1")?;
-            let rows = statement.query_map([], |row| row.get(0))?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
-        })
-        .await
+        let list = Statement::new("SELECT user_id FROM oauth_users WHERE disabled");
+        self.query(list, |row| row.text(0)).await
     }
 
     /// Keeps that somebody has signed in, by another issuer than the one that says who they are.
@@ -98,15 +81,9 @@ impl Store {
     ///
     /// See [`StoreError`].
     pub async fn seen_user(&self, user_id: &Arc<str>) -> Result<(), StoreError> {
-        let user_id = Arc::clone(user_id);
-        self.run(move |connection| {
-            connection.execute(
-                "UPDATE oauth_users SET last_login_at = ?2 WHERE user_id = ?1",
-                params![&*user_id, millis(clock::now())],
-            )?;
-            Ok(())
-        })
-        .await
+        let seen =
+            Statement::new("UPDATE oauth_users SET last_login_at = now_ms() WHERE user_id = $1");
+        self.run(seen.with(user_id)).await
     }
 
     /// A person.
@@ -115,24 +92,58 @@ impl Store {
     ///
     /// See [`StoreError`].
     pub async fn find_user(&self, user_id: &Arc<str>) -> Result<Option<User>, StoreError> {
-        let user_id = Arc::clone(user_id);
-        self.run(move |connection| {
-            let found = connection.query_row(
-                "SELECT provider, email, name, avatar_url, last_login_at FROM oauth_users WHERE user_id = ?1",
-                [&*user_id],
-                |row| {
-                    Ok(User {
-                        user_id: Arc::clone(&user_id),
-                        provider: row.get(0)?,
-                        email: row.get(1)?,
-                        name: row.get(2)?,
-                        avatar_url: row.get(3)?,
-                        last_login_at: time(row.get(4)?),
-                    })
-                },
-            );
-            Ok(found.optional()?)
+        let find = Statement::new(
+            "SELECT user_id, provider, email, name, avatar_url, last_login_at FROM oauth_users WHERE user_id = $1",
+        );
+        let found = self.query_one(find.with(user_id), |row| {
+            Ok(User {
+                user_id: row.text(0)?,
+                provider: row.get(1)?,
+                email: row.get(2)?,
+                name: row.get(3)?,
+                avatar_url: row.get(4)?,
+                last_login_at: row.time(5)?,
+            })
+        });
+        found.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{on_each_store, person};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_user_is_as_the_issuer_says_now() {
+        on_each_store(|stores| async move {
+            let store = stores.open().await;
+            let alice: Arc<str> = "alice".into();
+            assert!(store.find_user(&alice).await.unwrap().is_none());
+            store.put_user(&person("alice")).await.unwrap();
+            let named = person("alice").to_builder().name("Alice").build();
+            store.put_user(&Arc::new(named)).await.unwrap();
+            store.seen_user(&alice).await.unwrap();
+            let user = store.find_user(&alice).await.unwrap().unwrap();
+            assert_eq!(user.name.as_deref(), Some("Alice"));
+            assert_eq!(user.email.as_deref(), Some("a@example.com"));
+            assert_eq!(user.avatar_url, None);
+            assert!(user.last_login_at <= store.time().await.unwrap());
         })
-        .await
+        .await;
+    }
+
+    #[tokio::test]
+    async fn who_is_disabled_is_known() {
+        on_each_store(|stores| async move {
+            let store = stores.open().await;
+            assert!(!store.set_disabled("alice", true).await.unwrap());
+            store.put_user(&person("alice")).await.unwrap();
+            assert!(store.set_disabled("alice", true).await.unwrap());
+            assert_eq!(store.disabled_users().await.unwrap(), ["alice".into()]);
+            assert!(store.set_disabled("alice", false).await.unwrap());
+            assert!(store.disabled_users().await.unwrap().is_empty());
+        })
+        .await;
     }
 }

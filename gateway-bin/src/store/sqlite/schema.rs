@@ -1,10 +1,10 @@
 //! The tables, as forward-only migrations. `token_usage_logs` is made by the ledger of `tower-usage` in the same file.
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::StoreError;
+use crate::store::StoreError;
 
-/// Each entry is applied once, in order; entries are never changed, only added.
+/// Each entry is applied once, in order; entries are never changed, only added. Postgres has the same.
 const MIGRATIONS: &[&str] = &[
     r"
     -- People as their issuer describes them. An e-mail address may be missing and names nobody.
@@ -153,11 +153,21 @@ const MIGRATIONS: &[&str] = &[
         updated_at        INTEGER NOT NULL
     ) STRICT;
     ",
+    r"
+    -- When somebody is to be told of an alert, or to be told again; null: there is nobody to be told.
+    ALTER TABLE quota_alerts ADD COLUMN deliver_at INTEGER;
+    ALTER TABLE quota_alerts ADD COLUMN delivery_attempts INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX quota_alerts_by_delivery ON quota_alerts (deliver_at) WHERE deliver_at IS NOT NULL;
+
+    -- What other gateways have done lately.
+    CREATE INDEX virtual_keys_by_change ON virtual_keys (coalesce(revoked_at, created_at));
+    CREATE INDEX identities_by_time ON identities (created_at);
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let transaction = connection.transaction()?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(
         "CREATE TABLE IF NOT EXISTS gateway_schema (version INTEGER NOT NULL) STRICT;",
     )?;

@@ -1,0 +1,14 @@
+//! Postgres, which gateways share.
+
+mod connection;
+mod schema;
+mod server;
+mod statement;
+
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod races;
+
+pub(super) use self::server::{Server, lock};
+pub(super) use self::statement::query;

@@ -1,0 +1,91 @@
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::StoreError;
+use super::database::Store;
+use super::row::Row;
+use super::statement::Statement;
+
+/// A virtual key as the store has it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct VirtualKeyRow {
+    /// Public name of the key.
+    pub key_id: String,
+    /// Who pays.
+    pub user_id: Arc<str>,
+    /// SHA-256 of the whole key.
+    pub hash: [u8; 32],
+}
+
+/// What has become of a virtual key.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum KeyChange {
+    /// It came into force.
+    Made(VirtualKeyRow),
+    /// It was ended.
+    Revoked(VirtualKeyRow),
+}
+
+// === impl Store ===
+
+impl Store {
+    /// All virtual keys that are in force.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn virtual_keys(&self) -> Result<Vec<VirtualKeyRow>, StoreError> {
+        let list = Statement::new(
+            "SELECT key_id, user_id, hash FROM virtual_keys WHERE revoked_at IS NULL",
+        );
+        self.query(list, key).await
+    }
+
+    /// The virtual key with this hash, if it is in force.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn find_virtual_key(
+        &self,
+        hash: [u8; 32],
+    ) -> Result<Option<VirtualKeyRow>, StoreError> {
+        let find = Statement::new(
+            "SELECT key_id, user_id, hash FROM virtual_keys WHERE hash = $1 AND revoked_at IS NULL",
+        );
+        self.query_one(find.with(&hash[..]), key).await
+    }
+
+    /// What has become of virtual keys since then, by the store's [`time`](Self::time): the latest of each.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn virtual_keys_since(
+        &self,
+        since: SystemTime,
+    ) -> Result<Vec<KeyChange>, StoreError> {
+        let list = Statement::new(
+            "SELECT key_id, user_id, hash, revoked_at IS NOT NULL FROM virtual_keys
+             WHERE coalesce(revoked_at, created_at) >= $1",
+        );
+        let changes = self.query(list.with(since), |row| {
+            Ok(match row.get(3)? {
+                true => KeyChange::Revoked(key(row)?),
+                false => KeyChange::Made(key(row)?),
+            })
+        });
+        changes.await
+    }
+}
+
+fn key(row: &Row<'_>) -> Result<VirtualKeyRow, StoreError> {
+    let hash: Vec<u8> = row.get(2)?;
+    Ok(VirtualKeyRow {
+        key_id: row.get(0)?,
+        user_id: row.text(1)?,
+        hash: hash.try_into().map_err(|_| StoreError::Unreadable)?,
+    })
+}
