@@ -13,6 +13,7 @@ pub mod config;
 pub mod dev;
 pub mod egress;
 pub mod environment;
+mod follow;
 pub mod instance;
 pub mod password;
 pub mod people;

@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
+use futures_util::FutureExt;
 use tower_sso::{Identity, Verify, VerifyFuture};
 
+use crate::follow::{Hearing, follow};
 use crate::store::{Link, Store, StoreError};
 
 /// What a link made by an e-mail address is said to be made by.
@@ -49,7 +52,8 @@ pub fn describes_user(identity: &Identity) -> bool {
 // === impl People ===
 
 impl People {
-    /// The links that the store has. `by_email` are the issuers whose people are linked by their verified address.
+    /// The links that the store has. `by_email` are the issuers whose people are linked by their verified address. If the
+    /// store is shared, the links that others make are heard as long as these are used, in a task of the current runtime.
     ///
     /// # Errors
     ///
@@ -59,17 +63,20 @@ impl People {
         primary: &str,
         by_email: Vec<String>,
     ) -> Result<Self, StoreError> {
+        let since = store.time().await?;
         let links = store.links().await?;
-        let links = links
-            .into_iter()
-            .map(|link| ((link.provider, link.subject), link.user_id))
-            .collect();
-        Ok(Self(Arc::new(Inner {
-            store,
+        let people = Self(Arc::new(Inner {
+            store: store.clone(),
             primary: primary.into(),
             by_email,
-            links: RwLock::new(links),
-        })))
+            links: RwLock::default(),
+        }));
+        people.0.learn(links);
+        if store.is_shared() {
+            let known = Arc::downgrade(&people.0);
+            tokio::spawn(follow(store, since, known, hear));
+        }
+        Ok(people)
     }
 
     /// Links somebody of another issuer to a user here. `false` if there is no such user.
@@ -81,8 +88,7 @@ impl People {
         if !self.0.store.link(link.clone(), linked_by).await? {
             return Ok(false);
         }
-        let mut links = self.0.links.write().unwrap_or_else(PoisonError::into_inner);
-        links.insert((link.provider, link.subject), link.user_id);
+        self.0.learn([link]);
         Ok(true)
     }
 
@@ -138,6 +144,27 @@ impl People {
     }
 }
 
+// === impl Inner ===
+
+impl Inner {
+    fn learn(&self, new: impl IntoIterator<Item = Link>) {
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        links.extend(
+            new.into_iter()
+                .map(|link| ((link.provider, link.subject), link.user_id)),
+        );
+    }
+}
+
+/// Learns what other gateways have linked.
+fn hear(store: Store, since: SystemTime, known: Arc<Inner>) -> Hearing {
+    async move {
+        known.learn(store.links_since(since).await?);
+        Ok(())
+    }
+    .boxed()
+}
+
 // === impl Linked ===
 
 impl<V: Verify> Linked<V> {
@@ -153,5 +180,31 @@ impl<V: Verify> Verify for Linked<V> {
         self.verifier
             .verify(token)
             .map(move |verdict| verdict.map(|identity| people.known(identity)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::store::testing::{Database, person};
+
+    #[tokio::test]
+    async fn a_link_that_another_gateway_makes_is_heard_of() {
+        let Some(database) = Database::new().await else {
+            return;
+        };
+        let (here, there) = (database.store().await, database.store().await);
+        let people = People::load(here.clone(), "corp", Vec::new());
+        let people = people.await.unwrap();
+        there.put_user(&person("alice")).await.unwrap();
+        let link = Link::new("github", "7", "alice");
+        assert!(there.link(link, "admin").await.unwrap());
+        let guest = Identity::builder("https://github.example", "7").provider("github");
+        let guest = Arc::new(guest.user_id("github|7").build());
+        hear(here, UNIX_EPOCH, Arc::clone(&people.0)).await.unwrap();
+        assert_eq!(&**people.known(guest).user_id(), "alice");
+        database.end().await;
     }
 }

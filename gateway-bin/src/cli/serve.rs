@@ -144,7 +144,9 @@ pub(super) async fn serve(
     if !unmet.is_empty() {
         return Err(failed("the instance's openclaw.json")(unmet.join("; ")));
     }
-    let keys = VirtualKeys::new(&store.virtual_keys().await.map_err(failed("store"))?);
+    let keys = VirtualKeys::load(store.clone())
+        .await
+        .map_err(failed("store"))?;
     let egress_url = config
         .server
         .egress_url

@@ -1,15 +1,19 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::error::Unspecified;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::FutureExt;
 use tower_sso::{Identity, Reason, Verify, VerifyError, VerifyFuture};
 
+use super::elsewhere::Elsewhere;
 use crate::config::Secret;
-use crate::store::VirtualKeyRow;
+use crate::follow::{Hearing, follow};
+use crate::store::{KeyChange, Store, StoreError, VirtualKeyRow};
 
 /// How every virtual key begins, so that one that leaked is recognised as ours.
 const PREFIX: &str = "ocg-vk-";
@@ -19,9 +23,16 @@ const KEY_LEN: usize = 32;
 
 /// The virtual keys in force; clones share them. Keys are looked up by their hash: comparing one takes the same time
 /// however much of it was guessed, and a copy of the table opens nothing.
+///
+/// Where gateways share a store, a key that another has made is asked for when it comes here first, and one that another
+/// has ended ends here within some seconds: what has changed is heard again and again, so that no request waits for it.
 #[derive(Clone, Default)]
-pub struct VirtualKeys {
-    by_hash: Arc<RwLock<HashMap<[u8; 32], Admitted>>>,
+pub struct VirtualKeys(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    by_hash: RwLock<HashMap<[u8; 32], Admitted>>,
+    elsewhere: Option<Elsewhere>,
 }
 
 #[derive(Clone)]
@@ -42,14 +53,27 @@ pub struct MintedKey {
 // === impl VirtualKeys ===
 
 impl VirtualKeys {
-    /// The keys from the store.
-    #[must_use]
-    pub fn new(rows: &[VirtualKeyRow]) -> Self {
-        let keys = Self::default();
-        for row in rows {
-            keys.admit(row);
+    /// The keys that the store has. If it is shared, what others do there is heard as long as the keys are used, in a task
+    /// of the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn load(store: Store) -> Result<Self, StoreError> {
+        let since = store.time().await?;
+        let elsewhere = store.is_shared().then(|| Elsewhere::new(store.clone()));
+        let keys = Self(Arc::new(Inner {
+            by_hash: RwLock::default(),
+            elsewhere,
+        }));
+        for row in store.virtual_keys().await? {
+            keys.admit(&row);
         }
-        keys
+        if store.is_shared() {
+            let known = Arc::downgrade(&keys.0);
+            tokio::spawn(follow(store, since, known, hear));
+        }
+        Ok(keys)
     }
 
     /// A new key for somebody, not in force yet.
@@ -76,7 +100,7 @@ impl VirtualKeys {
     pub fn admit(&self, row: &VirtualKeyRow) {
         let identity =
             Identity::builder("urn:gateway:virtual-key", Arc::clone(&row.user_id)).build();
-        let mut keys = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.write();
         keys.insert(
             row.hash,
             Admitted {
@@ -88,27 +112,46 @@ impl VirtualKeys {
 
     /// Ends all keys of the owner of `row` but this one.
     pub fn keep_only(&self, row: &VirtualKeyRow) {
-        let mut keys = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.write();
         keys.retain(|hash, key| key.owner.user_id() != &row.user_id || *hash == row.hash);
     }
 
-    /// The id of the key of somebody.
+    /// The id of the newest key of somebody.
     #[must_use]
     pub fn find_key_id(&self, user_id: &Arc<str>) -> Option<String> {
-        let keys = self.by_hash.read().unwrap_or_else(PoisonError::into_inner);
-        keys.values()
-            .find(|key| key.owner.user_id() == user_id)
-            .map(|key| key.key_id.clone())
+        let keys = self.read();
+        let theirs = keys.values().filter(|key| key.owner.user_id() == user_id);
+        // Ids begin with the time.
+        theirs.map(|key| &key.key_id).max().cloned()
+    }
+
+    pub(super) fn find_owner(&self, hash: &[u8; 32]) -> Option<Arc<Identity>> {
+        self.read().get(hash).map(|key| Arc::clone(&key.owner))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<[u8; 32], Admitted>> {
+        let keys = self.0.by_hash.read();
+        keys.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<[u8; 32], Admitted>> {
+        let keys = self.0.by_hash.write();
+        keys.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Verify for VirtualKeys {
     fn verify(&self, token: &str) -> VerifyFuture {
-        let keys = self.by_hash.read().unwrap_or_else(PoisonError::into_inner);
-        VerifyFuture::ready(match keys.get(&hash(token)) {
-            Some(key) => Ok(Arc::clone(&key.owner)),
-            None => Err(VerifyError::Invalid(Reason::UnknownKey)),
-        })
+        let hash = hash(token);
+        if let Some(owner) = self.find_owner(&hash) {
+            return VerifyFuture::ready(Ok(owner));
+        }
+        match &self.0.elsewhere {
+            Some(elsewhere) if is_formed(token) => {
+                VerifyFuture::boxed(elsewhere.find(hash, self.clone()))
+            }
+            _ => VerifyFuture::ready(Err(VerifyError::Invalid(Reason::UnknownKey))),
+        }
     }
 }
 
@@ -116,6 +159,27 @@ impl fmt::Debug for VirtualKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VirtualKeys").finish_non_exhaustive()
     }
+}
+
+/// Learns what other gateways have done. What was read just before it changed is put right the next time.
+fn hear(store: Store, since: SystemTime, known: Arc<Inner>) -> Hearing {
+    async move {
+        let keys = VirtualKeys(known);
+        for change in store.virtual_keys_since(since).await? {
+            match change {
+                KeyChange::Made(row) => keys.admit(&row),
+                KeyChange::Revoked(row) => drop(keys.write().remove(&row.hash)),
+            }
+        }
+        Ok(())
+    }
+    .boxed()
+}
+
+/// Whether it looks like a key of ours.
+fn is_formed(key: &str) -> bool {
+    let random = key.strip_prefix(PREFIX);
+    random.is_some_and(|random| random.len() == (KEY_LEN * 4).div_ceil(3))
 }
 
 fn hash(key: &str) -> [u8; 32] {
@@ -126,7 +190,50 @@ fn hash(key: &str) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
     use super::*;
+    use crate::store::testing::{Database, environment, person};
+
+    async fn keep(store: &Store, minted: &MintedKey) {
+        let user_id = &minted.row.user_id;
+        store.put_user(&person(user_id)).await.unwrap();
+        let put = store.put_environment(environment(user_id), minted.row.clone());
+        put.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn keys_that_another_gateway_makes_and_ends_begin_and_end_here() {
+        let Some(database) = Database::new().await else {
+            return;
+        };
+        let (here, there) = (database.store().await, database.store().await);
+        let keys = VirtualKeys::load(here).await.unwrap();
+        let alice: Arc<str> = "alice".into();
+        let minted = [(); 3].map(|()| keys.mint(&alice).unwrap());
+        for minted in &minted {
+            keep(&there, minted).await;
+        }
+        let [old, new, _] = &minted;
+        let owner = keys.verify(old.key.expose()).await.unwrap();
+        assert_eq!(owner.user_id(), &alice, "the store knows it");
+        let newest = &minted[2];
+        let ready = there.agent_ready(&alice, newest.row.key_id.clone());
+        ready.await.unwrap();
+        let refused = keys.verify(new.key.expose()).await;
+        assert!(refused.is_err(), "it was ended before it came here");
+        let ended = async {
+            while keys.verify(old.key.expose()).await.is_ok() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), ended).await.unwrap();
+        let known = keys.find_key_id(&alice);
+        assert_eq!(known.as_ref(), Some(&newest.row.key_id), "heard of unasked");
+        database.end().await;
+    }
 
     #[tokio::test]
     async fn only_keys_in_force_are_known() {

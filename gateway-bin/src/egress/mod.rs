@@ -3,6 +3,7 @@
 
 mod deny;
 mod disabled;
+mod elsewhere;
 mod forward;
 mod key;
 mod listener;

@@ -121,22 +121,9 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{on_each_store, person};
+    use super::super::testing::{environment, on_each_store, person};
     use super::super::{KeyChange, VirtualKeyRow};
     use super::*;
-
-    fn environment(user_id: &str) -> EnvironmentRow {
-        EnvironmentRow {
-            user_id: user_id.into(),
-            instance: "one".to_owned(),
-            agent_id: format!("user-{user_id}"),
-            agent_spec: String::new(),
-            workspace_dir: "/w".to_owned(),
-            profile_name: format!("user-{user_id}"),
-            auth_profile_id: format!("user-{user_id}-p"),
-            agent_ready: false,
-        }
-    }
 
     fn key(key_id: &str, byte: u8) -> VirtualKeyRow {
         VirtualKeyRow {

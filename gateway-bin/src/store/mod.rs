@@ -18,7 +18,7 @@ mod users;
 mod virtual_keys;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use self::alerts::{Alert, AlertState};
 pub use self::database::Store;

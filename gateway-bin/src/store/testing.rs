@@ -8,23 +8,23 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 use tower_sso::Identity;
 
-use super::Store;
+use super::{EnvironmentRow, Store};
 
 /// Where a test has a store of its own: a file, or a database.
-pub(super) enum Stores {
+pub(crate) enum Stores {
     File(tempfile::TempDir),
     Database(String),
 }
 
 /// A new database in the server that `GATEWAY_TEST_POSTGRES` names: its URL, of a user who may make databases.
-pub(super) struct Database {
-    pub(super) url: String,
+pub(crate) struct Database {
+    pub(crate) url: String,
     name: String,
     server: String,
 }
 
 /// Runs a test with a file and, if there is a server, with a database.
-pub(super) async fn on_each_store<F: Future<Output = ()>>(test: impl Fn(Stores) -> F) {
+pub(crate) async fn on_each_store<F: Future<Output = ()>>(test: impl Fn(Stores) -> F) {
     test(Stores::File(tempfile::tempdir().unwrap())).await;
     if let Some(database) = Database::new().await {
         test(Stores::Database(database.url.clone())).await;
@@ -36,7 +36,7 @@ pub(super) async fn on_each_store<F: Future<Output = ()>>(test: impl Fn(Stores) 
 
 impl Stores {
     /// The store. A file is opened by one at a time.
-    pub(super) async fn open(&self) -> Store {
+    pub(crate) async fn open(&self) -> Store {
         match self {
             Self::File(dir) => Store::open(&dir.path().join("gateway.db")).unwrap(),
             Self::Database(url) => Store::connect(url).await.unwrap(),
@@ -48,7 +48,7 @@ impl Stores {
 
 impl Database {
     /// `None`, and the test says that it does nothing, if there is no server.
-    pub(super) async fn new() -> Option<Self> {
+    pub(crate) async fn new() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
 
         let Ok(server) = std::env::var("GATEWAY_TEST_POSTGRES") else {
@@ -65,21 +65,21 @@ impl Database {
     }
 
     /// Of the server.
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         let (host, port) = address(&self.server);
         format!("{host}:{port}")
     }
 
     /// The URL of the same database, on another port of this machine.
-    pub(super) fn url_by(&self, port: u16) -> String {
+    pub(crate) fn url_by(&self, port: u16) -> String {
         with(&self.server, "127.0.0.1", port, &self.name)
     }
 
-    pub(super) async fn store(&self) -> Store {
+    pub(crate) async fn store(&self) -> Store {
         Store::connect(&self.url).await.unwrap()
     }
 
-    pub(super) async fn end(self) {
+    pub(crate) async fn end(self) {
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         client(&self.server)
             .await
@@ -106,14 +106,28 @@ fn with(url: &str, host: &str, port: u16, database: &str) -> String {
 }
 
 /// A connection of a test's own.
-pub(super) async fn client(url: &str) -> Client {
+pub(crate) async fn client(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
 }
 
 /// A person of whom little is known.
-pub(super) fn person(user_id: &str) -> Arc<Identity> {
+pub(crate) fn person(user_id: &str) -> Arc<Identity> {
     let identity = Identity::builder("https://issuer.example", user_id);
     Arc::new(identity.email("a@example.com", true).build())
+}
+
+/// An environment of somebody.
+pub(crate) fn environment(user_id: &str) -> EnvironmentRow {
+    EnvironmentRow {
+        user_id: user_id.into(),
+        instance: "one".to_owned(),
+        agent_id: format!("user-{user_id}"),
+        agent_spec: String::new(),
+        workspace_dir: "/w".to_owned(),
+        profile_name: format!("user-{user_id}"),
+        auth_profile_id: format!("user-{user_id}-p"),
+        agent_ready: false,
+    }
 }
