@@ -194,3 +194,42 @@ fn apply(transaction: &Transaction<'_>, version: u32, migration: &str) -> rusqli
         )
         .map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_an_earlier_version_keeps_its_alerts_and_delivers_none_of_them() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for (version, migration) in (1..).zip(MIGRATIONS) {
+            if version == 5 {
+                let alert = "INSERT INTO quota_alerts (id, subject, alert_type, threshold, window_start, used, amount,
+                         state, triggered_at) VALUES ('a', 'alice', 'daily_tokens', 80, 0, 1, 2, 'triggered', 0);";
+                connection.execute_batch(alert).unwrap();
+                break;
+            }
+            let note =
+                "CREATE TABLE IF NOT EXISTS gateway_schema (version INTEGER NOT NULL) STRICT;";
+            connection.execute_batch(note).unwrap();
+            let transaction = connection.transaction().unwrap();
+            apply(&transaction, version, migration).unwrap();
+            transaction.commit().unwrap();
+        }
+        migrate(&mut connection).unwrap();
+        let find =
+            "SELECT deliver_at IS NULL AND delivery_attempts = 0 FROM quota_alerts WHERE id = 'a'";
+        let is_kept = connection.query_row(find, [], |row| row.get::<_, bool>(0));
+        assert!(is_kept.unwrap());
+    }
+
+    #[test]
+    fn tables_of_a_newer_version_are_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        let newer = "INSERT INTO gateway_schema (version) VALUES (6)";
+        connection.execute_batch(newer).unwrap();
+        let refused = migrate(&mut connection);
+        assert!(matches!(refused, Err(StoreError::Newer { version: 6 })));
+    }
+}
