@@ -1,9 +1,12 @@
 //! Alerts: that somebody has used a part of a limit, once for each part and period.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tower_quota::{Allowance, Denied, QuotaStore, Standing, Subject};
 use tracing::{info, warn};
 
@@ -11,6 +14,7 @@ use crate::clock;
 use crate::config::Plan;
 use crate::plan;
 use crate::store::{Alert, AlertState, Store};
+use crate::webhook::{self, Target};
 
 /// Where a plan does not say.
 const DEFAULT: [u8; 3] = [80, 90, 100];
@@ -20,7 +24,11 @@ const KNOWN: usize = 100_000;
 
 /// Looks at what people have used, and keeps an alert for each threshold that is crossed; clones share it.
 #[derive(Clone, Debug)]
-pub struct Alerts(Arc<Inner>);
+pub struct Alerts {
+    inner: Arc<Inner>,
+    /// Wakes who delivers; `None`: nothing is delivered.
+    delivery: Option<Arc<Notify>>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -51,11 +59,28 @@ impl Alerts {
             thresholds.sort_unstable();
             (name.clone(), thresholds)
         });
-        Self(Arc::new(Inner {
+        let inner = Inner {
             store,
             thresholds: thresholds.filter(|(_, some)| !some.is_empty()).collect(),
             known: Mutex::default(),
-        }))
+        };
+        Self {
+            inner: Arc::new(inner),
+            delivery: None,
+        }
+    }
+
+    /// These alerts, each of which is from now on delivered to `target` too, if there is one, by a task of the current
+    /// runtime that ends with `stop`.
+    ///
+    /// # Errors
+    ///
+    /// This host has no certificates to trust.
+    pub fn deliver(mut self, target: Option<Target>, stop: CancellationToken) -> io::Result<Self> {
+        if let Some(target) = target {
+            self.delivery = Some(webhook::start(target, self.inner.store.clone(), stop)?);
+        }
+        Ok(self)
     }
 
     /// Looks at somebody whose use has just been counted. Whatever is crossed at once is kept in the order of the
@@ -78,8 +103,8 @@ impl Alerts {
         let Allowance::AtMost(amount @ 1..) = standing.limit().allowance() else {
             return Vec::new();
         };
-        let thresholds = self.0.thresholds.get(plan);
-        let thresholds = thresholds.or_else(|| self.0.thresholds.get(plan::DEFAULT));
+        let thresholds = self.inner.thresholds.get(plan);
+        let thresholds = thresholds.or_else(|| self.inner.thresholds.get(plan::DEFAULT));
         let thresholds = thresholds.map_or(&DEFAULT[..], Vec::as_slice);
         let used = u128::from(standing.used()) * 100;
         let is_crossed = |threshold: &&u8| used >= u128::from(amount) * u128::from(**threshold);
@@ -114,7 +139,8 @@ impl Alerts {
             resolved: None,
             attempts: 0,
         };
-        match self.0.store.put_alert(alert, false).await {
+        let deliver = self.delivery.is_some();
+        match self.inner.store.put_alert(alert, deliver).await {
             Ok(is_new) => {
                 let mut known = self.known();
                 if known.len() >= KNOWN {
@@ -128,6 +154,9 @@ impl Alerts {
                         limit = name,
                         threshold, "somebody has used a part of a limit"
                     );
+                    if let Some(delivery) = &self.delivery {
+                        delivery.notify_one();
+                    }
                 }
             }
             Err(error) => warn!(
@@ -138,7 +167,10 @@ impl Alerts {
     }
 
     fn known(&self) -> MutexGuard<'_, HashSet<Crossed>> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -29,3 +29,4 @@ pub mod stack;
 pub mod store;
 pub mod terms;
 pub mod ui;
+pub mod webhook;

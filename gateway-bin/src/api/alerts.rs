@@ -128,7 +128,8 @@ fn down(error: &StoreError) -> ApiError {
     ApiError::unavailable("store", error)
 }
 
-fn shown(alert: &Alert) -> Value {
+/// An alert as answers and the webhook show it.
+pub(crate) fn shown(alert: &Alert) -> Value {
     let dimension = match alert.alert_type.ends_with("_cost") {
         true => Dimension::Cost,
         false => Dimension::Tokens,

@@ -29,6 +29,7 @@ use tower_quota::{Plans, QuotaStore};
 use tower_sso::Require;
 use tower_usage::sqlite::SqliteLedger;
 
+pub(crate) use self::alerts::shown as shown_alert;
 pub use self::cross_origin::{NotAnOrigin, Origins};
 pub use self::error::ApiError;
 pub use self::pace::Pace;

@@ -47,6 +47,9 @@ pub(super) async fn check_config(config: &Config) -> ExitCode {
             models.join(", ")
         );
     }
+    if config.alerts.webhook_url.is_some() {
+        println!("  alerts        sent to a webhook");
+    }
     for key in without_effect(config) {
         println!("  note          `{key}` has no effect in this version");
     }

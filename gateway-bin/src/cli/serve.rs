@@ -95,7 +95,11 @@ pub(super) async fn serve(
     let since = now
         .checked_sub(LONGEST_WINDOW)
         .unwrap_or(std::time::UNIX_EPOCH);
+    let webhook = config.alerts.webhook().map_err(failed("alerts"))?;
     let alerts = Alerts::new(store.clone(), &config.plan);
+    let alerts = alerts
+        .deliver(webhook, stop.clone())
+        .map_err(failed("alerts"))?;
     let counters =
         Counters::fill(quota.clone(), &ledger, since, alerts).map_err(failed("ledger"))?;
     {

@@ -32,6 +32,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     issuers(config)?;
     sessions(config)?;
     instances(config)?;
+    config.alerts.webhook()?;
     let prices = price_list(&config.price)?;
     providers(config, &prices)
 }
@@ -333,7 +334,7 @@ fn origin(key: &str, url: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn is_loopback(uri: &Uri) -> bool {
+pub(super) fn is_loopback(uri: &Uri) -> bool {
     uri.host().is_some_and(|host| {
         host == "localhost"
             || host

@@ -200,6 +200,19 @@ fn read_secrets(config: &mut Config) -> Result<(), ConfigError> {
         || "session.key".to_owned(),
         Secret::read_lines,
     )?;
+    let alerts = &mut config.alerts;
+    read_secret(
+        &mut alerts.webhook_url,
+        alerts.webhook_url_file.as_deref(),
+        || "alerts.webhook_url".to_owned(),
+        Secret::read,
+    )?;
+    read_secret(
+        &mut alerts.webhook_secret,
+        alerts.webhook_secret_file.as_deref(),
+        || "alerts.webhook_secret".to_owned(),
+        Secret::read_lines,
+    )?;
     for provider in &mut config.provider {
         read_secret(
             &mut provider.api_key,
@@ -348,5 +361,58 @@ tokens_per_day = 1
             assert!(said.contains(key), "{instead}: {said}");
             assert!(!said.contains("canary"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_webhook_has_a_url_and_secrets_and_neither_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        let refusal = |alerts: &str| {
+            std::fs::write(&path, format!("{WHOLE}\n[alerts]\n{alerts}")).unwrap();
+            let config = load(&path, |_| None);
+            config.map(|config| format!("{:?}", config.alerts))
+        };
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let secrets = dir.path().join("secrets");
+        std::fs::write(&secrets, format!("{secret}\n{secret}\n")).unwrap();
+        for url in [
+            "https://hooks.example.com/canary?token=canary",
+            "http://127.0.0.1:1/canary",
+            "http://[::1]:1",
+        ] {
+            for signed in [
+                format!("webhook_secret = \"{secret}\""),
+                format!("webhook_secret_file = \"{}\"", secrets.display()),
+            ] {
+                let shown = refusal(&format!("webhook_url = \"{url}\"\n{signed}\n")).unwrap();
+                assert!(!shown.contains("canary") && !shown.contains(secret));
+            }
+        }
+        for (url, secret, said) in [
+            (
+                "https://canary",
+                "",
+                "`alerts.webhook_secret_file`: is missing",
+            ),
+            ("", secret, "`alerts.webhook_url`: is missing"),
+            ("canary", secret, "is not an http or https URL"),
+            ("ftp://canary/", secret, "is not an http or https URL"),
+            ("https://canary /", secret, "is not a URL"),
+            ("http://canary.example.com/", secret, "must be https"),
+            ("https://canary:canary@example.com/", secret, "names a user"),
+            ("https://canary", "canary", "`echo whsec_$(openssl rand"),
+            ("https://canary", "whsec_canary", "is not base64"),
+        ] {
+            let line = |key: &str, value: &str| match value {
+                "" => String::new(),
+                value => format!("{key} = \"{value}\"\n"),
+            };
+            let alerts = line("webhook_url", url) + &line("webhook_secret", secret);
+            let error = refusal(&alerts).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+            assert!(!error.contains("canary"), "{error}");
+        }
+        let unknown = refusal("webhook = \"canary\"\n").unwrap_err().to_string();
+        assert!(unknown.contains("unknown field `webhook`"), "{unknown}");
     }
 }

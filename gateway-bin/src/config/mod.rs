@@ -4,6 +4,7 @@
 //! [`load`](load::load) reads the file, applies the environment, reads the secrets and checks what one key alone
 //! cannot say.
 
+mod alerts;
 mod check;
 mod duration;
 mod load;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tower_usage::NanoUsd;
 
+pub use self::alerts::Alerts;
 pub use self::load::{ConfigError, load};
 pub use self::secret::Secret;
 
@@ -55,6 +57,9 @@ pub struct Config {
     /// How quotas are enforced.
     #[serde(default)]
     pub quota: Quota,
+    /// Where alerts are delivered.
+    #[serde(default)]
+    pub alerts: Alerts,
     /// Prices of models.
     #[serde(default)]
     pub price: Vec<Price>,
