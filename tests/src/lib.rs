@@ -8,6 +8,7 @@
 //! | [`other_issuer`] | one of other authors, which says whatever a test wants |
 //! | [`postgres`], [`redis`] | the real stores as processes |
 //! | [`gateway`] | the gateway under test as a process |
+//! | [`webhook`] | a receiver of webhooks, which answers what a test wants |
 //! | [`kit`] | those of them that are shared by all tests of one run |
 //! | [`person`] | somebody with a token, their calls and their turns |
 //! | [`ws`], [`http`], [`browser`] | clients: frames, requests, redirects with cookies |
@@ -41,4 +42,5 @@ pub mod process;
 pub mod provider;
 pub mod redis;
 pub mod secret;
+pub mod webhook;
 pub mod ws;

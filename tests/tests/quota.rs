@@ -2,15 +2,18 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use ::http::{Method, StatusCode};
 use gateway_tests::{
     browser::Browser,
     error::Result,
     gateway::{Config, Gateway},
+    http,
     kit::Kit,
     person::{Person, send_params},
+    secret,
+    webhook::Webhook,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
@@ -242,5 +245,94 @@ async fn d5_54_who_has_used_a_part_of_a_limit_is_told_once_for_each_part() -> Re
     assert_eq!(answer.status, StatusCode::CONFLICT);
     let shown = admin.fetch(Method::GET, &all, "").await?.json()?;
     assert_eq!(told(&shown), [50]);
+    Ok(())
+}
+
+/// Waits until so many deliveries have had an outcome.
+async fn deliveries(gateway: &Gateway, outcome: &str, count: u64) -> Result<()> {
+    let start = format!(r#"gateway_webhook_deliveries_total{{outcome="{outcome}"}} "#);
+    let counted = async {
+        loop {
+            let metrics = http::get(&gateway.admin_url("/metrics"), None)
+                .await?
+                .text();
+            let mut lines = metrics.lines().filter_map(|line| line.strip_prefix(&start));
+            let counted = lines.next().and_then(|value| value.parse::<u64>().ok());
+            if counted >= Some(count) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let limit = Duration::from_secs(60);
+    timeout(limit, counted)
+        .await
+        .expect("deliveries are counted")
+}
+
+#[tokio::test]
+async fn an_alert_is_sent_to_the_webhook_until_it_takes_it_whatever_happens_to_the_gateway()
+-> Result<()> {
+    let kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let webhook = Webhook::start(StatusCode::INTERNAL_SERVER_ERROR).await?;
+    let (token, old, new) = (secret::random()?, secret::webhook()?, secret::webhook()?);
+    let secrets = dir.path().join("webhook-secrets");
+    std::fs::write(&secrets, format!("{new}\n{old}\n")).expect("a file");
+    let mut config = Config::new(&kit, dir.path())?;
+    let plan = "[plan.default]\nalert_at = [50]\n";
+    config.text = config.text.replacen("[plan.default]\n", plan, 1);
+    let url = webhook.url(&format!("/alerts?token={token}"));
+    let secrets = secrets.display();
+    write!(
+        config.text,
+        "\n[alerts]\nwebhook_url = \"{url}\"\nwebhook_secret_file = \"{secrets}\"\n",
+    )
+    .expect("a text takes everything");
+    let mut gateway = Gateway::start(config, dir.path()).await?;
+    let mut admin = Browser::new();
+    admin.sign_in_at(&gateway, "admin").await?;
+    let quota = gateway.url("/api/admin/users/quota-vera/quota");
+    let limit = json!({
+        "version": 0, "limits": [{"dimension": "tokens", "window": "day", "limit": 1_000}],
+    });
+    let vera = Person::sign_in(&kit, "quota-vera", &gateway).await?;
+    let mut socket = vera.open().await?;
+    let set = admin.fetch(Method::PUT, &quota, &limit.to_string()).await?;
+    set.expect_status(StatusCode::OK)?;
+
+    socket.turn("[[in=500]] [[out=50]] half").await?;
+    webhook.wait_for(StatusCode::INTERNAL_SERVER_ERROR).await?;
+    deliveries(&gateway, "failed", 1).await?;
+    drop(socket);
+    gateway.kill9().await?;
+    webhook.answer(StatusCode::NO_CONTENT);
+    gateway.start_again().await?;
+    let arrived = webhook.wait_for(StatusCode::NO_CONTENT).await?;
+    deliveries(&gateway, "delivered", 1).await?;
+
+    let shown = vera.get("/api/alerts").await?;
+    let alert = &shown["alerts"][0];
+    for delivery in &arrived {
+        let asked = delivery
+            .uri
+            .path_and_query()
+            .map_or("", |asked| asked.as_str());
+        assert_eq!(asked, format!("/alerts?token={token}"));
+        assert_eq!(delivery.header("webhook-id"), alert["id"]);
+        assert!(delivery.is_signed_with(&old) && delivery.is_signed_with(&new));
+        let body = delivery.json()?;
+        assert_eq!(
+            (&body["type"], &body["data"]),
+            (&json!("quota.alert"), alert)
+        );
+    }
+    assert_eq!(alert["user"], "quota-vera");
+    assert_eq!(webhook.deliveries().len(), arrived.len(), "no more");
+    let log = gateway.log()?;
+    for secret in [&token, &old, &new] {
+        let bare = secret.trim_start_matches("whsec_");
+        assert!(!log.contains(bare), "a secret is in the log");
+    }
     Ok(())
 }
