@@ -15,6 +15,7 @@ pub mod egress;
 pub mod environment;
 mod follow;
 pub mod instance;
+pub mod operator;
 pub mod password;
 pub mod people;
 pub mod plan;

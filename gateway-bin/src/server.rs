@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -101,34 +102,45 @@ where
                 request.extensions_mut().insert(own.clone());
                 request
             });
-        let stop = stop.clone();
+        let connection = serve_connection(stream, with_peer, stop.clone());
         connections.spawn(async move {
             let _place = place;
-            // Without TLS there is no way to agree on HTTP/2, and a server that looks for it first waits without a limit
-            // for a first byte.
-            let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-            // A limit on time without a timer would panic.
-            builder
-                .http1()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT);
-            let connection = builder.serve_connection_with_upgrades(
-                TokioIo::new(stream),
-                TowerToHyperService::new(with_peer),
-            );
-            tokio::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                debug!(%error, "connection ended");
-            }
+            connection.await;
         });
     }
     connections.close();
     connections.wait().await;
+}
+
+/// Serves one connection until it ends, or, after `stop`, until it has finished what it is at.
+pub(crate) async fn serve_connection<I, S, B>(stream: I, service: S, stop: CancellationToken)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
+{
+    // Without TLS there is no way to agree on HTTP/2, and a server that looks for it first waits without a limit
+    // for a first byte.
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    // A limit on time without a timer would panic.
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "connection ended");
+    }
 }

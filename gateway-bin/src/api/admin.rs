@@ -12,6 +12,7 @@ use tower_sso::Identity;
 use tower_sso::session::{End, StoreError};
 use tracing::info;
 
+use super::actor::Actor;
 use super::{Api, ApiError, body, rfc3339};
 use crate::store::Link;
 
@@ -39,23 +40,29 @@ pub(super) async fn disable(
             "you cannot disable yourself",
         ));
     }
-    set_disabled(&api, &user_id, true).await
+    set_disabled(&api, &admin, &user_id, true).await
 }
 
 /// `POST /api/admin/users/{user_id}/enable`
 pub(super) async fn enable(
     State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
     Path(user_id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    set_disabled(&api, &user_id, false).await
+    set_disabled(&api, &admin, &user_id, false).await
 }
 
-async fn set_disabled(api: &Api, user_id: &str, disabled: bool) -> Result<StatusCode, ApiError> {
+async fn set_disabled(
+    api: &Api,
+    admin: &Identity,
+    user_id: &str,
+    disabled: bool,
+) -> Result<StatusCode, ApiError> {
     let known = api.store.set_disabled(user_id, disabled).await;
     let known = known.map_err(|error| ApiError::unavailable("store", &error))?;
     let set = api.sign_in.set_disabled(user_id, disabled).await;
     set.map_err(|error| store_down(&error))?;
-    info!(disabled, known, "a user was disabled or enabled");
+    info!(by = %Actor(admin), disabled, known, "a user was disabled or enabled");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -84,10 +91,12 @@ pub(super) async fn sessions(
 /// `DELETE /api/admin/users/{user_id}/sessions`: signs somebody out everywhere; personal access tokens end too.
 pub(super) async fn end_sessions(
     State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
     Path(user_id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let ended = api.sign_in.end(End::User(user_id.into())).await;
     ended.map_err(|error| store_down(&error))?;
+    info!(by = %Actor(&admin), "somebody was signed out everywhere");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -123,6 +132,7 @@ pub(super) async fn link(
                 let ended = api.sign_in.end(what).await;
                 ended.map_err(|error| store_down(&error))?;
             }
+            info!(by = %Actor(&admin), "somebody of another issuer was linked to a user");
             Ok(StatusCode::NO_CONTENT)
         }
         Ok(false) => Err(ApiError::new(

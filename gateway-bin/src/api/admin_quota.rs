@@ -14,6 +14,7 @@ use tower_sso::Identity;
 use tower_usage::NanoUsd;
 use tracing::info;
 
+use super::actor::Actor;
 use super::quota::{amount, limits};
 use super::{Api, ApiError, body, rfc3339};
 use crate::clock;
@@ -77,7 +78,7 @@ pub(super) async fn replace(
     if !api.terms.set(&user_id, terms).await.map_err(refusal)? {
         return Err(refusal(TermsError::Changed));
     }
-    info!(by = ?user_hash(&admin), "somebody's quota was set");
+    info!(by = %Actor(&admin), "somebody's quota was set");
     show(State(api), Path(user_id)).await
 }
 
@@ -110,7 +111,7 @@ pub(super) async fn grant(
             .grant(grant)
     });
     let terms = terms.await.map_err(refusal)?;
-    info!(by = ?user_hash(&admin), "somebody was granted more");
+    info!(by = %Actor(&admin), "somebody was granted more");
     Ok((StatusCode::CREATED, shown(&api, &user_id, &terms).await?))
 }
 
@@ -154,15 +155,6 @@ fn refusal(error: TermsError) -> ApiError {
         ),
         error => ApiError::unavailable("quota", &error),
     }
-}
-
-/// Who did it, for the log.
-fn user_hash(identity: &Identity) -> impl std::fmt::Debug {
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, identity.user_id().as_bytes());
-    let [a, b, c, d, ..] = *hash.as_ref() else {
-        return u32::default();
-    };
-    u32::from_be_bytes([a, b, c, d])
 }
 
 fn names(dimension: &str, window: &str, field: &str) -> Result<(Dimension, Window), ApiError> {

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_quota::Dimension;
 use tower_sso::Identity;
+use tracing::info;
 
+use super::actor::Actor;
 use super::quota::amount;
 use super::{Api, ApiError, body, rfc3339};
 use crate::store::{Alert, AlertState, StoreError};
@@ -99,7 +101,10 @@ async fn become_state(
     let by = admin.user_id().as_ref().to_owned();
     let alert = api.store.move_alert(id, to, by, note).await;
     match alert.map_err(|error| down(&error))? {
-        Some(alert) if alert.state == to => Ok(Json(shown(&alert))),
+        Some(alert) if alert.state == to => {
+            info!(by = %Actor(admin), state = to.as_str(), "an alert was dealt with");
+            Ok(Json(shown(&alert)))
+        }
         Some(_) => Err(ApiError::new(
             StatusCode::CONFLICT,
             "resolved",

@@ -1,6 +1,7 @@
 //! The API plane: what people and their programs ask over HTTP.
 
 mod access;
+mod actor;
 mod admin;
 mod admin_quota;
 mod alerts;
@@ -44,7 +45,7 @@ use crate::terms::PeoplesTerms;
 use crate::ui::{self, Pages};
 
 /// Role of those who may change what is other people's.
-const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 
 /// What the handlers work with; clones share it.
 #[derive(Clone)]
@@ -111,28 +112,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
         .route("/api/keys", get(keys::list).post(keys::create))
         .route("/api/keys/{id}", delete(keys::revoke))
         .layer(from_fn(access::needs_person));
-    let administration = Router::new()
-        .route("/api/admin/users/{user_id}/disable", post(admin::disable))
-        .route("/api/admin/users/{user_id}/enable", post(admin::enable))
-        .route(
-            "/api/admin/users/{user_id}/sessions",
-            get(admin::sessions).delete(admin::end_sessions),
-        )
-        .route("/api/admin/users/{user_id}/identities", post(admin::link))
-        .route(
-            "/api/admin/users/{user_id}/quota",
-            get(admin_quota::show).put(admin_quota::replace),
-        )
-        .route("/api/admin/alerts", get(alerts::all))
-        .route(
-            "/api/admin/alerts/{id}/acknowledge",
-            post(alerts::acknowledge),
-        )
-        .route("/api/admin/alerts/{id}/resolve", post(alerts::resolve))
-        .route(
-            "/api/admin/users/{user_id}/quota/grants",
-            post(admin_quota::grant),
-        )
+    let administration = administration()
         .layer(from_fn(access::needs_person))
         .layer(layers.sign_in().require(Require::new().any_role([ADMIN])));
     let signed_in = read
@@ -169,6 +149,40 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
     // Before routing, which is by path alone.
     let routes = MapRequest::new(routes, ui::page_socket::<Body>);
     Ok(Router::new().fallback_service(routes))
+}
+
+/// The routes of the operator's socket: those of administrators, without sign-in. The socket itself says who asks.
+pub fn operator(api: Api) -> Router {
+    administration()
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .with_state(api)
+}
+
+/// What administrators may do.
+fn administration() -> Router<Api> {
+    Router::new()
+        .route("/api/admin/users/{user_id}/disable", post(admin::disable))
+        .route("/api/admin/users/{user_id}/enable", post(admin::enable))
+        .route(
+            "/api/admin/users/{user_id}/sessions",
+            get(admin::sessions).delete(admin::end_sessions),
+        )
+        .route("/api/admin/users/{user_id}/identities", post(admin::link))
+        .route(
+            "/api/admin/users/{user_id}/quota",
+            get(admin_quota::show).put(admin_quota::replace),
+        )
+        .route(
+            "/api/admin/users/{user_id}/quota/grants",
+            post(admin_quota::grant),
+        )
+        .route("/api/admin/alerts", get(alerts::all))
+        .route(
+            "/api/admin/alerts/{id}/acknowledge",
+            post(alerts::acknowledge),
+        )
+        .route("/api/admin/alerts/{id}/resolve", post(alerts::resolve))
 }
 
 /// The routes of the admin listener.

@@ -25,6 +25,7 @@ pub(super) async fn check_config(config: &Config) -> ExitCode {
     if let Some(admin) = config.server.admin {
         println!("  metrics       {admin}");
     }
+    println!("  operators     {}", config.socket().display());
     for issuer in &config.issuer {
         println!(
             "  sign-in       {} ({}), audience {}",

@@ -20,6 +20,7 @@ use crate::config::{self, Config};
 use crate::egress::{Egress, ForwardCall, VirtualKeys};
 use crate::environment::Environments;
 use crate::instance::{Admin, Device, Dialer, ModelSpec, Offer, Upstream, unmet_requirements};
+use crate::operator::OperatorListener;
 use crate::password::{ConnectVerifier, Passwords};
 use crate::plan;
 use crate::prices::price_list;
@@ -253,7 +254,11 @@ pub(super) async fn serve(
     let egress = server::bind(egress)
         .await
         .map_err(failed("server.egress"))?;
+    let operator = OperatorListener::bind(&config.socket())
+        .await
+        .map_err(failed("server.socket"))?;
     let mut listeners = tokio::task::JoinSet::new();
+    listeners.spawn(operator.serve(api::operator(api.clone()), stop.clone()));
     if let Some(address) = config.server.admin {
         let listener = server::bind(address)
             .await

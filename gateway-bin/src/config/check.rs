@@ -7,6 +7,7 @@ use tower_usage::PriceList;
 
 use crate::client_address::Network;
 use crate::clock;
+use crate::operator::MAX_PATH;
 use crate::plan;
 use crate::prices::price_list;
 
@@ -29,6 +30,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             ));
         }
     }
+    socket(config)?;
     issuers(config)?;
     sessions(config)?;
     instances(config)?;
@@ -76,6 +78,20 @@ fn not_yet(config: &Config) -> Result<(), ConfigError> {
         ));
     }
     Ok(())
+}
+
+fn socket(config: &Config) -> Result<(), ConfigError> {
+    let socket = config.socket();
+    if (1..=MAX_PATH).contains(&socket.as_os_str().len()) {
+        return Ok(());
+    }
+    Err(ConfigError::invalid(
+        "server.socket",
+        format!(
+            "`{}` must have 1 to {MAX_PATH} bytes, as every Unix socket; name a shorter path",
+            socket.display()
+        ),
+    ))
 }
 
 fn issuers(config: &Config) -> Result<(), ConfigError> {

@@ -9,12 +9,15 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse(&text).ok_or_else(|| {
-        D::Error::custom("must be a whole number above zero with a unit, like \"90s\", \"30m\", \"12h\" or \"7d\"")
-    })
+    parse(&text).ok_or_else(|| D::Error::custom(FORM))
 }
 
-fn parse(text: &str) -> Option<Duration> {
+/// How a duration is written.
+pub(crate) const FORM: &str =
+    "must be a whole number above zero with a unit, like \"90s\", \"30m\", \"12h\" or \"7d\"";
+
+/// Reads what is written in that form.
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let unit = match text.chars().next_back()? {
         's' => 1,
         'm' => 60,

@@ -12,11 +12,25 @@ use super::{Config, Instance, InstanceAuth, InstanceMode, Secret, check};
 ///
 /// See [`ConfigError`]; each names the file and the key.
 pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    let mut config = read(path)?;
+    apply_environment(&mut config, env)?;
+    read_secrets(&mut config)?;
+    check::check(&config)?;
+    Ok(config)
+}
+
+/// Reads the configuration in `path` as it is written: whether it can be used is not checked, and no other file is
+/// read.
+///
+/// # Errors
+///
+/// [`ConfigError::Read`] and [`ConfigError::Parse`].
+pub fn read(path: &Path) -> Result<Config, ConfigError> {
     let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
     })?;
-    let mut config: Config = toml::from_str(&text).map_err(|error| {
+    toml::from_str(&text).map_err(|error| {
         let (line, key) = place_of(&text, error.span());
         let message = format!("{key}{}", error.message());
         ConfigError::Parse {
@@ -24,11 +38,7 @@ pub fn load(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config,
             line,
             message,
         }
-    })?;
-    apply_environment(&mut config, env)?;
-    read_secrets(&mut config)?;
-    check::check(&config)?;
-    Ok(config)
+    })
 }
 
 /// Why a configuration is refused.
@@ -330,6 +340,28 @@ tokens_per_day = 1
 "#;
 
     #[test]
+    fn the_socket_is_beside_the_store_unless_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        let named = "egress = \"127.0.0.1:2\"\nsocket = \"/run/gateway/admin\"";
+        for (line, instead, socket) in [
+            ("path = \"gateway.db\"", "", "gateway.sock"),
+            (
+                "path = \"gateway.db\"",
+                "path = \"/data/own.db\"",
+                "/data/own.sock",
+            ),
+            ("egress = \"127.0.0.1:2\"", named, "/run/gateway/admin"),
+        ] {
+            // Who only looks for the socket need not be able to read secrets.
+            let text = WHOLE.replacen(line, instead, 1);
+            let text = text.replacen("api_key = \"canary\"", "api_key_file = \"/none\"", 1);
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read(&path).unwrap().socket(), Path::new(socket));
+        }
+    }
+
+    #[test]
     fn what_cannot_work_together_is_refused_by_its_key() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.toml");
@@ -355,6 +387,19 @@ tokens_per_day = 1
                 "audience = \"openclaw\"",
                 "audience = \"\"",
                 "issuer.corp.audience",
+            ),
+            (
+                "egress = \"127.0.0.1:2\"",
+                &format!(
+                    "egress = \"127.0.0.1:2\"\nsocket = \"/{}\"",
+                    "x".repeat(107)
+                ),
+                "server.socket",
+            ),
+            (
+                "path = \"gateway.db\"",
+                &format!("path = \"/{}\"", "x".repeat(102)),
+                "server.socket",
             ),
         ] {
             let said = refusal(&WHOLE.replacen(line, instead, 1)).unwrap_or_default();

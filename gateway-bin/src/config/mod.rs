@@ -6,20 +6,20 @@
 
 mod alerts;
 mod check;
-mod duration;
+pub(crate) mod duration;
 mod load;
 mod secret;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use tower_usage::NanoUsd;
 
 pub use self::alerts::Alerts;
-pub use self::load::{ConfigError, load};
+pub use self::load::{ConfigError, load, read};
 pub use self::secret::Secret;
 
 /// Everything `gateway.toml` says.
@@ -65,6 +65,19 @@ pub struct Config {
     pub price: Vec<Price>,
 }
 
+impl Config {
+    /// Where the command line reaches a gateway with this configuration.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        let store = self.store.path.as_deref();
+        self.server.socket.clone().unwrap_or_else(|| {
+            store
+                .unwrap_or(Path::new("gateway.db"))
+                .with_extension("sock")
+        })
+    }
+}
+
 /// `[server]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +93,8 @@ pub struct Server {
     pub egress_url: Option<String>,
     /// Address of the listener for metrics and health.
     pub admin: Option<SocketAddr>,
+    /// Unix socket of the command line; default: beside the SQLite file, with the extension `sock`.
+    pub socket: Option<PathBuf>,
     /// Networks whose `X-Forwarded-For` counts.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,

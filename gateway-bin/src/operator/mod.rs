@@ -1,0 +1,25 @@
+//! The operator's way in: the administration API on a Unix socket, for whoever runs the gateway on this host.
+
+mod listener;
+mod serve;
+
+use tower_sso::Identity;
+
+pub use self::listener::{MAX_PATH, OperatorListener, SocketError};
+use crate::api::ADMIN;
+
+/// Who says who an operator is: the kernel. No issuer of tokens is called so, since theirs are URLs.
+const ISSUER: &str = "unix-socket";
+
+/// Who came by the socket, as the handlers of administration know who asks.
+fn operator(uid: u32) -> Identity {
+    Identity::builder(ISSUER, uid.to_string())
+        .user_id(format!("operator:{uid}"))
+        .roles([ADMIN])
+        .build()
+}
+
+/// Whether somebody came by the socket.
+pub(crate) fn is_operator(identity: &Identity) -> bool {
+    identity.issuer() == ISSUER
+}
