@@ -8,14 +8,14 @@ use axum::{Extension, Json};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tower_quota::{Allowance, Dimension, Grant, Limit, Limits, Terms, TimeZone, Window};
 use tower_sso::Identity;
 use tower_usage::NanoUsd;
 use tracing::info;
 
 use super::actor::Actor;
-use super::quota::{amount, limits};
+use super::quota::{amount, explanation, limits, standings};
 use super::{Api, ApiError, body, rfc3339};
 use crate::clock;
 use crate::terms::TermsError;
@@ -54,7 +54,7 @@ struct WantedGrant {
 }
 
 /// Most grants of one person: each is looked at with every request of theirs.
-const MAX_GRANTS: usize = 32;
+pub(super) const MAX_GRANTS: usize = 32;
 
 /// `GET /api/admin/users/{user_id}/quota`
 pub(super) async fn show(
@@ -99,11 +99,7 @@ pub(super) async fn grant(
         .iter()
         .filter(|grant| grant.expires_at() > now);
     if live.count() >= MAX_GRANTS {
-        return Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "too_many_grants",
-            format!("there are {MAX_GRANTS} grants already; take some away"),
-        ));
+        return Err(too_many_grants());
     }
     let terms = api.terms.change(&user_id, |terms| {
         terms
@@ -115,9 +111,28 @@ pub(super) async fn grant(
     Ok((StatusCode::CREATED, shown(&api, &user_id, &terms).await?))
 }
 
-async fn shown(api: &Api, user_id: &Arc<str>, terms: &Terms) -> Result<Json<Value>, ApiError> {
-    let standings = api.quota.standings(&user_id.into()).await;
-    let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
+/// `GET /api/admin/users/{user_id}/quota/explain`: what they read themselves at `/api/quota/explain`.
+pub(super) async fn explain(
+    State(api): State<Api>,
+    Path(user_id): Path<Arc<str>>,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(explanation(&standings(&api, &user_id).await?)))
+}
+
+/// What is special about somebody, and how they stand.
+pub(super) async fn shown(
+    api: &Api,
+    user_id: &Arc<str>,
+    terms: &Terms,
+) -> Result<Json<Value>, ApiError> {
+    let standings = standings(api, user_id).await?;
+    let mut quota = shown_terms(terms);
+    quota.insert("standing".to_owned(), json!(limits(&standings)));
+    Ok(Json(quota.into()))
+}
+
+/// What is special about somebody, without what is over.
+pub(super) fn shown_terms(terms: &Terms) -> Map<String, Value> {
     let limit = |limit: &Limit| {
         json!({
             "dimension": limit.dimension().as_str(),
@@ -136,17 +151,34 @@ async fn shown(api: &Api, user_id: &Arc<str>, terms: &Terms) -> Result<Json<Valu
             "expiresAt": rfc3339(grant.expires_at()),
         })
     };
-    Ok(Json(json!({
-        "version": terms.version(),
-        "plan": terms.plan_name().map(|plan| &**plan),
-        "timeZone": terms.zone().map(TimeZone::name),
-        "limits": terms.own_limits().iter().map(limit).collect::<Vec<_>>(),
-        "grants": terms.grants().iter().map(grant).collect::<Vec<_>>(),
-        "standing": limits(&standings),
-    })))
+    let now = clock::now();
+    let live = terms
+        .grants()
+        .iter()
+        .filter(|grant| grant.expires_at() > now);
+    let members = [
+        ("version", json!(terms.version())),
+        ("plan", json!(terms.plan_name())),
+        ("timeZone", json!(terms.zone().map(TimeZone::name))),
+        (
+            "limits",
+            terms.own_limits().iter().map(limit).collect::<Value>(),
+        ),
+        ("grants", live.map(grant).collect::<Value>()),
+    ];
+    let members = members.map(|(name, value)| (name.to_owned(), value));
+    members.into_iter().collect()
 }
 
-fn refusal(error: TermsError) -> ApiError {
+pub(super) fn too_many_grants() -> ApiError {
+    ApiError::new(
+        StatusCode::CONFLICT,
+        "too_many_grants",
+        format!("there are {MAX_GRANTS} grants already; take some away"),
+    )
+}
+
+pub(super) fn refusal(error: TermsError) -> ApiError {
     match error {
         TermsError::Changed => ApiError::new(
             StatusCode::CONFLICT,

@@ -4,6 +4,8 @@ mod access;
 mod actor;
 mod admin;
 mod admin_quota;
+mod admin_quota_list;
+mod admin_quota_reset;
 mod alerts;
 mod body;
 mod cross_origin;
@@ -174,9 +176,18 @@ fn administration() -> Router<Api> {
             get(admin_quota::show).put(admin_quota::replace),
         )
         .route(
+            "/api/admin/users/{user_id}/quota/explain",
+            get(admin_quota::explain),
+        )
+        .route(
             "/api/admin/users/{user_id}/quota/grants",
             post(admin_quota::grant),
         )
+        .route(
+            "/api/admin/users/{user_id}/quota/reset",
+            post(admin_quota_reset::reset),
+        )
+        .route("/api/admin/quotas", get(admin_quota_list::list))
         .route("/api/admin/alerts", get(alerts::all))
         .route(
             "/api/admin/alerts/{id}/acknowledge",

@@ -15,18 +15,28 @@ pub(super) async fn standing(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
 ) -> Result<Json<Value>, ApiError> {
-    let standings = api.quota.standings(&identity.user_id().into()).await;
-    let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
+    let standings = standings(&api, identity.user_id()).await?;
     Ok(Json(json!({ "limits": limits(&standings) })))
 }
 
-/// `GET /api/quota/explain`: every limit, and whether a run would begin now, and if not, why.
+/// `GET /api/quota/explain`
 pub(super) async fn explain(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
 ) -> Result<Json<Value>, ApiError> {
-    let standings = api.quota.standings(&identity.user_id().into()).await;
-    let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
+    Ok(Json(explanation(
+        &standings(&api, identity.user_id()).await?,
+    )))
+}
+
+/// How each limit of somebody stands.
+pub(super) async fn standings(api: &Api, user_id: &Arc<str>) -> Result<Vec<Standing>, ApiError> {
+    let standings = api.quota.standings(&user_id.into()).await;
+    standings.map_err(|error| ApiError::unavailable("quota store", &error))
+}
+
+/// Every limit, and whether a run would begin now, and if not, why.
+pub(super) fn explanation(standings: &[Standing]) -> Value {
     let refusals = standings.iter().filter_map(|standing| {
         let demand = match standing.limit().dimension() {
             Dimension::Calls => Demand::exactly(1),
@@ -40,10 +50,10 @@ pub(super) async fn explain(
             json!({ "code": code, "message": message, "resetsAt": rfc3339(denied.resets_at()) })
         })
         .collect();
-    Ok(Json(json!({
-        "limits": limits(&standings),
+    json!({
+        "limits": limits(standings),
         "run": { "allowed": reasons.is_empty(), "reasons": reasons },
-    })))
+    })
 }
 
 /// Limits and standing; money as decimals of a dollar, everything else as numbers. A `limit` of `null` is unlimited.
