@@ -3,6 +3,7 @@
 mod chat;
 mod check_config;
 mod dev;
+mod quotas;
 mod serve;
 
 use std::io::IsTerminal;
@@ -16,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+use self::quotas::QuotasError;
 use crate::config::{Config, ConfigError};
 
 /// Exit code for a wrong configuration or wrong arguments.
@@ -53,6 +55,9 @@ enum Command {
         after_help = "Example: GATEWAY_TOKEN=… gateway chat --url http://127.0.0.1:3000 'hello'"
     )]
     Chat(chat::Chat),
+    /// Show and change people's quotas.
+    #[command(after_help = "Example: gateway quotas set alice tokens/day=2000000 plan=pro")]
+    Quotas(quotas::Quotas),
 }
 
 #[derive(Debug, clap::Args)]
@@ -107,6 +112,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Chat(chat) => match runtime.block_on(chat.run()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, &error.to_string()),
+        },
+        Command::Quotas(quotas) => match runtime.block_on(quotas.run()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error @ QuotasError::Client(_)) => fail(1, &error.to_string()),
+            Err(error) => fail(MISUSE, &error.to_string()),
         },
     }
 }

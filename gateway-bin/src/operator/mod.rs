@@ -1,10 +1,12 @@
 //! The operator's way in: the administration API on a Unix socket, for whoever runs the gateway on this host.
 
+mod client;
 mod listener;
 mod serve;
 
 use tower_sso::Identity;
 
+pub use self::client::{ClientError, OperatorClient, percent_encoded};
 pub use self::listener::{MAX_PATH, OperatorListener, SocketError};
 use crate::api::ADMIN;
 
