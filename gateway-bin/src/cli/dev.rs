@@ -388,6 +388,7 @@ Two people, each with a workspace, a quota and a bill of their own. In another t
   {bob}
 
 Then look what it took:  curl -H \"Authorization: Bearer $(cat {token})\" http://{public}/api/usage
+Change what they may use:  {program} quotas set alice calls/day=2 --config {config}
 ",
         issuer = places.issuer,
         admin = places.admin,
