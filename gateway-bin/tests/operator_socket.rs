@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
+use gateway::store::Store;
 use serde_json::Value;
 use tokio::process::{Child, Command};
+use tower_quota::Terms;
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_usage::{Operation, Sink, UsageRecord};
 
@@ -305,4 +307,23 @@ async fn who_has_used_everything_goes_on_after_a_reset_of_what_is_used() {
     }
     let explained = fixture.say(&["explain", "alice"]).await;
     assert!(explained.contains("a run would begin now"), "{explained}");
+}
+
+#[tokio::test]
+async fn everybody_is_listed_however_many_they_are() {
+    let mut fixture = Fixture::new();
+    let store = Store::open(&fixture.dir.path().join("gateway.db")).unwrap();
+    let users: Vec<String> = (0..401).map(|n| format!("user-{n:03}&é")).collect();
+    for user in &users {
+        let terms = Terms::default().plan("pro");
+        store
+            .put_terms(&user.as_str().into(), &terms)
+            .await
+            .unwrap();
+    }
+    drop(store);
+    fixture.start().await;
+    let listed = fixture.json(&["list"]).await;
+    let listed = listed["quotas"].as_array().into_iter().flatten();
+    assert!(listed.map(|quota| &quota["user"]).eq(&users));
 }
