@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{Instant, MissedTickBehavior, interval},
 };
 
@@ -49,6 +49,9 @@ struct Inner<S: ?Sized> {
 #[derive(Default)]
 struct Live(Mutex<HashMap<u128, (Instant, Ticket)>>);
 
+/// How many are renewed at the same time, so that many are renewed in time and others get their turn.
+const AT_ONCE: usize = 32;
+
 // === impl Renewing ===
 
 impl<S: QuotaStore + ?Sized> Renewing<S> {
@@ -77,12 +80,20 @@ async fn renew<S: QuotaStore + ?Sized>(store: Arc<S>, live: Arc<Live>, every: Du
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for ticket in live.older_than(every) {
-            // Held no longer: nobody can renew it any more. A store that does not answer is asked the next time.
-            if let Ok(Renewed::NotHeld) = store.renew(&ticket).await {
-                live.remove(&ticket);
+        let mut renewals = JoinSet::new();
+        for ticket in live.older_than(every / 2) {
+            if renewals.len() >= AT_ONCE {
+                renewals.join_next().await;
             }
+            let (renewed, live) = (store.renew(&ticket), Arc::clone(&live));
+            renewals.spawn(async move {
+                // Held no longer: nobody can renew it any more. A store that does not answer is asked the next time.
+                if let Ok(Renewed::NotHeld) = renewed.await {
+                    live.remove(&ticket);
+                }
+            });
         }
+        while renewals.join_next().await.is_some() {}
     }
 }
 

@@ -41,7 +41,10 @@ async fn a_mark_stays_where_it_was_made_also_in_the_next_process() {
     assert_eq!(ledger.mark("two").await.unwrap(), mark);
     let id = ledger.id().unwrap();
     ledger.close().await.unwrap();
-    assert!(matches!(ledger.mark("late").await, Err(LedgerError::Closed)));
+    assert!(matches!(
+        ledger.mark("late").await,
+        Err(LedgerError::Closed)
+    ));
 
     let ledger = open(&directory);
     assert_eq!(ledger.id().unwrap(), id);

@@ -65,19 +65,15 @@ impl Store {
         after: String,
         limit: usize,
     ) -> Result<Vec<Arc<str>>, StoreError> {
-        self.run(move |connection| {
-            let mut subjects = connection.prepare(
-                "SELECT subject FROM user_quotas WHERE subject > ?1
-                 UNION SELECT subject FROM quota_grants WHERE subject > ?1 AND expires_at > ?2
-                 UNION SELECT subject FROM user_plans WHERE subject > ?1
-                 ORDER BY subject LIMIT ?3",
-            )?;
-            let now = millis(clock::now());
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let subjects = subjects.query_map(params![after, now, limit], |row| row.get(0))?;
-            Ok(subjects.collect::<rusqlite::Result<_>>()?)
-        })
-        .await
+        let subjects = Statement::new(
+            "SELECT subject FROM user_quotas WHERE subject > $1
+             UNION SELECT subject FROM quota_grants WHERE subject > $1 AND expires_at > now_ms()
+             UNION SELECT subject FROM user_plans WHERE subject > $1
+             ORDER BY subject LIMIT $2",
+        );
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        let subjects = subjects.with(after).with(limit);
+        self.query(subjects, |row| row.text(0)).await
     }
 
     /// Keeps what is special about somebody, in the place of what was.
@@ -203,25 +199,28 @@ mod tests {
 
     #[tokio::test]
     async fn subjects_with_terms_come_in_pages_and_once_each() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("gateway.db")).unwrap();
-        let limits = Limits::new([Limit::at_most(Dimension::Calls, Window::Day, 1)]).unwrap();
-        let grant = |at| Terms::default().grant(Grant::new(Dimension::Calls, Window::Day, 5, at));
-        let later = clock::now() + Duration::from_secs(60);
-        for (subject, terms) in [
-            ("dora", Terms::default().plan("pro")),
-            ("bob", grant(later)),
-            ("alice", grant(later).limits(limits).plan("pro")),
-            ("carl", grant(std::time::UNIX_EPOCH)),
-        ] {
-            store.put_terms(&subject.into(), &terms).await.unwrap();
-        }
-        let page = async |after: &str, limit| {
-            let page = store.subjects_with_terms(after.to_owned(), limit).await;
-            page.unwrap().join(" ")
-        };
-        assert_eq!(page("", 2).await, "alice bob");
-        assert_eq!(page("bob", 2).await, "dora", "carl's grant is over");
+        on_each_store(|stores| async move {
+            let store = stores.open().await;
+            let limits = Limits::new([Limit::at_most(Dimension::Calls, Window::Day, 1)]).unwrap();
+            let grant =
+                |at| Terms::default().grant(Grant::new(Dimension::Calls, Window::Day, 5, at));
+            let later = clock::now() + Duration::from_secs(60);
+            for (subject, terms) in [
+                ("dora", Terms::default().plan("pro")),
+                ("bob", grant(later)),
+                ("alice", grant(later).limits(limits).plan("pro")),
+                ("carl", grant(std::time::UNIX_EPOCH)),
+            ] {
+                store.put_terms(&subject.into(), &terms).await.unwrap();
+            }
+            let page = async |after: &str, limit| {
+                let page = store.subjects_with_terms(after.to_owned(), limit).await;
+                page.unwrap().join(" ")
+            };
+            assert_eq!(page("", 2).await, "alice bob");
+            assert_eq!(page("bob", 2).await, "dora", "carl's grant is over");
+        })
+        .await;
     }
 
     #[tokio::test]

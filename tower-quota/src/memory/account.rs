@@ -52,13 +52,13 @@ pub(super) enum Over {
 // === impl Account ===
 
 impl Account {
-    /// Opens the periods of this moment.
-    pub(super) fn open(&mut self, at: UnixMs, now: UnixMs, plans: &Plans) {
+    /// Opens the periods of this moment; in new ones reservations are held from `since` on.
+    pub(super) fn open(&mut self, at: UnixMs, now: UnixMs, plans: &Plans, since: u64) {
         let (limits, zone) = match &self.own {
             Some(own) => (&own.limits, plans.zone_of(&own.terms)),
             None => (plans.default_limits(), plans.default_zone()),
         };
-        self.counters.open(at, now, limits, zone);
+        self.counters.open(at, now, limits, zone, since);
     }
 
     /// What `charge` may hold of `most`, or the limit that refuses it. The periods of `now` are open.
@@ -103,9 +103,9 @@ impl Account {
         self.counters.hold(at, amounts);
     }
 
-    /// Gives back `amounts` in the periods of `at`.
-    pub(super) fn free(&mut self, at: UnixMs, amounts: Amounts) {
-        self.counters.free(at, amounts);
+    /// Gives back the `amounts` that a reservation holds in the periods of `at`.
+    pub(super) fn free(&mut self, at: UnixMs, amounts: Amounts, sequence: u64) {
+        self.counters.free(at, amounts, sequence);
     }
 
     /// Counts what was `used` in the periods of `at`.

@@ -20,6 +20,8 @@ pub(super) struct Counter {
     pub(super) period: Period,
     pub(super) used: Amounts,
     pub(super) reserved: Amounts,
+    /// The first reservation that is held in it. Those before were made when the window was not limited.
+    since: u64,
 }
 
 // === impl Counters ===
@@ -28,8 +30,16 @@ impl Counters {
     /// Makes sure that every window that counts has a counter for the moment `at`, unless its period is forgotten `now`.
     ///
     /// Days and months count in any case, minutes and hours where they are limited. A period that is there already stays
-    /// as it is: where a zone was changed, the one that follows begins at its end.
-    pub(super) fn open(&mut self, at: UnixMs, now: UnixMs, limits: &Limits, zone: &TimeZone) {
+    /// as it is: where a zone was changed, the one that follows begins at its end. In a new one reservations are held from
+    /// `since` on.
+    pub(super) fn open(
+        &mut self,
+        at: UnixMs,
+        now: UnixMs,
+        limits: &Limits,
+        zone: &TimeZone,
+        since: u64,
+    ) {
         for window in Window::ALL {
             if self.find(window, at).is_some() {
                 continue;
@@ -54,6 +64,7 @@ impl Counters {
                 ),
                 used: Amounts::new(),
                 reserved: Amounts::new(),
+                since,
             };
             if !counter.is_forgotten(now) {
                 self.0.push(counter);
@@ -68,9 +79,9 @@ impl Counters {
         }
     }
 
-    /// Gives back `amounts` in the periods of `at`.
-    pub(super) fn free(&mut self, at: UnixMs, amounts: Amounts) {
-        for counter in self.of(at) {
+    /// Gives back the `amounts` that a reservation holds in the periods of `at`.
+    pub(super) fn free(&mut self, at: UnixMs, amounts: Amounts, sequence: u64) {
+        for counter in self.of(at).filter(|counter| counter.since <= sequence) {
             counter.reserved = counter.reserved.saturating_sub(amounts);
         }
     }
@@ -135,7 +146,7 @@ mod tests {
     }
 
     fn open(counters: &mut Counters, at: UnixMs, now: UnixMs) {
-        counters.open(at, now, &Limits::default(), &TimeZone::UTC);
+        counters.open(at, now, &Limits::default(), &TimeZone::UTC, 0);
     }
 
     #[test]
@@ -205,13 +216,13 @@ mod tests {
         open(&mut counters, noon, noon);
         counters.count(noon, CALL);
         for zone in [&kiritimati, &honolulu] {
-            counters.open(noon, noon, &none, zone);
+            counters.open(noon, noon, &none, zone, 0);
             assert_eq!(counters.find(Window::Day, noon).unwrap().used, CALL);
         }
 
         // In Honolulu it is 14:00 of the first day at midnight of the second in UTC.
         let midnight = at(86_400_000);
-        counters.open(midnight, midnight, &none, &honolulu);
+        counters.open(midnight, midnight, &none, &honolulu, 0);
         let rest = counters.find(Window::Day, midnight).unwrap();
         assert_eq!(rest.used, Amounts::new());
         assert_eq!(
@@ -219,7 +230,7 @@ mod tests {
             (midnight, at(122_400_000))
         );
         let next = at(122_400_000);
-        counters.open(next, next, &none, &honolulu);
+        counters.open(next, next, &none, &honolulu, 0);
         let whole = counters.find(Window::Day, next).unwrap();
         assert_eq!(whole.period.length(), MEMORY);
     }

@@ -50,7 +50,7 @@ impl Family {
         let mut amounts = wanted(charge);
         let mut refusal: Option<Denied> = None;
         self.each_of(subject, |level, account| {
-            account.open(now, now, plans);
+            account.open(now, now, plans, sequence);
             match account.admit(charge, amounts, plans, now) {
                 Ok(admitted) => amounts = admitted,
                 Err(denied) if refusal.is_none_or(|r| r.resets_at() < denied.resets_at()) => {
@@ -141,8 +141,10 @@ impl Family {
         plans: &Plans,
         now: UnixMs,
     ) {
+        // Whatever is held now was before.
+        let since = self.held.back().map_or(0, |held| held.sequence + 1);
         self.each_of(subject, |_, account| {
-            account.open(admitted_at, now, plans);
+            account.open(admitted_at, now, plans, since);
             account.count(admitted_at, used);
         });
     }
@@ -244,9 +246,11 @@ impl Family {
         let held = self.held.remove(index)?;
         match &held.member {
             Some(member) => self.each_of(member, |_, account| {
-                account.free(held.admitted_at, held.amounts);
+                account.free(held.admitted_at, held.amounts, held.sequence);
             }),
-            None => self.root.free(held.admitted_at, held.amounts),
+            None => self
+                .root
+                .free(held.admitted_at, held.amounts, held.sequence),
         }
         Some(held)
     }
