@@ -4,12 +4,12 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tower_usage::{
     Operation, Place, UsageRecord,
-    sqlite::{LedgerError, LedgerOptions, SettleFuture, SqliteLedger},
+    sqlite::{LedgerError, LedgerOptions, SettleFuture, SqliteLedger, Used},
 };
 
 fn open(directory: &tempfile::TempDir) -> Arc<SqliteLedger> {
@@ -23,8 +23,7 @@ fn use_tokens(ledger: &Arc<SqliteLedger>, tokens: u64) {
     Place::take(ledger.clone()).unwrap().record(record);
 }
 
-fn until(ledger: &SqliteLedger, number: u64) -> u64 {
-    let used = ledger.used_until(SystemTime::UNIX_EPOCH, number).unwrap();
+fn sum(used: &[Used]) -> u64 {
     used.iter().map(|used| used.tokens).sum()
 }
 
@@ -32,7 +31,7 @@ fn until(ledger: &SqliteLedger, number: u64) -> u64 {
 async fn a_mark_stays_where_it_was_made_also_in_the_next_process() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = open(&directory);
-    assert_eq!(ledger.mark("none").await.unwrap(), 0);
+    let none = ledger.mark("none").await.unwrap();
     use_tokens(&ledger, 1);
     use_tokens(&ledger, 10);
     let mark = ledger.mark("two").await.unwrap();
@@ -50,9 +49,13 @@ async fn a_mark_stays_where_it_was_made_also_in_the_next_process() {
     assert_eq!(ledger.id().unwrap(), id);
     assert_ne!(open(&tempfile::tempdir().unwrap()).id().unwrap(), id);
     assert_eq!(ledger.mark("two").await.unwrap(), mark);
-    assert_eq!(until(&ledger, 0), 0);
-    assert_eq!(until(&ledger, mark), 11);
-    assert_eq!(until(&ledger, u64::MAX), 111);
+    assert_eq!(ledger.find_mark("two").unwrap(), Some(mark));
+    assert_eq!(ledger.find_mark("three").unwrap(), None);
+    let until = |mark| sum(&ledger.used_until(mark, Duration::from_secs(3_600)).unwrap());
+    assert_eq!(until(&none), 0);
+    assert_eq!(until(&mark), 11);
+    assert_eq!(sum(&ledger.used(SystemTime::UNIX_EPOCH).unwrap()), 111);
+    assert_eq!(ledger.last_number().unwrap(), mark.number + 1);
 }
 
 #[tokio::test]
@@ -71,6 +74,6 @@ async fn the_settler_is_told_which_side_of_a_mark_a_record_is_on() {
     use_tokens(&ledger, 2);
     ledger.flush().await.unwrap();
     let settled = settled.lock().unwrap();
-    let before = settled.iter().filter(|number| **number <= mark);
+    let before = settled.iter().filter(|number| **number <= mark.number);
     assert_eq!((settled.len(), before.count()), (2, 1), "left over and new");
 }

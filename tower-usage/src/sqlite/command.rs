@@ -1,6 +1,6 @@
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
-use super::{backlog::Owed, joins::Join, row::Settled};
+use super::{backlog::Owed, joins::Join, ledger::Mark, row::Settled};
 use crate::{Full, RecordId, UsageRecord};
 
 /// What the writer is asked to do, in the order it is asked.
@@ -15,7 +15,7 @@ pub(super) enum Command {
     /// Join a run to its answer.
     Join(Join),
     /// Mark what was settled.
-    Settled(Vec<Mark>),
+    Settled(Vec<Done>),
     /// From now on hand what is stored to this settler, and read to it what was left over.
     Settle(UnboundedSender<ToSettle>),
     /// Read the next of what was left over.
@@ -23,8 +23,8 @@ pub(super) enum Command {
         /// Where the last page ended.
         after: i64,
     },
-    /// Keep the number of the last record under this name, unless there is one, and answer which is kept.
-    Mark(String, oneshot::Sender<u64>),
+    /// Keep how far the ledger is under this name, unless something is, and answer what is.
+    Mark(String, oneshot::Sender<Mark>),
     /// Answer when all that was recorded before is stored and settled.
     Flush(oneshot::Sender<()>),
     /// Answer: the settler has come so far.
@@ -35,7 +35,7 @@ pub(super) enum Command {
 
 /// A row that was settled.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct Done {
     pub(super) seq: i64,
     pub(super) settled: Settled,
     /// Dropped when the mark is stored.

@@ -7,6 +7,7 @@ use std::{
         mpsc::{self, Sender},
     },
     thread,
+    time::SystemTime,
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -43,6 +44,16 @@ pub struct SqliteLedger {
     backlog: Arc<Backlog>,
     settling: AtomicBool,
     pub(super) reader: Mutex<Connection>,
+}
+
+/// How far a ledger was at a time: see [`SqliteLedger::mark`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Mark {
+    /// The number of the last record.
+    pub number: u64,
+    /// When the mark was made.
+    pub at: SystemTime,
 }
 
 // === impl SqliteLedger ===
@@ -131,8 +142,8 @@ impl SqliteLedger {
         id.map(Uuid::from_bytes).map_err(LedgerError::store)
     }
 
-    /// The number of the last record that was committed when a mark of this name was first asked for: it stays the same
-    /// ever after, also over a crash.
+    /// How far the ledger was when a mark of this name was first asked for: it stays the same ever after, also over a
+    /// crash.
     ///
     /// It is for counters that are kept elsewhere and are given what [was used](Self::used_until) up to the mark: what
     /// has a greater [number](crate::UsageRecord::number) is for the settler to count.
@@ -144,10 +155,33 @@ impl SqliteLedger {
     /// # Cancel safety
     ///
     /// If the future is dropped before its end, the mark may be made or not.
-    pub async fn mark(&self, name: &str) -> Result<u64, LedgerError> {
+    pub async fn mark(&self, name: &str) -> Result<Mark, LedgerError> {
         let (sender, marked) = oneshot::channel();
         self.tell(Command::Mark(name.to_owned(), sender))?;
         marked.await.map_err(|_| LedgerError::Closed)
+    }
+
+    /// The mark of this name, if there is one. Blocks while it reads the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](LedgerError::Store) if the file cannot be read.
+    pub fn find_mark(&self, name: &str) -> Result<Option<Mark>, LedgerError> {
+        row::find_mark(&self.reader(), name).map_err(LedgerError::store)
+    }
+
+    /// The number of the last record. Blocks while it reads the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](LedgerError::Store) if the file cannot be read.
+    pub fn last_number(&self) -> Result<u64, LedgerError> {
+        let last = self.reader().query_row(
+            "SELECT coalesce(max(seq), 0) FROM token_usage_logs",
+            [],
+            |row| row.get(0).map(row::count),
+        );
+        last.map_err(LedgerError::store)
     }
 
     /// Waits until everything recorded so far is committed, and settled if settling was started.

@@ -45,7 +45,7 @@ mod writer;
 
 pub use self::{
     error::LedgerError,
-    ledger::SqliteLedger,
+    ledger::{Mark, SqliteLedger},
     options::LedgerOptions,
     query::{Group, GroupBy, GroupTotal, Sum, Used},
     settle::{Settle, SettleError, SettleFuture},

@@ -1,12 +1,12 @@
 use std::{
     sync::{Arc, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    LedgerError, SqliteLedger,
+    LedgerError, Mark, SqliteLedger,
     row::{self, count, integer, millis, time},
 };
 use crate::{NanoUsd, RecordId, SystemClock, UsageRecord, clock::Clock as _};
@@ -183,15 +183,26 @@ impl SqliteLedger {
     ///
     /// [`LedgerError::Store`] if the file cannot be read.
     pub fn used(&self, since: SystemTime) -> Result<Vec<Used>, LedgerError> {
-        self.used_until(since, u64::MAX)
+        self.used_between(since, SystemClock.now(), i64::MAX)
     }
 
-    /// The same of the records up to this [number](crate::UsageRecord::number), such as that of a [mark](Self::mark).
+    /// The same of the records up to a mark, since that long before it: it stays the same ever after.
     ///
     /// # Errors
     ///
     /// [`LedgerError::Store`] if the file cannot be read.
-    pub fn used_until(&self, since: SystemTime, number: u64) -> Result<Vec<Used>, LedgerError> {
+    pub fn used_until(&self, mark: &Mark, since: Duration) -> Result<Vec<Used>, LedgerError> {
+        let from = mark.at.checked_sub(since).unwrap_or(UNIX_EPOCH);
+        let number = i64::try_from(mark.number).unwrap_or(i64::MAX);
+        self.used_between(from, mark.at, number)
+    }
+
+    fn used_between(
+        &self,
+        from: SystemTime,
+        at: SystemTime,
+        number: i64,
+    ) -> Result<Vec<Used>, LedgerError> {
         let read = |row: &Row<'_>| {
             Ok(Used {
                 user_id: row.get(0)?,
@@ -203,9 +214,8 @@ impl SqliteLedger {
         };
         let reader = self.reader();
         let mut query = reader.prepare_cached(USED).map_err(LedgerError::store)?;
-        let by_minute = millis(SystemClock.now()).saturating_sub(HOUR);
-        let number = i64::try_from(number).unwrap_or(i64::MAX);
-        let rows = query.query_map([millis(since), by_minute, number], read);
+        let by_minute = millis(at).saturating_sub(HOUR);
+        let rows = query.query_map([millis(from), by_minute, number], read);
         rows.and_then(Iterator::collect).map_err(LedgerError::store)
     }
 

@@ -7,7 +7,7 @@ use rusqlite::{
     Connection, OptionalExtension, Row, TransactionBehavior, named_params, types::Type,
 };
 
-use super::joins::Join;
+use super::{joins::Join, ledger::Mark};
 use crate::{NanoUsd, Operation, Outcome, RecordId, Source, TokenCounts, UsageRecord};
 
 /// What [`read`] reads.
@@ -114,15 +114,30 @@ pub(super) fn recover(conn: &mut Connection) -> Result<usize, rusqlite::Error> {
     Ok(recovered)
 }
 
-/// The number of the last record when this name was first asked for.
-pub(super) fn mark(conn: &Connection, name: &str) -> Result<u64, rusqlite::Error> {
+/// Up to where the ledger was when this name was first asked for.
+pub(super) fn mark(
+    conn: &Connection,
+    name: &str,
+    now: SystemTime,
+) -> Result<Mark, rusqlite::Error> {
     conn.prepare_cached(
-        "INSERT INTO token_usage_marks SELECT ?1, coalesce(max(seq), 0) FROM token_usage_logs WHERE true
+        "INSERT INTO token_usage_marks SELECT ?1, coalesce(max(seq), 0), ?2 FROM token_usage_logs WHERE true
          ON CONFLICT (name) DO NOTHING",
     )?
-    .execute([name])?;
-    conn.prepare_cached("SELECT number FROM token_usage_marks WHERE name = ?1")?
-        .query_row([name], |row| row.get(0).map(count))
+    .execute((name, millis(now)))?;
+    let found = find_mark(conn, name)?;
+    found.ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+pub(super) fn find_mark(conn: &Connection, name: &str) -> Result<Option<Mark>, rusqlite::Error> {
+    conn.prepare_cached("SELECT number, marked_at FROM token_usage_marks WHERE name = ?1")?
+        .query_row([name], |row| {
+            Ok(Mark {
+                number: count(row.get(0)?),
+                at: time(row.get(1)?),
+            })
+        })
+        .optional()
 }
 
 /// Puts a record into a table; gives how many rows that added.

@@ -70,7 +70,8 @@ CREATE TABLE token_usage_ledger (id BLOB NOT NULL) STRICT;
 INSERT INTO token_usage_ledger VALUES (randomblob(16));
 CREATE TABLE token_usage_marks (
     name TEXT NOT NULL PRIMARY KEY,
-    number INTEGER NOT NULL
+    number INTEGER NOT NULL,
+    marked_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
 ];

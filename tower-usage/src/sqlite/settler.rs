@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     Settle, SettleError, SettleFuture,
-    command::{Command, Mark, ToSettle, Unsettled},
+    command::{Command, Done, ToSettle, Unsettled},
     row::Settled,
 };
 
@@ -128,7 +128,7 @@ impl Settler {
                     continue;
                 }
             };
-            marks.push(Mark {
+            marks.push(Done {
                 seq: item.seq,
                 settled,
                 _owed: item.owed,

@@ -14,7 +14,7 @@ use super::{
     joins::{Join, Joins},
     row::{self, Stored},
 };
-use crate::Full;
+use crate::{Full, SystemClock, clock::Clock as _};
 
 /// The most commands of one transaction, and rows of one page.
 const BATCH: usize = 512;
@@ -141,10 +141,10 @@ impl Writer {
             }
             Some(Command::Replay { after }) => self.replay(*after)?,
             Some(Command::Mark(name, _)) => {
-                let number = row::mark(&self.conn, name)?;
+                let mark = row::mark(&self.conn, name, SystemClock.now())?;
                 if let Some(Command::Mark(_, marked)) = self.pending.pop_front() {
                     // Whoever asked may have left.
-                    let _ = marked.send(number);
+                    let _ = marked.send(mark);
                 }
                 return Ok(Next::Go);
             }
