@@ -331,17 +331,17 @@ async fn sealing_keys(config: &Config, store: &Store) -> Result<SealingKeys, Sig
 }
 
 async fn session_store(config: &Config, path: &Path) -> Result<Arc<dyn SessionStore>, SignInError> {
-    let Some(url) = &config.session.store_url else {
+    let Some((key, url)) = config.session_store() else {
         let store = SqliteStore::open(path).map_err(failed("the store"))?;
         return Ok(Arc::new(store));
     };
     let url = url.expose();
     if url.starts_with("redis") {
         let store = RedisStore::connect(url).await;
-        return Ok(Arc::new(store.map_err(failed("session.store_url"))?));
+        return Ok(Arc::new(store.map_err(failed(key))?));
     }
     let store = PostgresStore::connect(url).await;
-    Ok(Arc::new(store.map_err(failed("session.store_url"))?))
+    Ok(Arc::new(store.map_err(failed(key))?))
 }
 
 /// The issuers that people sign in at, by a client of ours.

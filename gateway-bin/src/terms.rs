@@ -12,6 +12,8 @@ use crate::store::{Store, StoreError};
 pub struct PeoplesTerms {
     store: Store,
     quota: Arc<dyn QuotaStore>,
+    /// Whether the counters remember terms by themselves, for all gateways that use them.
+    are_shared: bool,
 }
 
 /// Why terms were not read or changed. Nothing has changed then.
@@ -35,18 +37,26 @@ const ATTEMPTS: usize = 8;
 // === impl PeoplesTerms ===
 
 impl PeoplesTerms {
-    /// Terms in this store, for these counters.
+    /// Terms in this store, for these counters; `are_shared`: which remember them by themselves, for other gateways too.
     #[must_use]
-    pub fn new(store: Store, quota: Arc<dyn QuotaStore>) -> Self {
-        Self { store, quota }
+    pub fn new(store: Store, quota: Arc<dyn QuotaStore>, are_shared: bool) -> Self {
+        Self {
+            store,
+            quota,
+            are_shared,
+        }
     }
 
-    /// Puts what the store has into force, before anything is counted: days begin where their people are.
+    /// Puts what the store has into force, before anything is counted: days begin where their people are. Counters that
+    /// are shared have it.
     ///
     /// # Errors
     ///
     /// [`TermsError`].
     pub async fn restore(&self) -> Result<(), TermsError> {
+        if self.are_shared {
+            return Ok(());
+        }
         for (subject, terms) in self.store.all_terms().await? {
             let subject = Subject::from(subject);
             let version = self.quota.terms(&subject).await?.version();
@@ -93,6 +103,14 @@ impl PeoplesTerms {
     /// [`TermsError`].
     pub async fn set(&self, user_id: &Arc<str>, terms: Terms) -> Result<bool, TermsError> {
         let subject = Subject::from(user_id);
+        if self.are_shared {
+            // What is kept here is for counters that were lost.
+            let is_set = self.quota.set_terms(&subject, terms.clone()).await?;
+            if is_set {
+                self.store.put_terms(user_id, &terms).await?;
+            }
+            return Ok(is_set);
+        }
         if self.quota.terms(&subject).await?.version() != terms.version() {
             return Ok(false);
         }

@@ -31,8 +31,12 @@ impl<T> StoreFuture<T> {
         Self(State::Boxed(Box::pin(future)))
     }
 
-    /// The answer if it is there already, else the future back.
-    pub(crate) fn try_ready(self) -> Result<T, Self> {
+    /// The answer if it is there already, so that a store around another one needs no future of its own.
+    ///
+    /// # Errors
+    ///
+    /// The future, if the answer is still to come.
+    pub fn try_ready(self) -> Result<T, Self> {
         match self.0 {
             State::Ready(Some(value)) => Ok(value),
             waiting => Err(Self(waiting)),

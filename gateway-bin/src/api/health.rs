@@ -22,6 +22,9 @@ async fn readyz(State(api): State<Api>) -> Response {
     if api.sign_in.ping().await.is_err() {
         failing.push("session_store");
     }
+    if !api.counters.is_ready() {
+        failing.push("quota_store");
+    }
     if !api.ledger.healthy() {
         failing.push("ledger");
     }

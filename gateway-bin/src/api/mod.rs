@@ -8,6 +8,7 @@ mod admin_quota_list;
 mod admin_quota_reset;
 mod alerts;
 mod body;
+mod counters;
 mod cross_origin;
 mod error;
 mod health;
@@ -37,6 +38,7 @@ pub use self::cross_origin::{NotAnOrigin, Origins};
 pub use self::error::ApiError;
 pub use self::pace::Pace;
 use crate::client_address::TrustedProxies;
+use crate::counters::{CounterStore, Seeding};
 use crate::environment::Environments;
 use crate::password::Passwords;
 use crate::sign_in::{SignIn, scope};
@@ -69,6 +71,10 @@ pub struct Api {
     pub passwords: Passwords,
     /// Counters.
     pub quota: Arc<dyn QuotaStore>,
+    /// Where the counters are.
+    pub counters: CounterStore,
+    /// What sees to it that they say what the ledger says.
+    pub seeding: Seeding,
     /// What people are allowed beside it.
     pub terms: PeoplesTerms,
     /// Everybody's plans.
@@ -188,6 +194,11 @@ fn administration() -> Router<Api> {
             post(admin_quota_reset::reset),
         )
         .route("/api/admin/quotas", get(admin_quota_list::list))
+        .route("/api/admin/counters", get(counters::show))
+        .route(
+            "/api/admin/counters/members/{member}",
+            delete(counters::forget),
+        )
         .route("/api/admin/alerts", get(alerts::all))
         .route(
             "/api/admin/alerts/{id}/acknowledge",

@@ -6,7 +6,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower_quota::{Charge, Denied, MemoryStore, OnStoreFailure, Renewing, Shadow};
+use tower_quota::{Charge, Denied, OnStoreFailure, Renewing, Shadow};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_workspace::fs::{Owner, Provisioner};
 use tracing::{info, warn};
@@ -15,8 +15,8 @@ use super::check_config::without_effect;
 use crate::alerts::Alerts;
 use crate::api::{self, Api, Origins, Pace};
 use crate::client_address::TrustedProxies;
-use crate::clock;
 use crate::config::{self, Config};
+use crate::counters::{CounterStore, Counters, Seeding};
 use crate::egress::{Egress, ForwardCall, VirtualKeys};
 use crate::environment::Environments;
 use crate::instance::{Admin, Device, Dialer, ModelSpec, Offer, Upstream, unmet_requirements};
@@ -25,22 +25,21 @@ use crate::password::{ConnectVerifier, Passwords};
 use crate::plan;
 use crate::prices::price_list;
 use crate::server;
-use crate::settle::Counters;
 use crate::sign_in::SignIn;
 use crate::socket::Sockets;
 use crate::stack::Parts;
-use crate::store::Store;
+use crate::store::{FileLock, Store};
 use crate::terms::PeoplesTerms;
 use crate::ui::Pages;
 
 /// How long open sockets and calls may take to end after the gateway was told to stop.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
-/// Counters are filled from the ledger as far back as the longest window reaches.
-const LONGEST_WINDOW: Duration = Duration::from_secs(32 * 86_400);
-
 /// How long what a request holds is held for it if nobody says that it still runs.
-const LEASE: Duration = Duration::from_secs(15 * 60);
+const LEASE: Duration = Duration::from_secs(2 * 60);
+
+/// How long the start waits for shared counters, which may wait for other gateways. Then it is left to be seen.
+const SEEDING: Duration = Duration::from_secs(10);
 
 /// How long the ledger may take to store what came last.
 const CLOSE: Duration = Duration::from_secs(10);
@@ -83,31 +82,44 @@ pub(super) async fn serve(
         .path
         .clone()
         .unwrap_or_else(|| "gateway.db".into());
-    let store = Store::open(&path).map_err(failed("store"))?;
+    let (store, _lock) = match &config.store.database_url {
+        // The ledger is in the file all the same, and this gateway's alone.
+        Some(url) => {
+            let lock = FileLock::take(&path).map_err(failed("store.path"))?;
+            let store = Store::connect(url.expose()).await;
+            (store.map_err(failed("store.database_url"))?, Some(lock))
+        }
+        None => (Store::open(&path).map_err(failed("store"))?, None),
+    };
     let ledger = SqliteLedger::open(&path, LedgerOptions::new()).map_err(failed("ledger"))?;
     let prices = Arc::new(price_list(&config.price).map_err(failed("prices"))?);
 
     let plans = plan::plans(&config.plan).map_err(failed("plan"))?;
-    let quota = Arc::new(MemoryStore::new(plans.clone()).lease(LEASE));
-    let quota = Renewing::start(quota, LEASE / 3);
-    let terms = PeoplesTerms::new(store.clone(), Arc::new(quota.clone()));
+    let counters = CounterStore::connect(&config.store, plans.clone(), LEASE).await;
+    let counters = counters.map_err(failed("the quota store"))?;
+    let quota = Renewing::start(Arc::new(counters.clone()), LEASE / 3);
+    let terms = PeoplesTerms::new(store.clone(), Arc::new(quota.clone()), counters.is_shared());
     terms.restore().await.map_err(failed("quota"))?;
-    let now = clock::now();
-    let since = now
-        .checked_sub(LONGEST_WINDOW)
-        .unwrap_or(std::time::UNIX_EPOCH);
+    let seeding = Seeding::new(counters.clone(), Arc::clone(&ledger), store.clone());
+    let seeding = seeding.map_err(failed("ledger"))?;
+    match seeding.start(SEEDING).await {
+        Err(error) if !counters.is_shared() => return Err(failed("ledger")(error)),
+        Err(error) => warn!(
+            error = &error as &dyn std::error::Error,
+            "quotas cannot be checked yet"
+        ),
+        Ok(()) => {}
+    }
+    tokio::spawn(seeding.clone().follow(stop.clone()));
     let webhook = config.alerts.webhook().map_err(failed("alerts"))?;
     let alerts = Alerts::new(store.clone(), &config.plan);
     let alerts = alerts
         .deliver(webhook, stop.clone())
         .map_err(failed("alerts"))?;
-    let counters =
-        Counters::fill(quota.clone(), &ledger, since, alerts).map_err(failed("ledger"))?;
     {
         let _settler_runs_there = settling.enter();
-        ledger
-            .start_settling(Arc::new(counters))
-            .map_err(failed("ledger"))?;
+        let settler = Arc::new(Counters::new(quota.clone(), alerts));
+        ledger.start_settling(settler).map_err(failed("ledger"))?;
     }
 
     let [instance, ..] = config.instance.as_slice() else {
@@ -230,6 +242,8 @@ pub(super) async fn serve(
         pace: Pace::new(),
         passwords,
         quota: Arc::new(quota),
+        counters,
+        seeding,
         plans,
         terms,
         ledger: ledger.clone(),

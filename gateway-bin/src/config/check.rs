@@ -50,12 +50,6 @@ fn not_yet(config: &Config) -> Result<(), ConfigError> {
     if config.server.tls.is_some() {
         return absent("server.tls");
     }
-    if config.store.database_url.is_some() {
-        return absent("store.database_url");
-    }
-    if config.store.redis_url.is_some() {
-        return absent("store.redis_url");
-    }
     if config.cells.is_some() {
         return absent("cells");
     }
@@ -189,21 +183,52 @@ fn sessions(config: &Config) -> Result<(), ConfigError> {
             "is longer than `session.lifetime`",
         ));
     }
-    if let Some(url) = &session.store_url {
-        let known = ["redis://", "rediss://", "postgres://", "postgresql://"];
+    let databases: &[&str] = &["postgres://", "postgresql://"];
+    let caches: &[&str] = &[
+        "redis://",
+        "rediss://",
+        "redis-cluster://",
+        "rediss-cluster://",
+        "redis-sentinel://",
+    ];
+    for (key, url, known, form) in [
+        (
+            "session.store_url",
+            &session.store_url,
+            [databases, caches],
+            "redis://, rediss:// or postgres://",
+        ),
+        (
+            "store.redis_url",
+            &config.store.redis_url,
+            [caches, &[]],
+            "redis:// or rediss://",
+        ),
+        (
+            "store.database_url",
+            &config.store.database_url,
+            [databases, &[]],
+            "postgres://",
+        ),
+    ] {
+        let Some(url) = url else {
+            continue;
+        };
+        let mut known = known.into_iter().flatten();
         // The URL may hold a password: it is not shown.
-        if !known.iter().any(|scheme| url.expose().starts_with(scheme)) {
-            return Err(ConfigError::invalid(
-                "session.store_url",
-                "must begin with redis://, rediss:// or postgres://",
-            ));
+        if !known.any(|scheme| url.expose().starts_with(scheme)) {
+            return Err(ConfigError::invalid(key, format!("must begin with {form}")));
         }
-        if session.key.is_none() {
-            return Err(ConfigError::invalid(
-                "session.key_file",
-                "is missing; gateways that share sessions need the same keys",
-            ));
-        }
+    }
+    if let Some((key, _)) = config.session_store()
+        && session.key.is_none()
+    {
+        return Err(ConfigError::invalid(
+            "session.key_file",
+            format!(
+                "is missing; gateways that share sessions, by `{key}`, need the same keys (`openssl rand -hex 32` makes one)"
+            ),
+        ));
     }
     session.keys().map(drop)
 }

@@ -197,6 +197,19 @@ fn read_secrets(config: &mut Config) -> Result<(), ConfigError> {
             Secret::read,
         )?;
     }
+    let store = &mut config.store;
+    read_secret(
+        &mut store.database_url,
+        store.database_url_file.as_deref(),
+        || "store.database_url".to_owned(),
+        Secret::read,
+    )?;
+    read_secret(
+        &mut store.redis_url,
+        store.redis_url_file.as_deref(),
+        || "store.redis_url".to_owned(),
+        Secret::read,
+    )?;
     let session = &mut config.session;
     read_secret(
         &mut session.store_url,

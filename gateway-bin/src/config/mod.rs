@@ -66,6 +66,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where sessions are kept that several gateways share, and which key says so; `None`: in the SQLite file.
+    #[must_use]
+    pub fn session_store(&self) -> Option<(&'static str, &Secret)> {
+        let keys = [
+            ("session.store_url", &self.session.store_url),
+            ("store.redis_url", &self.store.redis_url),
+            ("store.database_url", &self.store.database_url),
+        ];
+        let mut keys = keys.into_iter();
+        keys.find_map(|(key, url)| Some((key, url.as_ref()?)))
+    }
+
     /// Where the command line reaches a gateway with this configuration.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -183,7 +195,7 @@ pub struct Session {
     )]
     pub lifetime: Duration,
     /// Where sessions and personal access tokens are kept that several gateways share: `redis://…` or `postgres://…`;
-    /// absent: in the SQLite file of `[store]`.
+    /// absent: where `[store]` says.
     pub store_url: Option<Secret>,
     /// File that holds that URL.
     pub store_url_file: Option<PathBuf>,
@@ -245,12 +257,17 @@ impl Default for Session {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Store {
-    /// SQLite file; default `gateway.db`.
+    /// SQLite file; default `gateway.db`. Whatever else there is, the ledger of this gateway is in it, so each gateway needs
+    /// its own.
     pub path: Option<PathBuf>,
-    /// Postgres instead of SQLite.
+    /// Postgres for everything but the ledger, so that several gateways share it: `postgres://…`.
     pub database_url: Option<Secret>,
-    /// Redis for counters.
+    /// File that holds that URL.
+    pub database_url_file: Option<PathBuf>,
+    /// Redis for counters and sessions: `redis://…`, `redis-cluster://…` for a Cluster.
     pub redis_url: Option<Secret>,
+    /// File that holds that URL.
+    pub redis_url_file: Option<PathBuf>,
 }
 
 /// `[workspace]`

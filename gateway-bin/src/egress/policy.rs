@@ -7,6 +7,7 @@ use tower_usage::openai::{Attribution, ModelCall};
 use tower_usage::{PriceList, TokenCounts};
 
 use crate::clock;
+use crate::counters::UNRESERVED;
 use crate::instance::Gate;
 
 /// Set aside for the answer of a call that sets no limit of its own.
@@ -73,11 +74,14 @@ pub fn attribute(
         gate.leave(identity.user_id());
         let mut attribution = Attribution::new(Arc::clone(identity.user_id()));
         attribution.provider = Some(Arc::clone(&provider));
-        if let Some(reservation) = extensions.get::<Reservation>() {
-            let ticket = reservation.hand_over();
-            attribution.admitted_at = Some(ticket.admitted_at());
-            attribution.settle_ref = Some(ticket.to_string().into());
-        }
+        attribution.settle_ref = Some(match extensions.get::<Reservation>() {
+            Some(reservation) => {
+                let ticket = reservation.hand_over();
+                attribution.admitted_at = Some(ticket.admitted_at());
+                ticket.to_string().into()
+            }
+            None => UNRESERVED.into(),
+        });
         Some(attribution)
     }
 }

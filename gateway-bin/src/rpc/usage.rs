@@ -8,6 +8,7 @@ use tower_usage::{
 
 use super::message::{RpcRequest, RpcResponse};
 use crate::clock;
+use crate::counters::UNRESERVED;
 use crate::protocol::ErrorShape;
 
 /// Records the runs that frames start. What a run takes in tokens and money is recorded at egress.
@@ -80,11 +81,14 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
         let Some(asked) = &mut tap.0 else {
             return Begun::ready(Ok(()));
         };
-        if let Some(reservation) = &asked.reservation {
-            let ticket = reservation.ticket();
-            asked.record.admitted_at = ticket.admitted_at();
-            asked.record.settle_ref = Some(ticket.to_string().into());
-        }
+        asked.record.settle_ref = Some(match &asked.reservation {
+            Some(reservation) => {
+                let ticket = reservation.ticket();
+                asked.record.admitted_at = ticket.admitted_at();
+                ticket.to_string().into()
+            }
+            None => UNRESERVED.into(),
+        });
         // Should nobody be there to say how it ended: a run that was asked for and, as far as is known, made.
         let mut begun = asked.record.clone();
         begun.source = Source::Estimated;

@@ -3,6 +3,7 @@
 //! Statements are written once, in words that both databases have; where they have none in common there are two.
 
 mod alerts;
+mod counting;
 mod database;
 mod deliveries;
 mod environments;
@@ -25,5 +26,6 @@ pub use self::database::Store;
 pub use self::environments::EnvironmentRow;
 pub use self::error::StoreError;
 pub use self::identities::Link;
+pub use self::sqlite::FileLock;
 pub use self::users::User;
 pub use self::virtual_keys::{KeyChange, VirtualKeyRow};

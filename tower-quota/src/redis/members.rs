@@ -28,6 +28,12 @@ impl RedisMembers {
         self.states.iter().map(|(name, _)| &**name)
     }
 
+    /// The present epoch: another one has other counters. `None`: there is none.
+    #[must_use]
+    pub fn present_epoch(&self) -> Option<u32> {
+        Begun::parse(&self.epoch).map(|begun| begun.name)
+    }
+
     /// Whether what `member` used is among the counters of the present epoch. If it is not, it is to
     /// [reseed](crate::RedisStore::reseed).
     #[must_use]

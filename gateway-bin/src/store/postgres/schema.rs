@@ -148,6 +148,13 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX virtual_keys_by_change ON virtual_keys (coalesce(revoked_at, created_at));
     CREATE INDEX identities_by_time ON identities (created_at);
     ",
+    r"
+    -- The ledgers that are counted together in shared counters: should those lose them, all are waited for.
+    CREATE TABLE quota_counting (
+        ledger            TEXT NOT NULL PRIMARY KEY,
+        created_at        BIGINT NOT NULL
+    );
+    ",
 ];
 
 /// Gateways that start at once go on one after the other; one that hangs is not waited for longer than a start may take.

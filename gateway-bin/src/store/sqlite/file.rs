@@ -16,28 +16,20 @@ const BUSY: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(in crate::store) struct SqliteFile {
     connection: Arc<Mutex<Connection>>,
-    // Held for the life of the process: one `serve` for each file.
-    _lock: Arc<File>,
+    _lock: Arc<FileLock>,
+}
+
+/// That a file is this gateway's alone, while it is held: one `serve` for each file.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
 }
 
 // === impl SqliteFile ===
 
 impl SqliteFile {
     pub(in crate::store) fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |source: std::io::Error| StoreError::Open {
-            path: path.to_owned(),
-            source,
-        };
-        let mut lock_path = path.as_os_str().to_owned();
-        lock_path.push(".lock");
-        let lock = private_file(Path::new(&lock_path)).map_err(failed)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
-            rustix::io::Errno::WOULDBLOCK => StoreError::InUse {
-                path: path.to_owned(),
-            },
-            errno => failed(errno.into()),
-        })?;
-        private_file(path).map_err(failed)?;
+        let lock = FileLock::take(path)?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -60,6 +52,33 @@ impl SqliteFile {
             work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner))
         });
         done.await.unwrap_or(Err(StoreError::Stopped))
+    }
+}
+
+// === impl FileLock ===
+
+impl FileLock {
+    /// Takes it for the file at `path`, which is made, and readable by us only, if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InUse`] if another gateway has it, [`StoreError::Open`] if there can be no such file.
+    pub fn take(path: &Path) -> Result<Self, StoreError> {
+        let failed = |source: std::io::Error| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let mut lock_path = path.as_os_str().to_owned();
+        lock_path.push(".lock");
+        let lock = private_file(Path::new(&lock_path)).map_err(failed)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+            rustix::io::Errno::WOULDBLOCK => StoreError::InUse {
+                path: path.to_owned(),
+            },
+            errno => failed(errno.into()),
+        })?;
+        private_file(path).map_err(failed)?;
+        Ok(Self { _file: lock })
     }
 }
 

@@ -163,6 +163,13 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX virtual_keys_by_change ON virtual_keys (coalesce(revoked_at, created_at));
     CREATE INDEX identities_by_time ON identities (created_at);
     ",
+    r"
+    -- The ledgers that are counted together in shared counters: should those lose them, all are waited for.
+    CREATE TABLE quota_counting (
+        ledger            TEXT NOT NULL PRIMARY KEY,
+        created_at        INTEGER NOT NULL
+    ) STRICT;
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.

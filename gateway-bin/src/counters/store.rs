@@ -1,0 +1,258 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tower_quota::{
+    Amounts, Charge, Granted, MemoryStore, Plans, PostgresStore, QuotaStore, RedisStore, Released,
+    Renewed, ReserveError, Settled, Standing, StoreError, StoreFuture, Subject, Terms, Ticket,
+};
+
+use crate::config;
+
+/// Counters in Redis, else in Postgres, else in memory; clones share them.
+///
+/// While they do not say yet what the ledger says they decide nothing: every decision is a [`StoreError`].
+#[derive(Clone)]
+pub struct CounterStore {
+    kept: Kept,
+    state: Arc<State>,
+}
+
+/// Where they are.
+#[derive(Clone)]
+pub(super) enum Kept {
+    Memory(Arc<MemoryStore>),
+    Postgres(PostgresStore),
+    Redis(RedisStore),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether what this gateway's ledger said when it was last looked at is in them.
+    counted: AtomicBool,
+    /// Up to which of its records.
+    until: AtomicU64,
+    /// Whether the latest answer was none.
+    silent: AtomicBool,
+}
+
+/// What this gateway used is not among the counters.
+#[derive(Debug, thiserror::Error)]
+#[error("the counters do not say yet what the ledger says")]
+struct NotCounted;
+
+// === impl CounterStore ===
+
+impl CounterStore {
+    /// Counters where the configuration says.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if Redis or Postgres cannot be connected to.
+    pub async fn connect(
+        store: &config::Store,
+        plans: Plans,
+        lease: Duration,
+    ) -> Result<Self, StoreError> {
+        let kept = if let Some(url) = &store.redis_url {
+            let redis = RedisStore::builder(plans).lease(lease).await_reseeding();
+            Kept::Redis(redis.connect(url.expose()).await?)
+        } else if let Some(url) = &store.database_url {
+            let postgres = PostgresStore::connect(url.expose(), plans).await?;
+            Kept::Postgres(postgres.lease(lease))
+        } else {
+            Kept::Memory(Arc::new(MemoryStore::new(plans).lease(lease)))
+        };
+        Ok(Self::new(kept))
+    }
+
+    /// Counters in this store in memory, for tests.
+    #[cfg(test)]
+    pub(super) fn in_memory(store: MemoryStore) -> Self {
+        let own = Self::new(Kept::Memory(Arc::new(store)));
+        own.has_counted(0);
+        own
+    }
+
+    fn new(kept: Kept) -> Self {
+        Self {
+            kept,
+            state: Arc::default(),
+        }
+    }
+
+    /// Where they are: `redis`, `postgres` or `memory`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self.kept {
+            Kept::Memory(_) => "memory",
+            Kept::Postgres(_) => "postgres",
+            Kept::Redis(_) => "redis",
+        }
+    }
+
+    /// Whether other gateways may use them too.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        !matches!(self.kept, Kept::Memory(_))
+    }
+
+    /// Whether they decide, and answered the last time.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.are_counted() && !self.state.silent.load(Ordering::Acquire)
+    }
+
+    /// Whether they say what the ledger says, and so decide.
+    pub(super) fn are_counted(&self) -> bool {
+        self.state.counted.load(Ordering::Acquire)
+    }
+
+    pub(super) const fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// Counts what a record says that is settled under no reservation of theirs: once, and only if it was not among what
+    /// was counted of the ledger as a whole.
+    pub(super) async fn count(
+        &self,
+        number: Option<u64>,
+        ticket: &Ticket,
+        used: Amounts,
+    ) -> Result<(), StoreError> {
+        if number.is_some_and(|number| number <= self.state.until.load(Ordering::Acquire)) {
+            return Ok(());
+        }
+        match &self.kept {
+            Kept::Memory(memory) => {
+                memory.add_used(ticket.subject(), ticket.admitted_at(), used);
+                Ok(())
+            }
+            Kept::Postgres(postgres) => self.told(postgres.count(ticket, used).await).map(drop),
+            Kept::Redis(redis) => self.told(redis.count(ticket, used).await).map(drop),
+        }
+    }
+
+    /// What was used up to this record of the ledger is among them, or will be before they decide anything else.
+    pub(super) fn counts_until(&self, number: u64) {
+        self.state.until.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// They say what the ledger said up to this record.
+    pub(super) fn has_counted(&self, number: u64) {
+        self.counts_until(number);
+        self.state.counted.store(true, Ordering::Release);
+    }
+
+    /// They do not.
+    pub(super) fn has_not_counted(&self) {
+        self.state.counted.store(false, Ordering::Release);
+    }
+
+    /// Remembers whether there was an answer.
+    pub(super) fn told<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.heard(answer.is_ok());
+        answer
+    }
+
+    fn heard(&self, answered: bool) {
+        self.state.silent.store(!answered, Ordering::Release);
+        if !answered {
+            metrics::counter!("gateway_quota_store_failures_total").increment(1);
+        }
+    }
+
+    fn decides(&self) -> Result<(), StoreError> {
+        match self.are_counted() {
+            true => Ok(()),
+            false => Err(StoreError::new(NotCounted)),
+        }
+    }
+
+    fn store(&self) -> &dyn QuotaStore {
+        match &self.kept {
+            Kept::Memory(memory) => &**memory,
+            Kept::Postgres(postgres) => postgres,
+            Kept::Redis(redis) => redis,
+        }
+    }
+
+    /// What becomes of an answer that comes over a network.
+    fn watch<T: Send + 'static, E: Send + 'static>(
+        &self,
+        answer: StoreFuture<Result<T, E>>,
+        is_silence: fn(&E) -> bool,
+    ) -> StoreFuture<Result<T, E>> {
+        let answer = match answer.try_ready() {
+            Ok(answer) => return StoreFuture::ready(answer),
+            Err(waiting) => waiting,
+        };
+        let own = self.clone();
+        StoreFuture::boxed(async move {
+            let asked = Instant::now();
+            let answer = answer.await;
+            metrics::histogram!("gateway_quota_store_seconds").record(asked.elapsed());
+            own.heard(!answer.as_ref().is_err_and(is_silence));
+            answer
+        })
+    }
+}
+
+fn any(_: &StoreError) -> bool {
+    true
+}
+
+impl QuotaStore for CounterStore {
+    fn reserve(&self, charge: &Charge) -> StoreFuture<Result<Granted, ReserveError>> {
+        if let Err(error) = self.decides() {
+            return StoreFuture::ready(Err(error.into()));
+        }
+        self.watch(self.store().reserve(charge), |error| {
+            matches!(error, ReserveError::Unavailable(_))
+        })
+    }
+
+    fn settle(&self, ticket: &Ticket, used: Amounts) -> StoreFuture<Result<Settled, StoreError>> {
+        if let Err(error) = self.decides() {
+            return StoreFuture::ready(Err(error));
+        }
+        self.watch(self.store().settle(ticket, used), any)
+    }
+
+    fn release(&self, ticket: &Ticket) -> StoreFuture<Result<Released, StoreError>> {
+        self.watch(self.store().release(ticket), any)
+    }
+
+    fn abandon(&self, ticket: &Ticket) {
+        self.store().abandon(ticket);
+    }
+
+    fn renew(&self, ticket: &Ticket) -> StoreFuture<Result<Renewed, StoreError>> {
+        self.watch(self.store().renew(ticket), any)
+    }
+
+    fn standings(&self, subject: &Subject) -> StoreFuture<Result<Vec<Standing>, StoreError>> {
+        if let Err(error) = self.decides() {
+            return StoreFuture::ready(Err(error));
+        }
+        self.watch(self.store().standings(subject), any)
+    }
+
+    fn terms(&self, subject: &Subject) -> StoreFuture<Result<Terms, StoreError>> {
+        self.watch(self.store().terms(subject), any)
+    }
+
+    fn set_terms(&self, subject: &Subject, terms: Terms) -> StoreFuture<Result<bool, StoreError>> {
+        self.watch(self.store().set_terms(subject, terms), any)
+    }
+}
+
+impl fmt::Debug for CounterStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CounterStore")
+            .field("kept", &self.name())
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
