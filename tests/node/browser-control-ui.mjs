@@ -49,7 +49,7 @@ const enter = async (page, name) => {
 const attach = async (page, name, mimeType, buffer) => {
   await page.locator(".agent-chat__file-input").first().setInputFiles({ name, mimeType, buffer });
   await page.locator(".chat-attachments-preview .chat-attachment-thumb:visible").first().waitFor();
-  await page.locator(".chat-attachment-loading:visible").waitFor({ state: "detached" });
+  await page.locator(`.chat-attachment-loading[data-state="ready"]`).first().waitFor({ state: "attached" });
 };
 
 const kept = (page) =>
