@@ -17,6 +17,7 @@ use crate::config;
 pub struct CounterStore {
     kept: Kept,
     state: Arc<State>,
+    begun: Instant,
 }
 
 /// Where they are.
@@ -33,9 +34,12 @@ struct State {
     counted: AtomicBool,
     /// Up to which of its records.
     until: AtomicU64,
-    /// Whether the latest answer was none.
-    silent: AtomicBool,
+    /// Since when there is no answer, in milliseconds since `CounterStore` was made; zero if there is.
+    silent_since: AtomicU64,
 }
+
+/// So long there may be no answer before they are said not to be ready: one that comes late is no outage.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// What this gateway used is not among the counters.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +83,7 @@ impl CounterStore {
         Self {
             kept,
             state: Arc::default(),
+            begun: Instant::now(),
         }
     }
 
@@ -101,7 +106,9 @@ impl CounterStore {
     /// Whether they decide, and answered the last time.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.are_counted() && !self.state.silent.load(Ordering::Acquire)
+        let since = self.state.silent_since.load(Ordering::Acquire);
+        let silence = self.elapsed().saturating_sub(since);
+        self.are_counted() && (since == 0 || silence < SILENCE.as_millis() as u64)
     }
 
     /// Whether they say what the ledger says, and so decide.
@@ -157,10 +164,21 @@ impl CounterStore {
     }
 
     fn heard(&self, answered: bool) {
-        self.state.silent.store(!answered, Ordering::Release);
-        if !answered {
+        let since = &self.state.silent_since;
+        if answered {
+            since.store(0, Ordering::Release);
+        } else {
+            // Of many it is the first that counts.
+            let (set, read) = (Ordering::AcqRel, Ordering::Acquire);
+            let _ = since.compare_exchange(0, self.elapsed(), set, read);
             metrics::counter!("gateway_quota_store_failures_total").increment(1);
         }
+    }
+
+    /// In milliseconds, from one on.
+    fn elapsed(&self) -> u64 {
+        let elapsed = self.begun.elapsed().as_millis();
+        u64::try_from(elapsed).unwrap_or(u64::MAX).max(1)
     }
 
     fn decides(&self) -> Result<(), StoreError> {

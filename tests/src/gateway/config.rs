@@ -128,6 +128,24 @@ time_zone = "UTC"
         Ok(self)
     }
 
+    /// This configuration, with everything in a Postgres that several gateways can share, by its URL, but counters and
+    /// sessions in a Redis, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unexpected`] when the system has no random numbers.
+    pub fn sharing_store(mut self, database_url: &str, redis_url: Option<&str>) -> Result<Self> {
+        let mut store = format!("[store]\ndatabase_url = \"{database_url}\"\n");
+        if let Some(url) = redis_url {
+            // Writing to a String does not fail.
+            let _ = writeln!(store, "redis_url = \"{url}\"");
+        }
+        self.text = self.text.replacen("[store]\n", &store, 1);
+        let key = secret::hex_key()?;
+        let _ = write!(self.text, "\n[session]\nkey = \"{key}\"\n");
+        Ok(self)
+    }
+
     /// The same gateway once more, on ports of its own and with a store of its own in `dir`: one of several
     /// behind one `public_url`. What they share has to be [shared](Self::sharing_sessions).
     ///

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Signal, geteuid};
+use rustix::process::{Pid, Signal, geteuid};
 use tokio::{process::Command, time::Instant};
 use tokio_postgres::NoTls;
 
@@ -117,6 +117,21 @@ impl Postgres {
         self.address
     }
 
+    /// Sends a signal to the server and all its processes: by `STOP` it is a server that hangs, until `CONT`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when the system does not say which they are.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let server = self.process.id();
+        for child in children(server)? {
+            // One that has ended meanwhile needs none.
+            let _ = rustix::process::kill_process(child, signal);
+        }
+        self.process.signal(signal);
+        Ok(())
+    }
+
     async fn ready(&mut self) -> Result<()> {
         let url = self.url();
         let probe = || async {
@@ -125,6 +140,33 @@ impl Postgres {
         };
         self.process.ready_when(READY_LIMIT, probe).await
     }
+}
+
+/// The processes that a process has started and that run.
+fn children(parent: Pid) -> Result<Vec<Pid>> {
+    let path = PathBuf::from("/proc");
+    let file = |source| Error::File {
+        path: path.clone(),
+        source,
+    };
+    let mut children = Vec::new();
+    for entry in fs::read_dir(&path).map_err(file)? {
+        let name = entry.map_err(file)?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // One that has ended meanwhile has none. Its name, in parentheses, may hold anything.
+        let stat = fs::read_to_string(path.join(&name).join("stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let of = fields
+            .split_whitespace()
+            .nth(1)
+            .and_then(|of| of.parse().ok());
+        if of == Some(parent.as_raw_nonzero().get()) {
+            children.extend(Pid::from_raw(pid));
+        }
+    }
+    Ok(children)
 }
 
 fn make_directory(parent: &Path) -> Result<PathBuf> {

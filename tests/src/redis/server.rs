@@ -91,6 +91,33 @@ impl Redis {
         format!("redis://default:{}@{}/0", self.password, self.address)
     }
 
+    /// Has it do one thing whose answer is a plain word.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connection`] when it does not answer, [`Error::Unexpected`] with what it says instead.
+    pub async fn command(&self, words: &[&str]) -> Result<()> {
+        let peer = || self.address.to_string();
+        let lost = |error: std::io::Error| Error::connection(peer(), error);
+        let mut stream = TcpStream::connect(self.address).await.map_err(lost)?;
+        for words in [&["AUTH", &*self.password], words] {
+            // RESP: an array of bulk strings.
+            let mut request = format!("*{}\r\n", words.len());
+            for word in words {
+                request += &format!("${}\r\n{word}\r\n", word.len());
+            }
+            stream.write_all(request.as_bytes()).await.map_err(lost)?;
+            let mut answer = [0; 64];
+            let length = stream.read(&mut answer).await.map_err(lost)?;
+            let answer = answer.get(..length).unwrap_or_default();
+            if !answer.starts_with(b"+") {
+                let text = String::from_utf8_lossy(answer).into_owned();
+                return Err(Error::unexpected("answer", text));
+            }
+        }
+        Ok(())
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

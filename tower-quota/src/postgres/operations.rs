@@ -1,20 +1,30 @@
 //! What the server is asked for each operation, again where its answer says so, and what its answers mean.
 
-use tokio::time::Instant;
+use std::{
+    error::Error as _,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use tokio::time::{Instant, sleep};
 
 use super::{
     answer::{Answer, Stale},
+    connection::NoConnection,
     exchange::Operation,
     question::{self, Text, moment},
     statements::{COUNT, RESERVE, SET_TERMS, SETTLE, STANDINGS, TERMS},
     store::{PostgresStore, whole_ms},
 };
 use crate::{
-    Amounts, Charge, Granted, Limit, Period, ReserveError, Settled, Standing, StoreError, Subject,
-    Terms, Ticket,
+    Amounts, Charge, Granted, Limit, Period, QuotaStore as _, ReserveError, Settled, Standing,
+    StoreError, Subject, Terms, Ticket,
     remote::{Calendar, Level, parse_terms},
     unix_ms::UnixMs,
 };
+
+/// How long after a reservation that was not answered it is given back, and how often that is tried.
+const REGRET: Duration = Duration::from_secs(1);
+const REGRETS: usize = 3;
 
 /// How often a question is asked anew to which the answer was what to ask.
 const CORRECTIONS: usize = 5;
@@ -26,7 +36,15 @@ impl PostgresStore {
         for _ in 0..=CORRECTIONS {
             let question = self.known.question(charge, self.calendar());
             let text = question::reserve(&question, id, whole_ms(self.lease));
-            let answer = self.ask(RESERVE, deadline, text).await?;
+            let answer = match self.ask(RESERVE, deadline, text).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    if !was_not_asked(&error) {
+                        self.give_back(Ticket::new(id, charge.subject().clone(), UNIX_EPOCH));
+                    }
+                    return Err(error.into());
+                }
+            };
             if let Some(held) = answer.held() {
                 let now = answer.now().system_time();
                 let ticket = Ticket::new(id, charge.subject().clone(), now);
@@ -44,6 +62,20 @@ impl PostgresStore {
             // Else it is another time there than was thought. Now it is known.
         }
         Err(unsettled().into())
+    }
+
+    /// What was not answered may be held all the same, and for nobody.
+    fn give_back(&self, ticket: Ticket) {
+        let store = self.clone();
+        tokio::spawn(async move {
+            for _ in 0..REGRETS {
+                sleep(REGRET).await;
+                if store.release(&ticket).await.is_ok() {
+                    return;
+                }
+            }
+            // Its lease ends.
+        });
     }
 
     pub(super) async fn stand(&self, subject: Subject) -> Result<Vec<Standing>, StoreError> {
@@ -167,6 +199,13 @@ impl PostgresStore {
         }
         Ok(())
     }
+}
+
+/// Whether nothing of it has come to the server.
+fn was_not_asked(error: &StoreError) -> bool {
+    error
+        .source()
+        .is_some_and(|source| source.is::<NoConnection>())
 }
 
 /// How a limit stands of which nothing is used in the period that the level was made for.

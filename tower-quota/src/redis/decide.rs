@@ -1,10 +1,10 @@
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use fred::types::scripts::Script;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     answer::{Answer, unreadable},
@@ -57,6 +57,9 @@ pub(super) struct Coming {
     pub(super) known: Arc<Known>,
 }
 
+/// How long after a reservation that was not answered it is given back, and how long that may take.
+const REGRET: Duration = Duration::from_secs(1);
+
 /// How often the server is asked again that has other terms or another time than was thought.
 const TRIES: u32 = 4;
 
@@ -69,7 +72,7 @@ impl Inner {
     }
 
     pub(super) async fn reserve(
-        &self,
+        self: &Arc<Self>,
         charge: &Charge,
         until: Instant,
     ) -> Result<Granted, ReserveError> {
@@ -90,7 +93,20 @@ impl Inner {
             }
             ask
         });
-        let answer = answer.await?;
+        let answer = match answer.await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // It may be held all the same, and for nobody.
+                let ticket = Ticket::new(id, subject.clone(), UNIX_EPOCH);
+                let inner = Arc::clone(self);
+                tokio::spawn(async move {
+                    sleep(REGRET).await;
+                    // If that fails too, its lease ends.
+                    let _ = inner.release(&ticket, Instant::now() + REGRET).await;
+                });
+                return Err(error.into());
+            }
+        };
         match &*answer.word {
             "admitted" => {
                 let ticket = Ticket::new(id, subject.clone(), answer.now.system_time());

@@ -1,0 +1,266 @@
+//! What becomes of counters when gateways, Redis and Postgres die, hang and forget.
+//!
+//! `FAULT_ROUNDS` (default 1) says how often each fault happens; `tests/run --soak` sets it.
+
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use ::http::StatusCode;
+use gateway_tests::{error::Result, kit::Kit, postgres::Postgres, redis::Redis, secret};
+use rustix::process::Signal;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use crate::fleet::{Caller, Fleet};
+
+/// What happens in the middle of the traffic.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// `kill -9` of a gateway, whatever it is at.
+    KillGateway,
+    /// `kill -9` of Redis, which has nothing on disk.
+    KillRedis,
+    /// Redis hangs for five seconds.
+    HangRedis,
+    /// Redis is emptied.
+    Flush,
+    /// Redis forgets the scripts.
+    FlushScripts,
+    /// `kill -9` of Postgres.
+    KillPostgres,
+    /// Postgres hangs for five seconds.
+    HangPostgres,
+}
+
+/// Everything that can break.
+struct World {
+    fleet: Fleet,
+    redis: Option<Redis>,
+    postgres: Postgres,
+}
+
+/// What was answered.
+#[derive(Default)]
+struct Answers {
+    stop: AtomicBool,
+    admitted: AtomicU64,
+    over: AtomicU64,
+    unchecked: AtomicU64,
+    absent: AtomicU64,
+}
+
+/// Two decisions at most are between two answers of the store: the bound of each, and what timers are late.
+const BOUND: f64 = 0.250 + 0.050;
+
+const HANG: Duration = Duration::from_secs(5);
+
+/// What each person may use: most of it before the traffic ends, unless nobody is let in.
+const TOKENS: u64 = 150;
+
+/// A call of one token: whatever is held for it, it uses no more.
+const MOST: u64 = 1;
+const CALL: &str = "[[in=1]] [[out=0]] [[sleep=15]]";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d5_49_counters_in_redis_are_the_ledgers_after_every_fault() -> Result<()> {
+    let faults = [
+        Fault::KillGateway,
+        Fault::KillRedis,
+        Fault::HangRedis,
+        Fault::FlushScripts,
+        Fault::Flush,
+        Fault::KillPostgres,
+    ];
+    run(true, &faults).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d5_49_counters_in_postgres_are_the_ledgers_after_every_fault() -> Result<()> {
+    let faults = [Fault::KillGateway, Fault::KillPostgres, Fault::HangPostgres];
+    run(false, &faults).await
+}
+
+async fn run(with_redis: bool, faults: &[Fault]) -> Result<()> {
+    let rounds = env::var("FAULT_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let postgres = Postgres::start(dir.path()).await?;
+    let redis = match with_redis {
+        true => Some(Redis::start(dir.path()).await?),
+        false => None,
+    };
+    let url = redis.as_ref().map(Redis::url);
+    let fleet = Fleet::start(&kit, TOKENS, &postgres.url(), url.as_deref()).await?;
+    let mut world = World {
+        fleet,
+        redis,
+        postgres,
+    };
+    for round in 0..rounds.unwrap_or(1) {
+        for fault in faults {
+            world.round(&kit, round, *fault).await?;
+        }
+    }
+    Ok(())
+}
+
+// === impl World ===
+
+impl World {
+    async fn round(&mut self, kit: &Kit, round: u64, fault: Fault) -> Result<()> {
+        let mark = secret::mark()?;
+        let people: Vec<_> = (0..3).map(|n| format!("{mark}-{n}")).collect();
+        self.fleet.connect(&self.postgres.url()).await;
+        for name in &people {
+            self.fleet.person(name).await;
+        }
+        let answers = Arc::new(Answers::default());
+        let mut traffic = JoinSet::new();
+        for worker in 0..9 {
+            // Of nine each uses another gateway for another person.
+            let call = self.fleet.caller(worker % 3, &people[worker / 3]);
+            traffic.spawn(talk(call, Arc::clone(&answers)));
+        }
+        sleep(Duration::from_millis(300)).await;
+        self.happen(fault, round).await?;
+        sleep(Duration::from_millis(700)).await;
+        for gateway in &mut self.fleet.gateways {
+            gateway.ready().await?;
+        }
+        // Whoever is not over their limit gets on.
+        sleep(Duration::from_secs(1)).await;
+        answers.stop.store(true, Relaxed);
+        traffic.join_all().await;
+        let longest = self.fleet.longest().await;
+        let (used, calls, estimated) = self.compare(kit, &mark, &people).await?;
+        let of = |count: &AtomicU64| count.load(Relaxed);
+        println!(
+            "{fault:?}, round {round}: {} admitted, {} over, {} unchecked, {} without a gateway; used {used:?} of {TOKENS}, \
+             {calls} calls at the provider, {estimated} estimated; longest decision {longest:.3?} s",
+            of(&answers.admitted),
+            of(&answers.over),
+            of(&answers.unchecked),
+            of(&answers.absent),
+        );
+        assert!(
+            longest.iter().all(|seconds| *seconds <= BOUND),
+            "{longest:?}"
+        );
+        assert!(of(&answers.admitted) > 0);
+        Ok(())
+    }
+
+    async fn happen(&mut self, fault: Fault, round: u64) -> Result<()> {
+        let redis = self.redis.as_mut();
+        match fault {
+            Fault::KillGateway => {
+                let gateways = &mut self.fleet.gateways;
+                let which = usize::try_from(round).unwrap_or(0) % gateways.len();
+                gateways[which].kill9().await?;
+                sleep(Duration::from_millis(300)).await;
+                gateways[which].start_again().await?;
+            }
+            Fault::KillRedis => {
+                let redis = redis.expect("with Redis");
+                redis.kill().await?;
+                sleep(Duration::from_secs(1)).await;
+                redis.start_again().await?;
+            }
+            Fault::HangRedis => {
+                let process = redis.expect("with Redis").process();
+                process.signal(Signal::STOP);
+                sleep(HANG).await;
+                process.signal(Signal::CONT);
+            }
+            Fault::Flush => redis.expect("with Redis").command(&["FLUSHALL"]).await?,
+            Fault::FlushScripts => {
+                let redis = redis.expect("with Redis");
+                redis.command(&["SCRIPT", "FLUSH"]).await?;
+            }
+            Fault::KillPostgres => {
+                self.postgres.kill().await?;
+                self.postgres.start_again().await?;
+            }
+            Fault::HangPostgres => {
+                self.postgres.signal(Signal::STOP)?;
+                sleep(HANG).await;
+                self.postgres.signal(Signal::CONT)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counters are what the ledgers say, and the ledgers what the provider's log says.
+    async fn compare(
+        &self,
+        kit: &Kit,
+        mark: &str,
+        people: &[String],
+    ) -> Result<(Vec<u64>, usize, usize)> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let rows = loop {
+            let rows = self.fleet.rows(mark);
+            if rows.values().all(|row| row.settled == 1) {
+                break rows;
+            }
+            assert!(Instant::now() < deadline, "records are not settled");
+            sleep(Duration::from_millis(100)).await;
+        };
+        let mut all = Vec::new();
+        for (n, name) in people.iter().enumerate() {
+            let of_person = rows.values().filter(|row| row.user == *name);
+            let in_ledgers: u64 = of_person.map(|row| row.tokens).sum();
+            let (used, _) = self.fleet.standing(kit, n % 3, name).await?;
+            assert_eq!(used, in_ledgers, "{name}: counters and ledgers");
+            let guessed = rows
+                .values()
+                .filter(|row| row.user == *name && row.source != "exact");
+            // A call uses no more than is held for it, but what is guessed of one that was cut off may be more.
+            let guessed: u64 = guessed.map(|row| row.tokens).sum();
+            assert!(
+                used <= TOKENS + guessed,
+                "{name}: {used} of {TOKENS} and {guessed}"
+            );
+            all.push(used);
+        }
+        let calls = kit.provider().calls_about(mark).await?;
+        for call in &calls {
+            let id = call.client_request_id.as_deref().unwrap_or_default();
+            let row = rows.get(&id.replace('-', ""));
+            let row = row.unwrap_or_else(|| panic!("a call that no ledger knows: {call:?}"));
+            if row.source == "exact" {
+                let billed = call.prompt_tokens + call.completion_tokens;
+                assert_eq!(row.tokens, billed, "{call:?}");
+            }
+        }
+        let estimated = rows.values().filter(|row| row.source != "exact").count();
+        assert!(rows.len() - estimated <= calls.len(), "an invented call");
+        Ok((all, calls.len(), estimated))
+    }
+}
+
+/// Calls one after another, until it is told to stop.
+async fn talk(call: Caller, answers: Arc<Answers>) {
+    while !answers.stop.load(Relaxed) {
+        let answer = call.call(CALL, MOST).await;
+        let count = match answer.map(|answer| answer.status) {
+            Some(StatusCode::OK) => &answers.admitted,
+            Some(StatusCode::TOO_MANY_REQUESTS) => &answers.over,
+            Some(StatusCode::SERVICE_UNAVAILABLE) => &answers.unchecked,
+            _ => &answers.absent,
+        };
+        count.fetch_add(1, Relaxed);
+        // A little slower than as fast as can be, so that something is left when it happens.
+        sleep(Duration::from_millis(30)).await;
+    }
+}
