@@ -48,6 +48,16 @@ pub(super) async fn check_config(config: &Config) -> ExitCode {
             models.join(", ")
         );
     }
+    let store = &config.store;
+    let (state, counters) = match (&store.database_url, &store.redis_url) {
+        (Some(_), Some(_)) => ("Postgres", "Redis"),
+        (Some(_), None) => ("Postgres", "Postgres"),
+        (None, Some(_)) => ("the SQLite file", "Redis"),
+        (None, None) => ("the SQLite file", "memory"),
+    };
+    println!(
+        "  store         everything in {state}, the ledger in the SQLite file, counters in {counters}"
+    );
     if config.alerts.webhook_url.is_some() {
         println!("  alerts        sent to a webhook");
     }

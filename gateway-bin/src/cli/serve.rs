@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -50,6 +50,11 @@ const INSTANCE_WAIT: Duration = Duration::from_secs(3);
 /// How often metrics that have no event of their own are taken.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// Buckets of how long the quota store takes: 250 ms is the bound of a decision, and what is above 300 has missed it.
+const STORE_SECONDS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 1.0,
+];
+
 /// Why the gateway does not run.
 #[derive(Debug, Error)]
 #[error("{what}: {cause}")]
@@ -72,7 +77,10 @@ pub(super) async fn serve(
     settling: &Handle,
     told_to_stop: CancellationToken,
 ) -> Result<Arc<SqliteLedger>, ServeError> {
+    let seconds = Matcher::Full("gateway_quota_store_seconds".to_owned());
     let metrics = PrometheusBuilder::new()
+        .set_buckets_for_metric(seconds, &STORE_SECONDS)
+        .map_err(failed("metrics"))?
         .install_recorder()
         .map_err(failed("metrics"))?;
     let stop = CancellationToken::new();

@@ -23,14 +23,14 @@ async fn d5_48_three_gateways_that_share_redis_admit_one_of_a_thousand() -> Resu
     let kit = Kit::from_env()?;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let redis = Redis::start(dir.path()).await?;
-    let fleet = Fleet::start(&kit, TOKENS, &kit.database().await?, Some(&redis.url())).await?;
+    let fleet = Fleet::start(&kit, TOKENS, &kit.database().await?, Some(&redis.url()), "").await?;
     one_of_a_thousand(&kit, &fleet, "Redis").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d5_48_three_gateways_that_share_postgres_admit_one_of_a_thousand() -> Result<()> {
     let kit = Kit::from_env()?;
-    let fleet = Fleet::start(&kit, TOKENS, &kit.database().await?, None).await?;
+    let fleet = Fleet::start(&kit, TOKENS, &kit.database().await?, None, "").await?;
     one_of_a_thousand(&kit, &fleet, "Postgres").await
 }
 

@@ -11,3 +11,4 @@
 mod faults;
 mod fleet;
 mod last_unit;
+mod shared;

@@ -33,6 +33,8 @@ pub(super) struct Operation {
 pub(super) enum AskError {
     #[error("too many wait for an answer already")]
     Crowd,
+    #[error("there was no turn in time")]
+    Late(#[source] Elapsed),
     #[error("there is no answer in time")]
     Silent(#[source] Elapsed),
     #[error("the connection was lost")]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     answer::{Answer, Stale},
     connection::NoConnection,
-    exchange::Operation,
+    exchange::{AskError, Operation},
     question::{self, Text, moment},
     statements::{COUNT, RESERVE, SET_TERMS, SETTLE, STANDINGS, TERMS},
     store::{PostgresStore, whole_ms},
@@ -203,9 +203,12 @@ impl PostgresStore {
 
 /// Whether nothing of it has come to the server.
 fn was_not_asked(error: &StoreError) -> bool {
-    error
-        .source()
-        .is_some_and(|source| source.is::<NoConnection>())
+    error.source().is_some_and(|source| {
+        let asked = source.downcast_ref::<AskError>();
+        let is_early =
+            asked.is_some_and(|asked| matches!(asked, AskError::Crowd | AskError::Late(_)));
+        is_early || source.is::<NoConnection>()
+    })
 }
 
 /// How a limit stands of which nothing is used in the period that the level was made for.

@@ -127,7 +127,7 @@ impl Server {
         let lane = self.lanes.wait(root.unwrap_or_default());
         let _lane = timeout_at(deadline, lane)
             .await
-            .map_err(|elapsed| StoreError::new(AskError::Silent(elapsed)))?;
+            .map_err(|elapsed| StoreError::new(AskError::Late(elapsed)))?;
         loop {
             let connection = self.connection(deadline).await?;
             let sent = Instant::now();

@@ -76,6 +76,8 @@ BEGIN
         END IF;
     END LOOP;
     IF denied IS NOT NULL THEN
+        -- Nothing that was promised is written: nobody waits for the disk, least of all those who are next.
+        PERFORM set_config('synchronous_commit', 'off', true);
         RETURN jsonb_build_object('server', server, 'now', now_ms, 'denied', denied);
     END IF;
 

@@ -13,6 +13,8 @@ BEGIN
     IF quota_lock_1(family, q->>'wait', false) THEN
         now_ms := coalesce((q->>'now')::bigint, quota_clock_1());
         PERFORM quota_reclaim_1(family, now_ms);
+        -- What is given back here would be given back again.
+        PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
     server := quota_clock_1();
     now_ms := coalesce(now_ms, (q->>'now')::bigint, server);
