@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::egress::{MintedKey, VirtualKeys};
 use crate::instance::{Admin, AgentSpec, Dialer, Gate, Offer, Upstream, slot_name};
+use crate::lease::Lease;
 use crate::password;
 use crate::people::describes_user;
 use crate::store::{EnvironmentRow, Store};
@@ -255,6 +256,11 @@ impl Shared {
     async fn open(&self, identity: &Arc<Identity>) -> Result<Arc<Workspace>, EnvironmentError> {
         let user_id = identity.user_id();
         let person = self.person(identity).await?;
+        // Of several gateways, too, one makes it.
+        let _lease = match self.store.is_shared() {
+            true => Some(self.lease(user_id).await?),
+            false => None,
+        };
         let described = self.provisioner.describe(&person)?;
         let instance = &*self.upstream.name;
         let prepared = self.upstream.agents.prepared().await;
@@ -273,6 +279,17 @@ impl Shared {
         let workspace = described.with_instance(instance).with_slot(agent);
         self.make_agent(&workspace, spec, minted).await?;
         Ok(self.keep(workspace))
+    }
+
+    async fn lease(&self, user_id: &Arc<str>) -> Result<Lease, EnvironmentError> {
+        let lease = Lease::take(&self.store, format!("environment {user_id}")).await;
+        let lease = lease.map_err(|error| unavailable("store", error))?;
+        // Another one may have made it since its keys were last heard of.
+        let key = self.store.find_key_of(user_id).await;
+        if let Some(key) = key.map_err(|error| unavailable("store", error))? {
+            self.keys.admit(&key);
+        }
+        Ok(lease)
     }
 
     fn keep(&self, workspace: Workspace) -> Arc<Workspace> {

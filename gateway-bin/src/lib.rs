@@ -16,6 +16,7 @@ pub mod egress;
 pub mod environment;
 mod follow;
 pub mod instance;
+mod lease;
 pub mod operator;
 pub mod password;
 pub mod people;

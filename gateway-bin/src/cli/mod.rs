@@ -130,7 +130,7 @@ fn serve_to_the_end(
 ) -> Result<ExitCode, String> {
     let settling = runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .enable_time()
+        .enable_all()
         .build();
     let settling = settling.map_err(|error| error.to_string())?;
     let served = runtime.block_on(serve::serve(config, settling.handle(), stop));

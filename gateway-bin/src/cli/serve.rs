@@ -103,7 +103,12 @@ pub(super) async fn serve(
     let prices = Arc::new(price_list(&config.price).map_err(failed("prices"))?);
 
     let plans = plan::plans(&config.plan).map_err(failed("plan"))?;
-    let counters = CounterStore::connect(&config.store, plans.clone(), LEASE).await;
+    // Where its connections outlive the calls that are cut off at the end, and are settled after that.
+    let counters = settling.spawn({
+        let (store, plans) = (config.store.clone(), plans.clone());
+        async move { CounterStore::connect(&store, plans, LEASE).await }
+    });
+    let counters = counters.await.map_err(failed("the quota store"))?;
     let counters = counters.map_err(failed("the quota store"))?;
     let quota = Renewing::start(Arc::new(counters.clone()), LEASE / 3);
     let terms = PeoplesTerms::new(store.clone(), Arc::new(quota.clone()), counters.is_shared());

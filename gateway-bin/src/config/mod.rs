@@ -253,7 +253,7 @@ impl Default for Session {
 }
 
 /// `[store]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Store {

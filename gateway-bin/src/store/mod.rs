@@ -9,6 +9,7 @@ mod deliveries;
 mod environments;
 mod error;
 mod identities;
+mod leases;
 mod postgres;
 mod row;
 mod slots;

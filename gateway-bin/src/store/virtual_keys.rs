@@ -43,6 +43,23 @@ impl Store {
         self.query(list, key).await
     }
 
+    /// The newest virtual key of somebody that is in force.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn find_key_of(
+        &self,
+        user_id: &Arc<str>,
+    ) -> Result<Option<VirtualKeyRow>, StoreError> {
+        // Ids begin with the time.
+        let find = Statement::new(
+            "SELECT key_id, user_id, hash FROM virtual_keys WHERE user_id = $1 AND revoked_at IS NULL
+             ORDER BY key_id DESC LIMIT 1",
+        );
+        self.query_one(find.with(user_id), key).await
+    }
+
     /// The virtual key with this hash, if it is in force.
     ///
     /// # Errors

@@ -64,6 +64,9 @@ impl Fleet {
         first.text = first
             .text
             .replacen("[plan.default]\ntokens_per_day = 2_000_000\n", &plan, 1);
+        // Agents call models at one place, whichever gateway has made them.
+        let egress = format!("[server]\negress_url = \"http://{}\"\n", first.egress);
+        first.text = first.text.replacen("[server]\n", &egress, 1);
         first.text += more;
         let mut gateways = Vec::new();
         for dir in &dirs {
@@ -97,6 +100,13 @@ impl Fleet {
             "INSERT INTO virtual_keys (key_id, user_id, hash, created_at) VALUES ($1, $1, $2, 0)";
         let inserted = self.database.execute(key, &[&name, &hash.as_ref()]).await;
         inserted.expect("a key");
+    }
+
+    /// How many virtual keys somebody has ever had.
+    pub(crate) async fn keys_of(&self, name: &str) -> i64 {
+        let keys = "SELECT count(*) FROM virtual_keys WHERE user_id = $1";
+        let found = self.database.query_one(keys, &[&name]).await;
+        found.expect("the database").get(0)
     }
 
     fn key_of(&self, name: &str) -> String {

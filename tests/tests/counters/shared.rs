@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use ::http::{Method, StatusCode};
 use gateway_tests::{
-    browser::Browser, error::Result, http, kit::Kit, redis::Redis, secret, webhook::Webhook,
+    browser::Browser, error::Result, http, kit::Kit, person::Person, redis::Redis, secret,
+    webhook::Webhook,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -27,6 +28,28 @@ async fn limits_and_alerts_are_those_of_all_gateways_that_share_redis() -> Resul
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_and_alerts_are_those_of_all_gateways_that_share_postgres() -> Result<()> {
     limits_and_alerts(&Kit::from_env()?, None).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_visit_at_two_gateways_at_once_makes_one_environment() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let fleet = Fleet::start(&kit, 1_000_000, &kit.database().await?, None, "").await?;
+    let name = format!("{}-twice", secret::mark()?);
+    let mut visits = JoinSet::new();
+    for gateway in &fleet.gateways {
+        let person = Person::sign_in(&kit, &name, gateway).await?;
+        visits.spawn(async move { person.open().await });
+    }
+    let mut sockets = Vec::new();
+    for socket in visits.join_all().await {
+        sockets.push(socket?);
+    }
+    assert_eq!(fleet.keys_of(&name).await, 1);
+    for mut socket in sockets {
+        let turn = socket.turn("hello").await?;
+        assert_eq!(turn.state, "final", "{}", turn.text);
+    }
+    Ok(())
 }
 
 async fn limits_and_alerts(kit: &Kit, redis: Option<&str>) -> Result<()> {

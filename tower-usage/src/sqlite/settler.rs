@@ -1,5 +1,6 @@
 use std::{
     collections::VecDeque,
+    error::Error,
     future::{Future, poll_fn},
     pin::Pin,
     sync::{Arc, mpsc::Sender},
@@ -116,6 +117,8 @@ impl Settler {
         let batch: Vec<_> = self.due.drain(..AT_ONCE.min(self.due.len())).collect();
         let mut marks = Vec::with_capacity(batch.len());
         let failed_before = self.failed.len();
+        // `None`: it took too long.
+        let mut why: Option<Box<dyn Error + Send + Sync>> = None;
         for (item, result) in settle_all(&*self.settle, batch).await {
             let settled = match result {
                 Some(Ok(())) => Settled::Yes,
@@ -123,7 +126,12 @@ impl Settler {
                     tracing::error!(error, id = %item.record.id, "usage record was refused by its settler");
                     Settled::Refused
                 }
-                Some(Err(SettleError::Unavailable(_))) | None => {
+                Some(Err(SettleError::Unavailable(error))) => {
+                    why = Some(error);
+                    self.failed.push(item);
+                    continue;
+                }
+                None => {
                     self.failed.push(item);
                     continue;
                 }
@@ -141,6 +149,7 @@ impl Settler {
         if self.failed.len() > failed_before {
             tracing::warn!(
                 waiting = self.failed.len(),
+                error = why.as_deref().map(|why| why as &(dyn Error + 'static)),
                 "usage records could not be settled, trying again"
             );
             self.retry_at = Instant::now() + self.wait;

@@ -154,6 +154,13 @@ const MIGRATIONS: &[&str] = &[
         ledger            TEXT NOT NULL PRIMARY KEY,
         created_at        BIGINT NOT NULL
     );
+
+    -- What one gateway does at a time.
+    CREATE TABLE leases (
+        name              TEXT NOT NULL PRIMARY KEY,
+        holder            TEXT NOT NULL,
+        ends_at           BIGINT NOT NULL
+    );
     ",
 ];
 

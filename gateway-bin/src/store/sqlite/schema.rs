@@ -169,6 +169,13 @@ const MIGRATIONS: &[&str] = &[
         ledger            TEXT NOT NULL PRIMARY KEY,
         created_at        INTEGER NOT NULL
     ) STRICT;
+
+    -- What one gateway does at a time.
+    CREATE TABLE leases (
+        name              TEXT NOT NULL PRIMARY KEY,
+        holder            TEXT NOT NULL,
+        ends_at           INTEGER NOT NULL
+    ) STRICT;
     ",
 ];
 
