@@ -1,10 +1,16 @@
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
+use tokio::time::timeout;
 
 use super::Api;
+
+/// How long a store may take to answer: whoever asks whether we are ready does not wait long.
+const ANSWER: Duration = Duration::from_secs(1);
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()
@@ -16,10 +22,14 @@ pub(super) fn routes() -> Router<Api> {
 /// Whether new work would succeed, and if not, for want of what.
 async fn readyz(State(api): State<Api>) -> Response {
     let mut failing = Vec::new();
-    if api.store.ping().await.is_err() {
+    let (store, sessions) = tokio::join!(
+        timeout(ANSWER, api.store.ping()),
+        timeout(ANSWER, api.sign_in.ping()),
+    );
+    if !matches!(store, Ok(Ok(()))) {
         failing.push("store");
     }
-    if api.sign_in.ping().await.is_err() {
+    if !matches!(sessions, Ok(Ok(_))) {
         failing.push("session_store");
     }
     if !api.counters.is_ready() {

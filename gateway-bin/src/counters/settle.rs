@@ -1,6 +1,6 @@
 use std::fmt;
 
-use tower_quota::{Amounts, QuotaStore, Renewing, Settled, Ticket};
+use tower_quota::{Amounts, Dimension, QuotaStore, Renewing, Settled, Ticket};
 use tower_usage::UsageRecord;
 use tower_usage::sqlite::{Settle, SettleError, SettleFuture};
 use tracing::warn;
@@ -64,7 +64,11 @@ impl Settle for Counters {
             let settled = async {
                 if is_reserved {
                     match store.settle(&ticket, used).await? {
-                        Settled::Applied { .. } | Settled::AlreadySettled => return Ok(()),
+                        Settled::Applied { overshoot } => {
+                            publish(overshoot);
+                            return Ok(());
+                        }
+                        Settled::AlreadySettled => return Ok(()),
                         // The reservation was given back long ago, or is of counters that were lost or left since. What
                         // the ledger said then was counted as a whole, and what came later is counted now.
                         Settled::Forgotten | Settled::Unknown => {}
@@ -76,6 +80,17 @@ impl Settle for Counters {
             alerts.look(&store, ticket.subject()).await;
             settled.map_err(|error| SettleError::Unavailable(Box::new(error)))
         })
+    }
+}
+
+/// What was used beyond what was held for it.
+fn publish(overshoot: Amounts) {
+    for dimension in Dimension::ALL {
+        let amount = overshoot.get(dimension);
+        if amount > 0 {
+            metrics::counter!("gateway_quota_overshoot_total", "dimension" => dimension.as_str())
+                .increment(amount);
+        }
     }
 }
 
@@ -91,7 +106,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use tower_quota::{Charge, Dimension, Limit, Limits, MemoryStore, Window};
+    use tower_quota::{Charge, Limit, Limits, MemoryStore, Window};
     use tower_usage::Operation;
 
     use super::*;

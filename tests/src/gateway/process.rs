@@ -112,6 +112,11 @@ impl Gateway {
         self.start_again().await
     }
 
+    /// Sends it a signal: by `STOP` it is a gateway that hangs, until `CONT`.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// Makes it read another configuration, by SIGHUP.
     ///
     /// # Errors

@@ -191,8 +191,9 @@ impl Fleet {
                 let mut values = text.lines().filter_map(|line| line.strip_prefix(&*name));
                 values.next().and_then(|value| value.parse().ok())
             };
-            let asked = number("count").expect("the metric");
-            let in_time: u64 = number("bucket{le=\"0.3\"}").expect("the bucket");
+            // Nothing was asked yet.
+            let asked = number("count").unwrap_or(0);
+            let in_time: u64 = number("bucket{le=\"0.3\"}").unwrap_or(0);
             all.push((asked, asked - in_time));
         }
         all
