@@ -1,5 +1,5 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -13,6 +13,7 @@ use tower_usage::sqlite::{LedgerError, Mark, SqliteLedger, Used};
 use tracing::{info, warn};
 
 use super::store::{CounterStore, Kept};
+use crate::clock;
 use crate::store::Store;
 
 /// Sees to it that what the ledger says is among the counters: those in memory are filled at the start, those that are
@@ -99,7 +100,7 @@ impl Seeding {
                 let (own, memory) = (self.clone(), Arc::clone(memory));
                 let filled = tokio::task::spawn_blocking(move || {
                     let number = own.0.ledger.last_number()?;
-                    let since = SystemTime::now().checked_sub(LONGEST_WINDOW);
+                    let since = clock::now().checked_sub(LONGEST_WINDOW);
                     for used in own.0.ledger.used(since.unwrap_or(UNIX_EPOCH))? {
                         memory.add_used(&Subject::from(&used.user_id), used.at, amounts(&used));
                     }
@@ -109,10 +110,10 @@ impl Seeding {
                 filled.await.unwrap_or(Err(SeedError::Stopped))
             }
             Kept::Postgres(postgres) => {
-                self.into_postgres(postgres).await?;
+                self.count_in_postgres(postgres).await?;
                 Ok(Vec::new())
             }
-            Kept::Redis(redis) => self.into_redis(redis).await,
+            Kept::Redis(redis) => self.count_in_redis(redis).await,
         }
     }
 
@@ -207,7 +208,7 @@ impl Seeding {
     }
 
     /// A database keeps what it was told: it is told once.
-    async fn into_postgres(&self, postgres: &PostgresStore) -> Result<(), SeedError> {
+    async fn count_in_postgres(&self, postgres: &PostgresStore) -> Result<(), SeedError> {
         let own = &self.0;
         let target = format!("quota postgres {:08x}", postgres.database());
         let whole = format!("{target} counted");
@@ -240,7 +241,7 @@ impl Seeding {
         Ok(())
     }
 
-    async fn into_redis(&self, redis: &RedisStore) -> Result<Vec<String>, SeedError> {
+    async fn count_in_redis(&self, redis: &RedisStore) -> Result<Vec<String>, SeedError> {
         let own = &self.0;
         let members = own.counters.told(redis.members().await)?;
         let target = |epoch: u32| format!("quota redis {epoch:08x}");

@@ -24,7 +24,7 @@ pub struct CounterStore {
 #[derive(Clone)]
 pub(super) enum Kept {
     Memory(Arc<MemoryStore>),
-    Postgres(PostgresStore),
+    Postgres(Arc<PostgresStore>),
     Redis(RedisStore),
 }
 
@@ -64,7 +64,7 @@ impl CounterStore {
             Kept::Redis(redis.connect(url.expose()).await?)
         } else if let Some(url) = &store.database_url {
             let postgres = PostgresStore::connect(url.expose(), plans).await?;
-            Kept::Postgres(postgres.lease(lease))
+            Kept::Postgres(Arc::new(postgres.lease(lease)))
         } else {
             Kept::Memory(Arc::new(MemoryStore::new(plans).lease(lease)))
         };
@@ -191,7 +191,7 @@ impl CounterStore {
     fn store(&self) -> &dyn QuotaStore {
         match &self.kept {
             Kept::Memory(memory) => &**memory,
-            Kept::Postgres(postgres) => postgres,
+            Kept::Postgres(postgres) => &**postgres,
             Kept::Redis(redis) => redis,
         }
     }

@@ -1,10 +1,10 @@
 //! Servers that have lost what was counted.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tower_quota::{
-    Amounts, Charge, Dimension, Granted, Limit, Limits, QuotaStore as _, RedisStore,
-    RedisStoreBuilder, ReserveError, Settled, Subject, Terms, Ticket, Window,
+    Amounts, Charge, Clock as _, Dimension, Granted, Limit, Limits, QuotaStore as _, RedisStore,
+    RedisStoreBuilder, ReserveError, Settled, Subject, SystemClock, Terms, Ticket, Window,
 };
 
 use crate::support::{Server, client, run};
@@ -170,7 +170,7 @@ async fn a_flush_while_it_is_counted_begins_it_anew() {
     let store = builder().await_reseeding();
     let store = store.connect(&server.url()).await.unwrap();
     let client = client(&server.url()).await;
-    let ticket = Ticket::new(1, "alice", SystemTime::now());
+    let ticket = Ticket::new(1, "alice", SystemClock.now());
     let two = Amounts::new().calls(2);
     let reseeding = store.reseed("one", &[]).await.unwrap();
     reseeding.count(&ticket, two).await.unwrap();
