@@ -16,7 +16,8 @@ pub struct PeoplesTerms {
     are_shared: bool,
 }
 
-/// Why terms were not read or changed. Nothing has changed then.
+/// Why terms were not read or changed. Nothing has changed then, or, where counters are shared and the store does not answer,
+/// they are in force and not kept for the case that the counters are lost: set them again.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TermsError {
@@ -106,8 +107,17 @@ impl PeoplesTerms {
         if self.are_shared {
             // What is kept here is for counters that were lost.
             let is_set = self.quota.set_terms(&subject, terms.clone()).await?;
+            // Whoever is last keeps what is in force.
+            let mut kept = None;
             if is_set {
-                self.store.put_terms(user_id, &terms).await?;
+                loop {
+                    let terms = self.quota.terms(&subject).await?;
+                    if kept == Some(terms.version()) {
+                        break;
+                    }
+                    self.store.put_terms(user_id, &terms).await?;
+                    kept = Some(terms.version());
+                }
             }
             return Ok(is_set);
         }

@@ -47,7 +47,13 @@ struct Inner<S: ?Sized> {
 
 /// What is held now, and since when; by the reservation's id.
 #[derive(Default)]
-struct Live(Mutex<HashMap<u128, (Instant, Ticket)>>);
+struct Live(Mutex<HashMap<u128, Held>>);
+
+struct Held {
+    since: Instant,
+    ticket: Ticket,
+    amounts: Amounts,
+}
 
 /// How many are renewed at the same time, so that many are renewed in time and others get their turn.
 const AT_ONCE: usize = 32;
@@ -72,6 +78,16 @@ impl<S: QuotaStore + ?Sized> Renewing<S> {
     #[must_use]
     pub fn get_ref(&self) -> &Arc<S> {
         &self.0.store
+    }
+
+    /// What this process has reserved, and neither settled nor given back: for counters that have lost it.
+    #[must_use]
+    pub fn held(&self) -> Vec<(Ticket, Amounts)> {
+        let live = self.0.live.lock();
+        let held = live
+            .values()
+            .map(|held| (held.ticket.clone(), held.amounts));
+        held.collect()
     }
 }
 
@@ -101,7 +117,7 @@ impl<S: QuotaStore + ?Sized> QuotaStore for Renewing<S> {
     fn reserve(&self, charge: &Charge) -> StoreFuture<Result<Granted, ReserveError>> {
         let keep = |live: &Live, answer: &Result<Granted, ReserveError>| {
             if let Ok(granted) = answer {
-                live.insert(granted.ticket());
+                live.insert(granted);
             }
         };
         match self.0.store.reserve(charge).try_ready() {
@@ -121,8 +137,25 @@ impl<S: QuotaStore + ?Sized> QuotaStore for Renewing<S> {
     }
 
     fn settle(&self, ticket: &Ticket, used: Amounts) -> StoreFuture<Result<Settled, StoreError>> {
-        self.0.live.remove(ticket);
-        self.0.store.settle(ticket, used)
+        match self.0.store.settle(ticket, used).try_ready() {
+            Ok(answer) => {
+                if answer.is_ok() {
+                    self.0.live.remove(ticket);
+                }
+                StoreFuture::ready(answer)
+            }
+            Err(waiting) => {
+                // Until it is settled it is held.
+                let (live, ticket) = (Arc::clone(&self.0.live), ticket.clone());
+                StoreFuture::boxed(async move {
+                    let answer = waiting.await;
+                    if answer.is_ok() {
+                        live.remove(&ticket);
+                    }
+                    answer
+                })
+            }
+        }
     }
 
     fn release(&self, ticket: &Ticket) -> StoreFuture<Result<Released, StoreError>> {
@@ -175,9 +208,13 @@ impl<S: ?Sized> Drop for Inner<S> {
 // === impl Live ===
 
 impl Live {
-    fn insert(&self, ticket: &Ticket) {
-        let entry = (Instant::now(), ticket.clone());
-        self.lock().insert(ticket.id(), entry);
+    fn insert(&self, granted: &Granted) {
+        let held = Held {
+            since: Instant::now(),
+            ticket: granted.ticket().clone(),
+            amounts: granted.held(),
+        };
+        self.lock().insert(granted.ticket().id(), held);
     }
 
     fn remove(&self, ticket: &Ticket) {
@@ -190,11 +227,11 @@ impl Live {
         let live = self.lock();
         let old = live
             .values()
-            .filter(|(since, _)| now.duration_since(*since) >= age);
-        old.map(|(_, ticket)| ticket.clone()).collect()
+            .filter(|held| now.duration_since(held.since) >= age);
+        old.map(|held| held.ticket.clone()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u128, (Instant, Ticket)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u128, Held>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

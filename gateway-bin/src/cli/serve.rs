@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,10 +64,20 @@ pub(super) struct ServeError {
     cause: String,
 }
 
-fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> ServeError {
-    move |cause| ServeError {
-        what,
-        cause: cause.to_string(),
+fn failed<E: Into<Box<dyn Error + Send + Sync>>>(what: &'static str) -> impl Fn(E) -> ServeError {
+    move |error| {
+        let error = error.into();
+        let mut cause = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            // Some say what is behind them themselves.
+            let text = error.to_string();
+            if !cause.contains(&text) {
+                cause = format!("{cause}: {text}");
+            }
+            source = error.source();
+        }
+        ServeError { what, cause }
     }
 }
 
@@ -113,7 +124,7 @@ pub(super) async fn serve(
     let quota = Renewing::start(Arc::new(counters.clone()), LEASE / 3);
     let terms = PeoplesTerms::new(store.clone(), Arc::new(quota.clone()), counters.is_shared());
     terms.restore().await.map_err(failed("quota"))?;
-    let seeding = Seeding::new(counters.clone(), Arc::clone(&ledger), store.clone());
+    let seeding = Seeding::new(quota.clone(), Arc::clone(&ledger), store.clone());
     let seeding = seeding.map_err(failed("ledger"))?;
     match seeding.start(SEEDING).await {
         Err(error) if !counters.is_shared() => return Err(failed("ledger")(error)),

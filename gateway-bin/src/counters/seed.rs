@@ -4,10 +4,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use aws_lc_rs::digest::{SHA256, digest};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use thiserror::Error;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower_quota::{
-    Amounts, PostgresStore, QuotaStore, RedisReseeding, RedisStore, StoreError, Subject, Ticket,
+    Amounts, PostgresStore, QuotaStore, RedisReseeding, RedisStore, Renewing, StoreError, Subject,
+    Ticket,
 };
 use tower_usage::sqlite::{LedgerError, Mark, SqliteLedger, Used};
 use tracing::{info, warn};
@@ -24,6 +25,7 @@ pub struct Seeding(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     counters: CounterStore,
+    quota: Renewing<CounterStore>,
     ledger: Arc<SqliteLedger>,
     store: Store,
     /// The name of this gateway's ledger.
@@ -45,6 +47,9 @@ pub enum SeedError {
     /// The store cannot be asked.
     #[error("the store does not answer")]
     Store(#[from] crate::store::StoreError),
+    /// There was not time enough, or others are waited for.
+    #[error("it is not done yet")]
+    Late,
     /// The gateway stops.
     #[error("the gateway stops")]
     Stopped,
@@ -60,7 +65,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 /// How many of a ledger's sums are on their way at the same time.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 16;
+
+/// How often one of them is tried again.
+const ATTEMPTS: usize = 5;
 
 // === impl Seeding ===
 
@@ -71,13 +79,14 @@ impl Seeding {
     ///
     /// The ledger cannot be read.
     pub fn new(
-        counters: CounterStore,
+        quota: Renewing<CounterStore>,
         ledger: Arc<SqliteLedger>,
         store: Store,
     ) -> Result<Self, SeedError> {
         let member = ledger.id()?.simple().to_string();
         Ok(Self(Arc::new(Inner {
-            counters,
+            counters: CounterStore::clone(quota.get_ref()),
+            quota,
             ledger,
             store,
             member,
@@ -123,13 +132,20 @@ impl Seeding {
     ///
     /// [`SeedError`] of the last attempt.
     pub async fn start(&self, within: Duration) -> Result<(), SeedError> {
+        let own = &self.0;
         let until = Instant::now() + within;
+        // Whatever the counters are, should others ever be lost, or these be left for others: everybody waits for it.
+        own.store
+            .put_counting(std::slice::from_ref(&own.member))
+            .await?;
         loop {
-            let step = self.step().await;
-            if self.0.counters.are_counted() || Instant::now() >= until {
-                return step.map(drop);
+            let step = timeout_at(until, self.step()).await;
+            match step {
+                _ if own.counters.are_counted() => return Ok(()),
+                Err(_) => return Err(SeedError::Late),
+                Ok(Err(error)) if Instant::now() >= until => return Err(error),
+                Ok(_) => sleep(FIRST_LOOK).await,
             }
-            sleep(FIRST_LOOK).await;
         }
     }
 
@@ -218,7 +234,6 @@ impl Seeding {
             return Ok(own.counters.told(asked).map(drop)?);
         }
         let mark = own.ledger.mark(&target).await?;
-        own.counters.counts_until(mark.number);
         if self.find_mark(whole.clone()).await?.is_some() {
             own.counters.has_counted(mark.number);
             return Ok(());
@@ -230,11 +245,7 @@ impl Seeding {
                 .await?;
         }
         let tickets = self.tickets(&target, mark).await?;
-        let counted = stream::iter(tickets).map(Ok);
-        let counted = counted.try_for_each_concurrent(AT_ONCE, async |(ticket, used)| {
-            postgres.count(&ticket, used).await.map(drop)
-        });
-        counted.await?;
+        Work::CountInPostgres(postgres).with_all(tickets).await?;
         own.ledger.mark(&whole).await?;
         own.counters.has_counted(mark.number);
         info!("what the ledger says is among the counters in Postgres");
@@ -245,16 +256,20 @@ impl Seeding {
         let own = &self.0;
         let members = own.counters.told(redis.members().await)?;
         let target = |epoch: u32| format!("quota redis {epoch:08x}");
-        if let Some(epoch) = members.present_epoch().filter(|_| !redis.lost())
+        if let Some(epoch) = members.present_epoch()
             && members.has_counted(&own.member)
         {
             let names: Vec<_> = members.names().map(str::to_owned).collect();
             let seen = Some((epoch, names.clone()));
-            if !own.counters.are_counted() || *self.seen() != seen {
+            if !own.counters.are_counted() || redis.lost() || *self.seen() != seen {
                 let mark = own.ledger.mark(&target(epoch)).await?;
-                own.counters.has_counted(mark.number);
                 own.store.put_counting(&names).await?;
-                *self.seen() = seen;
+                // What is settled from now on is of this epoch.
+                own.counters.has_not_counted();
+                if redis.go_by(&members, &own.member) {
+                    own.counters.has_counted(mark.number);
+                    *self.seen() = seen;
+                }
             }
             return Ok(Vec::new());
         }
@@ -263,16 +278,24 @@ impl Seeding {
             let known = own.store.counting().await?;
             let reseeding = redis.reseed(&own.member, &known).await?;
             let target = target(reseeding.epoch());
+            let whole = format!("{target} counted");
             let mark = own.ledger.mark(&target).await?;
-            own.counters.counts_until(mark.number);
-            for (subject, terms) in own.store.all_terms().await? {
-                let terms = terms.at_version(0);
-                reseeding.set_terms(&Subject::from(subject), terms).await?;
+            // One that was forgotten by mistake has counted: what its tickets were is remembered for a day only.
+            if self.find_mark(whole.clone()).await?.is_none() {
+                for (subject, terms) in own.store.all_terms().await? {
+                    let terms = terms.at_version(0);
+                    reseeding.set_terms(&Subject::from(subject), terms).await?;
+                }
+                let tickets = self.tickets(&target, mark).await?;
+                Work::CountInRedis(&reseeding).with_all(tickets).await?;
+                // After the mark: what ends meanwhile is above it, and is settled under what is held here.
+                Work::HoldInRedis(&reseeding)
+                    .with_all(own.quota.held())
+                    .await?;
+                own.ledger.mark(&whole).await?;
+                info!("what the ledger says is among the counters in Redis");
             }
-            let tickets = self.tickets(&target, mark).await?;
-            count(&reseeding, tickets).await?;
             reseeding.finish().await?;
-            info!("what the ledger says is among the counters in Redis");
         }
         let members = redis.members().await?;
         Ok(members.awaited().map(str::to_owned).collect())
@@ -308,21 +331,50 @@ impl Seeding {
                 let ticket = Ticket::new(id, &used.user_id, used.at);
                 (ticket, amounts(&used))
             };
-            Ok(used.into_iter().map(ticket).collect())
+            let mut tickets: Vec<_> = used.into_iter().map(ticket).collect();
+            // In no order, so that those of one person do not wait for each other.
+            tickets.sort_unstable_by_key(|(ticket, _)| ticket.id());
+            Ok(tickets)
         });
         read.await.unwrap_or(Err(SeedError::Stopped))
     }
 }
 
-async fn count(
-    reseeding: &RedisReseeding,
-    tickets: Vec<(Ticket, Amounts)>,
-) -> Result<(), StoreError> {
-    let counted = stream::iter(tickets).map(Ok);
-    let counted = counted.try_for_each_concurrent(AT_ONCE, async |(ticket, used)| {
-        reseeding.count(&ticket, used).await.map(drop)
-    });
-    counted.await
+/// What is done with each of many.
+#[derive(Clone, Copy)]
+enum Work<'a> {
+    CountInPostgres(&'a PostgresStore),
+    CountInRedis(&'a RedisReseeding),
+    HoldInRedis(&'a RedisReseeding),
+}
+
+// === impl Work ===
+
+impl Work<'_> {
+    /// Does it with all, some at the same time.
+    async fn with_all(self, all: Vec<(Ticket, Amounts)>) -> Result<(), StoreError> {
+        let all = stream::iter(all).map(Ok);
+        let done =
+            all.try_for_each_concurrent(AT_ONCE, |(ticket, amounts)| self.with(ticket, amounts));
+        done.await
+    }
+
+    /// Does it with one, and again if that is not answered.
+    async fn with(self, ticket: Ticket, amounts: Amounts) -> Result<(), StoreError> {
+        let mut attempts = 0;
+        loop {
+            let done = match self {
+                Self::CountInPostgres(postgres) => postgres.count(&ticket, amounts).await.map(drop),
+                Self::CountInRedis(redis) => redis.count(&ticket, amounts).await.map(drop),
+                Self::HoldInRedis(redis) => redis.hold(&ticket, amounts).await,
+            };
+            if done.is_ok() || attempts == ATTEMPTS {
+                return done;
+            }
+            attempts += 1;
+            sleep(FIRST_LOOK).await;
+        }
+    }
 }
 
 fn amounts(used: &Used) -> Amounts {

@@ -1,5 +1,7 @@
 use std::fmt;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tower_quota::{Amounts, Dimension, QuotaStore, Renewing, Settled, Ticket};
 use tower_usage::UsageRecord;
 use tower_usage::sqlite::{Settle, SettleError, SettleFuture};
@@ -10,6 +12,9 @@ use crate::alerts::Alerts;
 
 /// The `settle_ref` of what was let through without a reservation, since the counters did not answer.
 pub const UNRESERVED: &str = "unreserved";
+
+/// How long alerts may take to be kept.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Counters that follow the ledger: each record is settled once it is committed. Σ counters = Σ records, whatever happened
 /// in between.
@@ -62,6 +67,12 @@ impl Settle for Counters {
         let number = record.number;
         SettleFuture::boxed(async move {
             let settled = async {
+                let counters = store.get_ref();
+                if counters.have_counted(number)? {
+                    // Whatever is held for it, perhaps carried over into these counters, is among them as used.
+                    store.release(&ticket).await?;
+                    return Ok(());
+                }
                 if is_reserved {
                     match store.settle(&ticket, used).await? {
                         Settled::Applied { overshoot } => {
@@ -69,15 +80,15 @@ impl Settle for Counters {
                             return Ok(());
                         }
                         Settled::AlreadySettled => return Ok(()),
-                        // The reservation was given back long ago, or is of counters that were lost or left since. What
-                        // the ledger said then was counted as a whole, and what came later is counted now.
+                        // The reservation was given back long ago, or is of counters that were lost or left since.
                         Settled::Forgotten | Settled::Unknown => {}
                     }
                 }
-                store.get_ref().count(number, &ticket, used).await
+                counters.count(&ticket, used).await
             };
             let settled: Result<(), tower_quota::StoreError> = settled.await;
-            alerts.look(&store, ticket.subject()).await;
+            // What is not kept in time is looked at with the next use: settling others does not wait for it.
+            let _ = timeout(LOOK, alerts.look(&store, ticket.subject())).await;
             settled.map_err(|error| SettleError::Unavailable(Box::new(error)))
         })
     }
@@ -104,7 +115,7 @@ impl fmt::Debug for Counters {
 mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use tower_quota::{Charge, Limit, Limits, MemoryStore, Window};
     use tower_usage::Operation;
@@ -166,7 +177,7 @@ mod tests {
         let admitted = reserve(&earlier).await;
         let ahead = admitted.admitted_at() + Duration::from_secs(60);
         let counters = self::counters();
-        counters.store.get_ref().counts_until(3);
+        counters.store.get_ref().has_counted(3);
 
         settle(&counters, &admitted.to_string(), 1).await;
         let ahead = Ticket::new(admitted.id(), "alice", ahead);

@@ -120,17 +120,16 @@ impl CounterStore {
         &self.kept
     }
 
-    /// Counts what a record says that is settled under no reservation of theirs: once, and only if it was not among what
-    /// was counted of the ledger as a whole.
-    pub(super) async fn count(
-        &self,
-        number: Option<u64>,
-        ticket: &Ticket,
-        used: Amounts,
-    ) -> Result<(), StoreError> {
-        if number.is_some_and(|number| number <= self.state.until.load(Ordering::Acquire)) {
-            return Ok(());
-        }
+    /// Whether a record of the ledger was among what was counted of it as a whole.
+    pub(super) fn have_counted(&self, number: Option<u64>) -> Result<bool, StoreError> {
+        self.decides()?;
+        let until = self.state.until.load(Ordering::Acquire);
+        Ok(number.is_some_and(|number| number <= until))
+    }
+
+    /// Counts, once, what a record says that is settled under no reservation of theirs.
+    pub(super) async fn count(&self, ticket: &Ticket, used: Amounts) -> Result<(), StoreError> {
+        self.decides()?;
         match &self.kept {
             Kept::Memory(memory) => {
                 memory.add_used(ticket.subject(), ticket.admitted_at(), used);
@@ -141,14 +140,9 @@ impl CounterStore {
         }
     }
 
-    /// What was used up to this record of the ledger is among them, or will be before they decide anything else.
-    pub(super) fn counts_until(&self, number: u64) {
-        self.state.until.fetch_max(number, Ordering::AcqRel);
-    }
-
-    /// They say what the ledger said up to this record.
+    /// They say what the ledger said up to this record, and so decide.
     pub(super) fn has_counted(&self, number: u64) {
-        self.counts_until(number);
+        self.state.until.store(number, Ordering::Release);
         self.state.counted.store(true, Ordering::Release);
     }
 

@@ -12,7 +12,7 @@
 //!
 //! where `data` is the alert as `/api/alerts` shows it. Each alert arrives at least once, whatever happens to the gateway
 //! in between; `webhook-id` is the alert's id and the same each time, so that the receiver can tell. Alerts of one person
-//! and limit arrive in the order of their thresholds as long as the receiver takes them.
+//! and limit arrive in the order of their thresholds as long as the receiver takes them and one gateway sends them.
 
 mod receiver;
 mod retry;

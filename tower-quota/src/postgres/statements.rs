@@ -17,8 +17,10 @@ pub(super) const MAKE: &str = concat!(
     "COMMIT;"
 );
 
-/// Whether everything was made. The last function is there if all are.
-pub(super) const IS_MADE: &str = "SELECT to_regprocedure('quota_sweep_1(jsonb)') IS NOT NULL";
+/// Whether everything was made. The last function is there if all are; tables may have been dropped without them.
+pub(super) const IS_MADE: &str = "SELECT to_regprocedure('quota_sweep_1(jsonb)') IS NOT NULL
+    AND to_regclass('quota_database') IS NOT NULL AND to_regclass('quota_accounts') IS NOT NULL
+    AND to_regclass('quota_counters') IS NOT NULL AND to_regclass('quota_reservations') IS NOT NULL";
 
 /// Which database it is, and what time it is there.
 pub(super) const WHICH: &str = "SELECT id, quota_clock_1() FROM quota_database";

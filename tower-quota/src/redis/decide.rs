@@ -51,10 +51,12 @@ pub(super) struct Stamp {
     pub(super) known: Arc<Known>,
 }
 
-/// An epoch that is still to come, and what is known in it.
+/// An epoch that this client does not go by yet, and what is known in it.
 pub(super) struct Coming {
     pub(super) begun: Begun,
     pub(super) known: Arc<Known>,
+    /// Whether others go by it already.
+    pub(super) is_present: bool,
 }
 
 /// How long after a reservation that was not answered it is given back, and how long that may take.
@@ -179,13 +181,13 @@ impl Inner {
         mut ask: impl FnMut(&Stamp) -> Ask,
     ) -> Result<Answer, StoreError> {
         for _ in 0..TRIES {
-            if self.link.is_clustered() && coming.is_none() && self.epoch.is_lost() {
+            if coming.is_none() && self.link.is_clustered() && self.epoch.is_lost() {
                 return Err(StoreError::new(Lost));
             }
             let now = self.clock.as_ref().map(|clock| UnixMs::from(clock.now()));
             let calendar = Calendar(now.unwrap_or_else(|| self.link.server_now()));
             let stamp = match coming {
-                Some(Coming { begun, known }) => Stamp {
+                Some(Coming { begun, known, .. }) => Stamp {
                     calendar,
                     epoch: begun.name,
                     known: Arc::clone(known),
@@ -198,8 +200,8 @@ impl Inner {
             if !self.link.is_clustered() {
                 ask.checks = true;
                 ask.keys.push(match coming {
-                    Some(_) => self.epochs.coming_key().to_owned(),
-                    None => self.epochs.key().to_owned(),
+                    Some(coming) if !coming.is_present => self.epochs.coming_key().to_owned(),
+                    _ => self.epochs.key().to_owned(),
                 });
             }
             // Strings and numbers always serialise.

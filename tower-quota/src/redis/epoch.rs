@@ -10,6 +10,8 @@ use crate::StoreError;
 pub(super) struct Epoch {
     name: AtomicU32,
     lost: AtomicBool,
+    /// Whether it goes by one in which others have counted again, without being told.
+    follows: bool,
 }
 
 /// An epoch as the server has it: its name, and how it came to be.
@@ -31,8 +33,9 @@ pub(super) struct Lost;
 
 impl Epoch {
     /// `None`: there is none yet, and somebody else begins it.
-    pub(super) fn new(begun: Option<Begun>) -> Self {
+    pub(super) fn new(begun: Option<Begun>, follows: bool) -> Self {
         Self {
+            follows,
             name: AtomicU32::new(begun.map_or_else(random_name, |begun| begun.name)),
             lost: AtomicBool::new(begun.is_none()),
         }
@@ -64,7 +67,7 @@ impl Epoch {
     pub(super) fn found(&self, text: &str) -> Result<(), StoreError> {
         match Begun::parse(text) {
             Some(begun) if begun.name == self.name() => self.lost.store(false, Ordering::Release),
-            Some(begun) if begun.reseeded => self.begin(begun.name),
+            Some(begun) if begun.reseeded && self.follows => self.begin(begun.name),
             _ => {
                 self.lost.store(true, Ordering::Release);
                 return Err(StoreError::new(Lost));
@@ -141,12 +144,22 @@ mod tests {
 
     #[test]
     fn only_one_that_was_reseeded_takes_the_place_of_another() {
-        let epoch = Epoch::new(Some(Begun::first()));
+        let epoch = Epoch::new(Some(Begun::first()), true);
         assert!(epoch.found(&Begun::first().to_string()).is_err());
         assert!(epoch.is_lost());
         assert!(epoch.found("").is_err());
         let again = Begun::again();
         assert!(epoch.found(&again.to_string()).is_ok());
         assert!(!epoch.is_lost() && epoch.name() == again.name);
+    }
+
+    #[test]
+    fn who_does_not_follow_goes_by_no_other_until_it_is_told() {
+        let epoch = Epoch::new(None, false);
+        let again = Begun::again();
+        assert!(epoch.found(&again.to_string()).is_err() && epoch.is_lost());
+        epoch.begin(again.name);
+        assert!(epoch.found(&again.to_string()).is_ok() && !epoch.is_lost());
+        assert!(epoch.found(&Begun::again().to_string()).is_err() && epoch.is_lost());
     }
 }

@@ -78,7 +78,9 @@ impl Epochs {
                 self.find(vec![copy.clone()], &first).await?;
             }
         }
-        let epoch = Epoch::new(Begun::parse(&found));
+        // Who awaits reseeding has not counted yet.
+        let own = Begun::parse(&found).filter(|_| begins);
+        let epoch = Epoch::new(own, begins);
         // Whether copies are still to come will be seen.
         let _ = self.compare(&epoch, &found).await;
         Ok(epoch)

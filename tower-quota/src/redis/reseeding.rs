@@ -13,9 +13,7 @@ use crate::{Amounts, Settled, StoreError, Subject, Terms, Ticket, remote::Known}
 pub struct RedisReseeding {
     store: RedisStore,
     member: Box<str>,
-    begun: Begun,
-    /// Unless the epoch is the present one.
-    coming: Option<Coming>,
+    coming: Coming,
 }
 
 // === impl RedisReseeding ===
@@ -28,27 +26,28 @@ impl RedisReseeding {
     ) -> Result<Self, StoreError> {
         let members = store.members().await?;
         let epoch = members.epoch();
-        let (begun, coming) = match Begun::parse(epoch) {
-            Some(present) if store.epochs().is_whole(epoch).await? => (present, None),
+        let (begun, is_present) = match Begun::parse(epoch) {
+            Some(present) if store.epochs().is_whole(epoch).await? => (present, true),
             _ => {
                 let begun = store.epochs().begin(member, epoch, known).await?;
-                let begun = begun.ok_or_else(another)?;
-                let known = Arc::new(Known::new(store.plans()));
-                (begun, Some(Coming { begun, known }))
+                (begun.ok_or_else(another)?, false)
             }
         };
         Ok(Self {
+            coming: Coming {
+                begun,
+                known: Arc::new(Known::new(store.plans())),
+                is_present,
+            },
             store,
             member: member.into(),
-            begun,
-            coming,
         })
     }
 
     /// The epoch that is counted for. What is reserved in it is not for this reseeding to count.
     #[must_use]
     pub const fn epoch(&self) -> u32 {
-        self.begun.name
+        self.coming.begun.name
     }
 
     /// Counts what was used by what the ticket names, as [`RedisStore::count`] does. Tickets are one's own, and of this epoch
@@ -62,12 +61,23 @@ impl RedisReseeding {
     ///
     /// If the future is dropped before its end, it may count or not. It can be repeated.
     pub async fn count(&self, ticket: &Ticket, used: Amounts) -> Result<Settled, StoreError> {
-        // In a Cluster a script cannot see it.
-        if self.store.is_clustered() && !self.store.epochs().members().await?.is_at(self.begun) {
-            return Err(another());
-        }
-        let coming = self.coming.as_ref();
-        self.store.count_in(ticket, used, coming).await
+        self.is_awaited().await?;
+        self.store.count_in(ticket, used, Some(&self.coming)).await
+    }
+
+    /// Holds what the ticket names held in the counters that were lost, so that nobody is let in in its place, under a lease
+    /// that begins anew. It is settled, renewed and released by the same ticket.
+    ///
+    /// # Errors
+    ///
+    /// As [`count`](Self::count).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before its end, it may be held or not. It can be repeated.
+    pub async fn hold(&self, ticket: &Ticket, held: Amounts) -> Result<(), StoreError> {
+        self.is_awaited().await?;
+        self.store.hold_in(ticket, held, &self.coming).await
     }
 
     /// Gives `subject` these terms, as [`set_terms`](crate::QuotaStore::set_terms) does: a server that has lost counters
@@ -81,7 +91,7 @@ impl RedisReseeding {
     ///
     /// If the future is dropped before its end, it is not known whether they are set.
     pub async fn set_terms(&self, subject: &Subject, terms: Terms) -> Result<bool, StoreError> {
-        let coming = self.coming.as_ref();
+        let coming = Some(&self.coming);
         self.store.set_terms_in(subject, &terms, coming).await
     }
 
@@ -97,14 +107,24 @@ impl RedisReseeding {
     /// If the future is dropped before its end, it may be said or not: [`RedisStore::members`] tells.
     pub async fn finish(self) -> Result<(), StoreError> {
         let epochs = self.store.epochs();
-        let said = match self.coming {
-            Some(_) => epochs.done(&self.member, self.begun).await?,
-            None => epochs.enter(&self.member, &self.begun.to_string()).await?,
+        let begun = self.coming.begun;
+        let said = match self.coming.is_present {
+            true => epochs.enter(&self.member, &begun.to_string()).await?,
+            false => epochs.done(&self.member, begun).await?,
         };
         match said {
             true => self.store.members().await.map(drop),
             false => Err(another()),
         }
+    }
+
+    /// In a Cluster a script cannot see it.
+    async fn is_awaited(&self) -> Result<(), StoreError> {
+        let begun = self.coming.begun;
+        if self.store.is_clustered() && !self.store.epochs().members().await?.is_at(begun) {
+            return Err(another());
+        }
+        Ok(())
     }
 }
 

@@ -81,6 +81,22 @@ impl RedisStore {
         Ok(members)
     }
 
+    /// Goes by the present epoch from now on, if `member` has counted for it: decisions are errors until it does, where the
+    /// store was told to [await reseeding](RedisStoreBuilder::await_reseeding). Any other store goes by a new epoch as soon as
+    /// it sees it. Whether `member` has.
+    #[must_use]
+    pub fn go_by(&self, members: &RedisMembers, member: &str) -> bool {
+        match members.present_epoch() {
+            Some(epoch) if members.has_counted(member) => {
+                if self.0.epoch.name() != epoch || !self.is_clustered() {
+                    self.0.epoch.begin(epoch);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Does not wait for `member` any more: its ledger is gone, or was taken over by another one.
     ///
     /// # Errors
@@ -175,6 +191,24 @@ impl RedisStore {
             "settled" => Settled::AlreadySettled,
             _ => Settled::Applied { overshoot: used },
         })
+    }
+
+    pub(super) async fn hold_in(
+        &self,
+        ticket: &Ticket,
+        held: Amounts,
+        coming: &Coming,
+    ) -> Result<(), StoreError> {
+        let inner = &self.0;
+        let subject = ticket.subject();
+        let family = inner.names.family(subject);
+        let at = UnixMs::from(ticket.admitted_at());
+        let (script, until) = (&inner.scripts.hold, inner.until());
+        let held = inner.decide(script, subject, until, Some(coming), |stamp| {
+            let ask = Ask::count(&family, subject, at, held, &stamp.known);
+            ask.naming(ticket.id()).leasing(inner.lease)
+        });
+        held.await.map(drop)
     }
 
     pub(super) async fn set_terms_in(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::{task::JoinSet, time::Instant};
-use tower_quota::{PostgresStore, QuotaStore, ReserveError, Subject};
+use tower_quota::{Dimension, Limit, PostgresStore, QuotaStore, ReserveError, Subject, Window};
 
 use crate::support::{Database, ONE_A_DAY, call, stands};
 
@@ -30,6 +30,25 @@ async fn admitted(stores: &[PostgresStore], who: impl Fn(usize) -> Subject) -> u
         });
     }
     asking.join_all().await.into_iter().sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d5_49_what_many_dead_holders_held_refuses_nobody() {
+    let Some(database) = Database::new().await else {
+        return;
+    };
+    let lease = Duration::from_secs(3);
+    let store = database.store([Limit::at_most(Dimension::Calls, Window::Day, 600)]);
+    let store = store.await.lease(lease).timeout(Duration::from_secs(60));
+    let held = (0..600).map(|_| store.reserve(&call("alice")));
+    for held in held.collect::<JoinSet<_>>().join_all().await {
+        held.unwrap();
+    }
+    let refused = store.reserve(&call("alice")).await;
+    assert!(matches!(refused, Err(ReserveError::Denied(_))));
+    tokio::time::sleep(lease).await;
+    store.reserve(&call("alice")).await.unwrap();
+    database.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

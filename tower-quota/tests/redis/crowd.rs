@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::task::JoinSet;
 use tower_quota::{
     Charge, Demand, Dimension, Limit, Limits, QuotaStore as _, RedisStore, ReserveError, Subject,
     Terms, Window,
@@ -47,6 +48,25 @@ async fn admitted(stores: &[RedisStore], charge: impl Fn(usize) -> Charge) -> us
         admitted += task.await.unwrap();
     }
     admitted
+}
+
+#[tokio::test]
+async fn d5_49_what_many_dead_holders_held_refuses_nobody() {
+    let Some(url) = url() else { return };
+    let lease = Duration::from_millis(300);
+    let store = builder(calls_a_day(300)).lease(lease).prefix(&prefix());
+    let store = store.connect(&url).await.unwrap();
+    let call = Charge::new("alice").exactly(Dimension::Calls, 1);
+    let held = (0..300).map(|_| store.reserve(&call));
+    for held in held.collect::<JoinSet<_>>().join_all().await {
+        held.unwrap();
+    }
+    assert!(matches!(
+        store.reserve(&call).await,
+        Err(ReserveError::Denied(_))
+    ));
+    tokio::time::sleep(2 * lease).await;
+    store.reserve(&call).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tower_quota::{
     Amounts, Charge, Clock as _, Dimension, Granted, Limit, Limits, QuotaStore as _, RedisStore,
-    RedisStoreBuilder, ReserveError, Settled, Subject, SystemClock, Terms, Ticket, Window,
+    RedisStoreBuilder, Released, Renewed, ReserveError, Settled, Subject, SystemClock, Terms,
+    Ticket, Window,
 };
 
 use crate::support::{Server, client, run};
@@ -25,6 +26,12 @@ async fn is_closed(store: &RedisStore) -> bool {
     let closed = matches!(answer, Err(ReserveError::Unavailable(_)));
     assert_eq!(closed, store.lost(), "{answer:?}");
     closed
+}
+
+/// Goes by the epoch for which it has counted, if it has begun.
+async fn goes_by(store: &RedisStore, member: &str) -> bool {
+    let members = store.members().await.unwrap();
+    store.go_by(&members, member)
 }
 
 async fn used(store: &RedisStore) -> (u64, u64) {
@@ -128,7 +135,11 @@ async fn who_comes_later_counts_for_the_present_epoch_and_nobody_waits() {
     assert!(one.lost() && is_closed(&one).await && is_closed(&two).await);
     let reseeding = one.reseed("one", &[]).await.unwrap();
     reseeding.finish().await.unwrap();
-    assert!(!is_closed(&one).await && !is_closed(&two).await);
+    assert!(goes_by(&one, "one").await && !goes_by(&two, "two").await);
+    assert!(
+        !is_closed(&one).await && is_closed(&two).await,
+        "it has not counted"
+    );
     let held = call(&one, 1).await.unwrap();
 
     assert!(!two.members().await.unwrap().has_counted("two"));
@@ -141,7 +152,7 @@ async fn who_comes_later_counts_for_the_present_epoch_and_nobody_waits() {
         .unwrap();
     assert!(!is_closed(&one).await);
     reseeding.finish().await.unwrap();
-    assert!(two.members().await.unwrap().has_counted("two"));
+    assert!(goes_by(&two, "two").await && !is_closed(&two).await);
     let settled = one.settle(held.ticket(), Amounts::new().calls(1)).await;
     assert!(matches!(settled.unwrap(), Settled::Applied { .. }));
     assert_eq!(used(&two).await.0, 6);
@@ -158,7 +169,7 @@ async fn a_member_that_is_forgotten_is_not_waited_for() {
     reseeding.finish().await.unwrap();
     assert!(is_closed(&store).await);
     store.forget("gone").await.unwrap();
-    store.members().await.unwrap();
+    assert!(goes_by(&store, "here").await);
     assert!(!is_closed(&store).await);
 }
 
@@ -181,5 +192,49 @@ async fn a_flush_while_it_is_counted_begins_it_anew() {
     let reseeding = store.reseed("one", &[]).await.unwrap();
     reseeding.count(&ticket, two).await.unwrap();
     reseeding.finish().await.unwrap();
+    assert!(goes_by(&store, "one").await);
     assert_eq!(used(&store).await, (2, 0));
+}
+
+#[tokio::test]
+async fn what_is_in_flight_when_counters_are_lost_is_held_in_the_next_ones() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let store = builder().await_reseeding();
+    let store = store.connect(&server.url()).await.unwrap();
+    let begin = async || store.reseed("one", &[]).await.unwrap();
+    begin().await.finish().await.unwrap();
+    assert!(goes_by(&store, "one").await);
+    let granted = [
+        call(&store, 4).await.unwrap(),
+        call(&store, 3).await.unwrap(),
+        call(&store, 2).await.unwrap(),
+    ];
+    let client = client(&server.url()).await;
+    run::<String>(&client, "FLUSHALL").await;
+    assert!(is_closed(&store).await);
+    let reseeding = begin().await;
+    for granted in granted.iter().chain(&granted) {
+        let held = reseeding.hold(granted.ticket(), granted.held()).await;
+        held.unwrap();
+    }
+    reseeding.finish().await.unwrap();
+    assert!(goes_by(&store, "one").await);
+
+    assert_eq!(used(&store).await, (0, 9));
+    call(&store, 2).await.unwrap_err();
+    let [settled, released, counted] = granted.map(Granted::into_ticket);
+    assert_eq!(store.renew(&settled).await.unwrap(), Renewed::Applied);
+    let five = Amounts::new().calls(5);
+    let answer = store.settle(&settled, five).await.unwrap();
+    let overshoot = Amounts::new().calls(1);
+    assert_eq!(answer, Settled::Applied { overshoot });
+    assert_eq!(
+        store.settle(&settled, five).await.unwrap(),
+        Settled::AlreadySettled
+    );
+    assert_eq!(store.release(&released).await.unwrap(), Released::Applied);
+    store.count(&counted, overshoot).await.unwrap();
+    assert_eq!(used(&store).await, (6, 0));
 }

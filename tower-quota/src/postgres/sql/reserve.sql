@@ -76,6 +76,11 @@ BEGIN
         END IF;
     END LOOP;
     IF denied IS NOT NULL THEN
+        -- What is held under leases that have ended refuses nobody: the rest of it is given back when it is asked once more.
+        PERFORM 1 FROM quota_reservations WHERE root = family AND state = 0 AND until_ms <= now_ms LIMIT 1;
+        IF FOUND THEN
+            RETURN jsonb_build_object('server', server, 'now', now_ms);
+        END IF;
         -- Nothing that was promised is written: nobody waits for the disk, least of all those who are next.
         PERFORM set_config('synchronous_commit', 'off', true);
         RETURN jsonb_build_object('server', server, 'now', now_ms, 'denied', denied);

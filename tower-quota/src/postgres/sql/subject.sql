@@ -39,6 +39,7 @@ DECLARE
     stale jsonb;
     level record;
     its record;
+    last_ms bigint;
 BEGIN
     PERFORM quota_lock_1(family, q->>'wait', true);
     server := quota_clock_1();
@@ -64,9 +65,12 @@ BEGIN
             AND c.start_ms <= its.admitted_ms AND its.admitted_ms < c.end_ms
             AND quota_holds_1(its.held_in, c.member, c.win);
     END IF;
+    -- As long as it would count again.
+    SELECT greatest(now_ms + 86400000, max(c.forget_ms)) INTO last_ms FROM quota_counters c
+    WHERE c.root = family AND c.member = ANY (chain) AND c.start_ms <= at_ms AND at_ms < c.end_ms;
     INSERT INTO quota_reservations AS r (id, root, members, admitted_ms, held, state, until_ms)
-    VALUES ((q->>'id')::uuid, family, chain, at_ms, '{0,0,0}', 2, now_ms + 86400000)
-    ON CONFLICT (id) DO UPDATE SET state = 2, until_ms = now_ms + 86400000
+    VALUES ((q->>'id')::uuid, family, chain, at_ms, '{0,0,0}', 2, last_ms)
+    ON CONFLICT (id) DO UPDATE SET state = 2, until_ms = excluded.until_ms
         WHERE r.root = family AND r.members = chain;
     RETURN jsonb_build_object('server', server, 'now', now_ms);
 END

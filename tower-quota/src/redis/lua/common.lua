@@ -63,13 +63,16 @@ local function less(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) e
 
 local accounts, changed = {}, {}
 
--- Counters of another epoch count no more.
+-- Counters of another epoch count no more. Each epoch has its own, since some may go by the last one for a while where
+-- others count for the next.
+local COUNTERS = 'counters:' .. q.epoch
+
 local function account(key)
     local known = accounts[key]
     if known then return known end
-    local fields = redis.call('HMGET', key, 'epoch', 'version', 'counters')
-    local found = {version = fields[2] or '0', counters = {}}
-    if fields[1] == q.epoch and fields[3] then found.counters = cmsgpack.unpack(fields[3]) end
+    local fields = redis.call('HMGET', key, 'version', COUNTERS)
+    local found = {version = fields[1] or '0', counters = {}}
+    if fields[2] then found.counters = cmsgpack.unpack(fields[2]) end
     accounts[key] = found
     return found
 end
@@ -85,7 +88,14 @@ local function save()
         local counters, last = accounts[key].counters, 0
         for _, counter in ipairs(counters) do last = math.max(last, forgotten_at(counter)) end
         if #counters > 0 then
-            redis.call('HSET', key, 'epoch', q.epoch, 'counters', cmsgpack.pack(counters))
+            redis.call('HSET', key, COUNTERS, cmsgpack.pack(counters))
+            if redis.call('HLEN', key) > 6 then
+                for _, field in ipairs(redis.call('HKEYS', key)) do
+                    if string.sub(field, 1, 9) == 'counters:' and field ~= COUNTERS then
+                        redis.call('HDEL', key, field)
+                    end
+                end
+            end
             -- Terms stay. Not until a moment but for a time: who is given another clock has another present.
             if accounts[key].version == '0' then redis.call('PEXPIRE', key, text(math.max(last - now, MINUTE))) end
         end
@@ -163,9 +173,13 @@ end
 local function remember(r, ...)
     local known = {
         state = r.state, at = r.at, ends = r.ends, amounts = r.amounts, accounts = r.accounts, windows = r.windows,
+        epoch = r.epoch,
     }
     redis.call('SET', q.held .. r.id, cmsgpack.pack(known), ...)
 end
+
+-- Of which epoch's counters a reservation is: of those it was made in, unless it was carried over into others.
+local function epoch_of(r) return r.epoch or string.sub(r.id, 9, 16) end
 
 local function each_account(r, work)
     for i, name in ipairs(cjson.decode(r.accounts)) do work(q.family .. name, i) end
@@ -175,7 +189,7 @@ end
 -- limited. Accounts do not have what was held in another epoch.
 local function free(r)
     -- Read first: where a slot of a Cluster is on its way, what is not there yet is an error, and nothing is written.
-    if string.sub(r.id, 9, 16) == q.epoch then
+    if epoch_of(r) == q.epoch then
         each_account(r, function(key, i)
             change(key, r.at, function(counter)
                 if string.find(r.windows[i] or '', counter.window, 1, true) then
@@ -204,8 +218,8 @@ end
 -- The reservation that is meant, under the name that it was made for and no other.
 local function meant()
     -- What was held in another epoch is not in the counters of this one.
-    local r = string.sub(q.id, 9, 16) == q.epoch and reservation(q.id)
-    if not r or r.accounts ~= q.accounts then return nil end
+    local r = reservation(q.id)
+    if not r or epoch_of(r) ~= q.epoch or r.accounts ~= q.accounts then return nil end
     if r.state == 'held' and r.ends <= now then give_back(r) end
     return r
 end

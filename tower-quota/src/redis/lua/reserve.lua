@@ -59,6 +59,11 @@ for i, level in ipairs(q.levels) do
     end
 end
 if refusal then
+    -- What is held under leases that have ended refuses nobody: the rest of it is given back when it is asked once more.
+    if #redis.call('ZRANGEBYSCORE', LEASES, '-inf', text(now), 'LIMIT', 0, 1) > 0 then
+        save()
+        return {'time', text(now)}
+    end
     -- What is in flight may be settled in a window that counts from now on. Of somebody new there is nothing.
     for i in ipairs(q.levels) do
         if account(KEYS[i + 1]).opened then changed[KEYS[i + 1]] = true end

@@ -13,5 +13,5 @@ each_account(r, function(key)
     change(key, r.at, function(counter) counter.used = add(counter.used, q.used) end)
 end)
 save()
-remember({id = r.id, state = 'settled', accounts = r.accounts}, 'PX', DAY)
+remember({id = r.id, state = 'settled', accounts = r.accounts, epoch = r.epoch}, 'PX', DAY)
 return {'applied', text(now), show(overshoot)}
