@@ -52,12 +52,13 @@ impl Answer {
 
     pub(super) fn members(&self) -> RedisMembers {
         let text = |place| self.text(place).unwrap_or_default().to_owned();
-        let states = self.rest.get(2..).unwrap_or_default().chunks(2);
+        let is_same_run = self.text(2) == Some("same");
+        let states = self.rest.get(3..).unwrap_or_default().chunks(2);
         let states = states.filter_map(|state| match state {
             [name, state] => Some((name.clone(), state.clone())),
             _ => None,
         });
-        RedisMembers::new(text(0), text(1), states.collect())
+        RedisMembers::new(text(0), text(1), is_same_run, states.collect())
     }
 
     pub(super) fn amounts(&self) -> Result<Amounts, StoreError> {

@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::{
-    decide::{Inner, Remembered},
+    decide::{Doubting, Inner, Remembered},
     epochs::{Epochs, Watch},
     link::Link,
     names::Names,
@@ -124,7 +124,10 @@ impl RedisStoreBuilder {
         let (link, names) = (Arc::new(link), Names::new(&self.prefix));
         let epochs = Arc::new(Epochs::new(Arc::clone(&link), &names));
         let epoch = Arc::new(epochs.at_connection(self.begins).await?);
+        let doubted = Arc::clone(&epoch);
+        let doubting = link.when_disconnected(move || doubted.doubt());
         Ok(RedisStore::new(Inner {
+            _doubting: Doubting(doubting),
             watch: (link.is_clustered())
                 .then(|| Watch::begin(Arc::clone(&epochs), Arc::clone(&epoch))),
             link,

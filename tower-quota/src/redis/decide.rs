@@ -4,7 +4,10 @@ use std::{
 };
 
 use fred::types::scripts::Script;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use super::{
     answer::{Answer, unreadable},
@@ -34,9 +37,14 @@ pub(super) struct Inner {
     pub(super) timeout: Duration,
     pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) eviction_policy: Option<Box<str>>,
+    /// Notices when the server may be another one.
+    pub(super) _doubting: Doubting,
     /// Looks at the epoch of a Cluster.
     pub(super) watch: Option<Watch>,
 }
+
+/// A task that notices when the server may be another one, until it is dropped.
+pub(super) struct Doubting(pub(super) JoinHandle<()>);
 
 /// The terms that were learnt in one epoch: in the next one versions begin anew.
 pub(super) struct Remembered {
@@ -181,7 +189,11 @@ impl Inner {
         mut ask: impl FnMut(&Stamp) -> Ask,
     ) -> Result<Answer, StoreError> {
         for _ in 0..TRIES {
-            if coming.is_none() && self.link.is_clustered() && self.epoch.is_lost() {
+            let is_lost = match self.link.is_clustered() {
+                true => self.epoch.is_lost(),
+                false => self.epoch.is_doubted(),
+            };
+            if coming.is_none() && is_lost {
                 return Err(StoreError::new(Lost));
             }
             let now = self.clock.as_ref().map(|clock| UnixMs::from(clock.now()));
@@ -261,6 +273,14 @@ impl Inner {
 /// Nobody waits any more for the epoch that was counted for.
 pub(super) fn another() -> StoreError {
     StoreError::new("Redis' counters are reseeded for another epoch by now")
+}
+
+// === impl Doubting ===
+
+impl Drop for Doubting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 // === impl Remembered ===

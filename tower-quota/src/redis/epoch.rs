@@ -12,6 +12,8 @@ pub(super) struct Epoch {
     lost: AtomicBool,
     /// Whether it goes by one in which others have counted again, without being told.
     follows: bool,
+    /// Whether it is to be told anew, since the server may be another one by now.
+    doubted: AtomicBool,
 }
 
 /// An epoch as the server has it: its name, and how it came to be.
@@ -36,6 +38,7 @@ impl Epoch {
     pub(super) fn new(begun: Option<Begun>, follows: bool) -> Self {
         Self {
             follows,
+            doubted: AtomicBool::new(false),
             name: AtomicU32::new(begun.map_or_else(random_name, |begun| begun.name)),
             lost: AtomicBool::new(begun.is_none()),
         }
@@ -46,11 +49,21 @@ impl Epoch {
     }
 
     pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+        self.lost.load(Ordering::Acquire) || self.is_doubted()
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Acquire)
+    }
+
+    /// The server may be another one by now, or an older one. Who follows takes it as it is.
+    pub(super) fn doubt(&self) {
+        self.doubted.store(!self.follows, Ordering::Release);
     }
 
     /// Goes by that epoch from now on.
     pub(super) fn begin(&self, name: u32) {
+        self.doubted.store(false, Ordering::Release);
         self.name.store(name, Ordering::Release);
         self.lost.store(false, Ordering::Release);
     }

@@ -26,6 +26,7 @@ pub(super) struct Epochs {
     key: String,
     coming: String,
     roll: String,
+    run: String,
     copies: Vec<String>,
 }
 
@@ -54,6 +55,7 @@ impl Epochs {
             key: names.epoch(),
             coming: names.coming_epoch(),
             roll: names.members(),
+            run: names.run(),
         }
     }
 
@@ -177,7 +179,8 @@ impl Epochs {
     }
 
     async fn step(&self, args: Vec<String>) -> Result<super::answer::Answer, StoreError> {
-        let keys = vec![self.key.clone(), self.coming.clone(), self.roll.clone()];
+        let keys = [&self.key, &self.coming, &self.roll, &self.run];
+        let keys = keys.map(String::clone).to_vec();
         self.link.ask(&self.members, keys, args, until()).await
     }
 }

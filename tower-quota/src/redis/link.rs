@@ -6,7 +6,7 @@ use std::{
 use fred::{
     clients::Client,
     error::{Error, ErrorKind},
-    interfaces::ClientLike as _,
+    interfaces::{ClientLike as _, EventInterface as _},
     types::{
         Builder, ClusterHash, ConnectHandle, CustomCommand,
         config::{Config, Options, ReconnectPolicy},
@@ -16,6 +16,7 @@ use fred::{
 };
 use tokio::{
     runtime::Handle,
+    sync::broadcast::error::RecvError,
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
@@ -162,6 +163,24 @@ impl Link {
         let words = words.chain(keys.iter().chain(args).cloned());
         let client = self.client.with_options(&options);
         client.custom(command, words.collect()).await
+    }
+
+    /// Calls `work` whenever a connection is lost, and whenever there is another one, until the task is ended.
+    pub(super) fn when_disconnected(&self, work: impl Fn() + Send + 'static) -> JoinHandle<()> {
+        let (mut lost, mut connected) = (self.client.error_rx(), self.client.reconnect_rx());
+        tokio::spawn(async move {
+            loop {
+                // Of many at once some may be missed, not all.
+                let closed = tokio::select! {
+                    lost = lost.recv() => matches!(lost, Err(RecvError::Closed)),
+                    connected = connected.recv() => matches!(connected, Err(RecvError::Closed)),
+                };
+                if closed {
+                    return;
+                }
+                work();
+            }
+        })
     }
 
     /// What the server does with keys when its memory is full, if it says so.

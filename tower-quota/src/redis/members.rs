@@ -7,6 +7,8 @@ use super::epoch::Begun;
 pub struct RedisMembers {
     epoch: String,
     coming: String,
+    /// Whether the server has run since it was counted for the epoch.
+    is_same_run: bool,
     states: Vec<(String, String)>,
 }
 
@@ -15,10 +17,16 @@ pub(super) type Members = RedisMembers;
 // === impl RedisMembers ===
 
 impl RedisMembers {
-    pub(super) fn new(epoch: String, coming: String, states: Vec<(String, String)>) -> Self {
+    pub(super) const fn new(
+        epoch: String,
+        coming: String,
+        is_same_run: bool,
+        states: Vec<(String, String)>,
+    ) -> Self {
         Self {
             epoch,
             coming,
+            is_same_run,
             states,
         }
     }
@@ -28,10 +36,11 @@ impl RedisMembers {
         self.states.iter().map(|(name, _)| &**name)
     }
 
-    /// The present epoch: another one has other counters. `None`: there is none.
+    /// The present epoch: another one has other counters. `None`: there is none, or the server was started again since it was
+    /// counted for it, or has taken the place of another, and may have older counters.
     #[must_use]
     pub fn present_epoch(&self) -> Option<u32> {
-        Begun::parse(&self.epoch).map(|begun| begun.name)
+        self.present().map(|begun| begun.name)
     }
 
     /// Whether what `member` used is among the counters of the present epoch. If it is not, it is to
@@ -39,7 +48,7 @@ impl RedisMembers {
     #[must_use]
     pub fn has_counted(&self, member: &str) -> bool {
         let mut states = self.states.iter();
-        Begun::parse(&self.epoch).is_some()
+        self.present().is_some()
             && states.any(|(name, state)| {
                 name == member && state.strip_prefix("done ") == Some(&*self.epoch)
             })
@@ -70,6 +79,10 @@ impl RedisMembers {
             .any(|text| Begun::parse(text) == Some(begun))
     }
 
+    pub(super) fn present(&self) -> Option<Begun> {
+        Begun::parse(&self.epoch).filter(|_| self.is_same_run)
+    }
+
     pub(super) fn epoch(&self) -> &str {
         &self.epoch
     }
@@ -93,7 +106,7 @@ mod tests {
     fn members(epoch: &str, coming: &str, states: [&str; 2]) -> RedisMembers {
         let states = ["a", "b"].into_iter().zip(states);
         let states = states.map(|(name, state)| (name.to_owned(), state.to_owned()));
-        RedisMembers::new(epoch.to_owned(), coming.to_owned(), states.collect())
+        RedisMembers::new(epoch.to_owned(), coming.to_owned(), true, states.collect())
     }
 
     #[test]
@@ -107,7 +120,7 @@ mod tests {
             assert!(!members.has_counted("a") && !members.has_counted("b"));
         }
         assert_eq!(members("", NEW, [&new, &new]).ready(), Begun::parse(NEW));
-        let none = RedisMembers::new(String::new(), NEW.to_owned(), Vec::new());
+        let none = RedisMembers::new(String::new(), NEW.to_owned(), true, Vec::new());
         assert_eq!(none.ready(), None, "one counts at least");
     }
 
@@ -119,5 +132,10 @@ mod tests {
         assert!(members.has_counted("a") && !members.waits("a"));
         assert!(!members.has_counted("b"), "it has been elsewhere");
         assert!(!members.has_counted("c"));
+        let started_again = RedisMembers {
+            is_same_run: false,
+            ..members
+        };
+        assert!(started_again.present_epoch().is_none() && !started_again.has_counted("a"));
     }
 }

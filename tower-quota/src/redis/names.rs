@@ -62,6 +62,11 @@ impl Names {
         format!("{}:coming:{{{}}}", self.prefix, self.epoch())
     }
 
+    /// In which run of the server it was counted. It is in the slot of the epoch.
+    pub(super) fn run(&self) -> String {
+        format!("{}:run:{{{}}}", self.prefix, self.epoch())
+    }
+
     /// Who counts for it. It is in the slot of the epoch.
     pub(super) fn members(&self) -> String {
         format!("{}:members:{{{}}}", self.prefix, self.epoch())
@@ -166,7 +171,12 @@ mod tests {
                 assert!(!seen.contains(&family.leases()));
             }
         }
-        for own in [names.epoch(), names.coming_epoch(), names.members()] {
+        for own in [
+            names.epoch(),
+            names.coming_epoch(),
+            names.members(),
+            names.run(),
+        ] {
             assert!(!seen.contains(&own));
         }
     }
@@ -186,7 +196,7 @@ mod tests {
             let slots: HashSet<u16> =
                 keys(&names, &subject).iter().map(|key| redis_keyslot(key.as_bytes())).collect();
             prop_assert_eq!(slots.len(), 1);
-            let of_epoch = [names.epoch(), names.coming_epoch(), names.members()];
+            let of_epoch = [names.epoch(), names.coming_epoch(), names.members(), names.run()];
             let of_epoch: HashSet<u16> =
                 of_epoch.iter().map(|key| redis_keyslot(key.as_bytes())).collect();
             prop_assert_eq!(of_epoch.len(), 1);

@@ -2,7 +2,6 @@ use std::{fmt, sync::Arc};
 
 use super::{
     decide::{Coming, another},
-    epoch::Begun,
     store::RedisStore,
 };
 use crate::{Amounts, Settled, StoreError, Subject, Terms, Ticket, remote::Known};
@@ -26,7 +25,7 @@ impl RedisReseeding {
     ) -> Result<Self, StoreError> {
         let members = store.members().await?;
         let epoch = members.epoch();
-        let (begun, is_present) = match Begun::parse(epoch) {
+        let (begun, is_present) = match members.present() {
             Some(present) if store.epochs().is_whole(epoch).await? => (present, true),
             _ => {
                 let begun = store.epochs().begin(member, epoch, known).await?;

@@ -82,7 +82,8 @@ impl RedisStore {
     }
 
     /// Goes by the present epoch from now on, if `member` has counted for it: decisions are errors until it does, where the
-    /// store was told to [await reseeding](RedisStoreBuilder::await_reseeding). Any other store goes by a new epoch as soon as
+    /// store was told to [await reseeding](RedisStoreBuilder::await_reseeding), and again after each connection that was lost. Any
+    /// other store goes by a new epoch as soon as
     /// it sees it. Whether `member` has.
     #[must_use]
     pub fn go_by(&self, members: &RedisMembers, member: &str) -> bool {

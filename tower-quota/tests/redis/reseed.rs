@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
 use tower_quota::{
     Amounts, Charge, Clock as _, Dimension, Granted, Limit, Limits, QuotaStore as _, RedisStore,
     RedisStoreBuilder, Released, Renewed, ReserveError, Settled, Subject, SystemClock, Terms,
@@ -237,4 +238,61 @@ async fn what_is_in_flight_when_counters_are_lost_is_held_in_the_next_ones() {
     assert_eq!(store.release(&released).await.unwrap(), Released::Applied);
     store.count(&counted, overshoot).await.unwrap();
     assert_eq!(used(&store).await, (6, 0));
+}
+
+#[tokio::test]
+async fn a_server_that_was_started_again_is_counted_again_whatever_it_remembers() {
+    let Some(mut server) = Server::start_lasting().await else {
+        return;
+    };
+    let store = builder().await_reseeding();
+    let store = store.connect(&server.url()).await.unwrap();
+    let reseeding = store.reseed("one", &[]).await.unwrap();
+    reseeding.finish().await.unwrap();
+    assert!(goes_by(&store, "one").await);
+    let granted = call(&store, 3).await.unwrap();
+    let three = Amounts::new().calls(3);
+    store.settle(granted.ticket(), three).await.unwrap();
+
+    server.kill();
+    server.restart().await;
+    for _ in 0..50 {
+        assert!(is_closed(&store).await, "what it has may be old");
+        sleep(Duration::from_millis(20)).await;
+    }
+    let members = store.members().await.unwrap();
+    assert!(!members.has_counted("one") && !store.go_by(&members, "one"));
+    let reseeding = store.reseed("one", &[]).await.unwrap();
+    let ticket = Ticket::new(1, "alice", granted.ticket().admitted_at());
+    reseeding
+        .count(&ticket, Amounts::new().calls(4))
+        .await
+        .unwrap();
+    reseeding.finish().await.unwrap();
+    assert!(goes_by(&store, "one").await);
+    assert_eq!(used(&store).await, (4, 0), "as the ledger says");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_is_no_loss_of_counters() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let store = builder().await_reseeding();
+    let store = store.connect(&server.url()).await.unwrap();
+    let reseeding = store.reseed("one", &[]).await.unwrap();
+    reseeding.finish().await.unwrap();
+    assert!(goes_by(&store, "one").await);
+    call(&store, 3).await.unwrap();
+    let client = client(&server.url()).await;
+    run::<i64>(&client, "CLIENT KILL TYPE normal SKIPME yes").await;
+    while !store.lost() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    call(&store, 1).await.unwrap_err();
+    while store.members().await.is_err() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(goes_by(&store, "one").await);
+    assert_eq!(used(&store).await, (0, 3));
 }
