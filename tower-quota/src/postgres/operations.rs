@@ -2,6 +2,7 @@
 
 use std::{
     error::Error as _,
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -22,9 +23,8 @@ use crate::{
     unix_ms::UnixMs,
 };
 
-/// How long after a reservation that was not answered it is given back, and how often that is tried.
+/// How long it is until it is tried again to give back a reservation that was not answered, at first.
 const REGRET: Duration = Duration::from_secs(1);
-const REGRETS: usize = 3;
 
 /// How often a question is asked anew to which the answer was what to ask.
 const CORRECTIONS: usize = 5;
@@ -64,17 +64,21 @@ impl PostgresStore {
         Err(unsettled().into())
     }
 
-    /// What was not answered may be held all the same, and for nobody.
+    /// Gives back what was not answered and may be held all the same, for nobody: at once, or as soon as the server answers.
+    /// If all that fails its lease ends.
     fn give_back(&self, ticket: Ticket) {
+        // Of an outage it is the first who can have been heard.
+        let Ok(permit) = Arc::clone(&self.regrets).try_acquire_owned() else {
+            return;
+        };
         let store = self.clone();
         tokio::spawn(async move {
-            for _ in 0..REGRETS {
-                sleep(REGRET).await;
-                if store.release(&ticket).await.is_ok() {
-                    return;
-                }
+            let mut pause = REGRET;
+            while pause <= store.lease && store.release(&ticket).await.is_err() {
+                sleep(pause).await;
+                pause *= 2;
             }
-            // Its lease ends.
+            drop(permit);
         });
     }
 

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     ids::Ids,
@@ -21,11 +21,16 @@ pub struct PostgresStore {
     pub(super) known: Arc<Known>,
     pub(super) ids: Arc<Ids>,
     sweep: Arc<Sweep>,
+    /// Who gives back what was not answered.
+    pub(super) regrets: Arc<Semaphore>,
     pub(super) lease: Duration,
     pub(super) clock: Option<Arc<dyn Clock>>,
 }
 
 const DEFAULT_LEASE: Duration = Duration::from_secs(15 * 60);
+
+/// How many reservations that were not answered are given back at the same time.
+const REGRETS: usize = 1_000;
 
 /// How many looks for what is forgotten there are in a row.
 const SWEEPS: usize = 100;
@@ -50,6 +55,7 @@ impl PostgresStore {
             known: Arc::new(Known::new(plans.into())),
             ids: Arc::new(Ids::new(database)),
             sweep: Arc::new(Sweep::new()),
+            regrets: Arc::new(Semaphore::new(REGRETS)),
             lease: DEFAULT_LEASE,
             clock: None,
         })

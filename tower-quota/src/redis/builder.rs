@@ -4,8 +4,10 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Semaphore;
+
 use super::{
-    decide::{Doubting, Inner, Remembered},
+    decide::{Doubting, Inner, REGRETS, Remembered},
     epochs::{Epochs, Watch},
     link::Link,
     names::Names,
@@ -127,6 +129,7 @@ impl RedisStoreBuilder {
         let doubted = Arc::clone(&epoch);
         let doubting = link.when_disconnected(move || doubted.doubt());
         Ok(RedisStore::new(Inner {
+            regrets: Arc::new(Semaphore::new(REGRETS)),
             _doubting: Doubting(doubting),
             watch: (link.is_clustered())
                 .then(|| Watch::begin(Arc::clone(&epochs), Arc::clone(&epoch))),

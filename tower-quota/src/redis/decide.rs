@@ -1,10 +1,12 @@
 use std::{
+    error::Error as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, UNIX_EPOCH},
 };
 
-use fred::types::scripts::Script;
+use fred::{error::Error, types::scripts::Script};
 use tokio::{
+    sync::Semaphore,
     task::JoinHandle,
     time::{Instant, sleep},
 };
@@ -37,6 +39,8 @@ pub(super) struct Inner {
     pub(super) timeout: Duration,
     pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) eviction_policy: Option<Box<str>>,
+    /// Who gives back what was not answered.
+    pub(super) regrets: Arc<Semaphore>,
     /// Notices when the server may be another one.
     pub(super) _doubting: Doubting,
     /// Looks at the epoch of a Cluster.
@@ -67,8 +71,12 @@ pub(super) struct Coming {
     pub(super) is_present: bool,
 }
 
-/// How long after a reservation that was not answered it is given back, and how long that may take.
+/// How long it may take to give back a reservation that was not answered, and how long it is until that is tried again, at
+/// first.
 const REGRET: Duration = Duration::from_secs(1);
+
+/// How many are given back at the same time.
+pub(super) const REGRETS: usize = 1_000;
 
 /// How often the server is asked again that has other terms or another time than was thought.
 const TRIES: u32 = 4;
@@ -107,13 +115,9 @@ impl Inner {
             Ok(answer) => answer,
             Err(error) => {
                 // It may be held all the same, and for nobody.
-                let ticket = Ticket::new(id, subject.clone(), UNIX_EPOCH);
-                let inner = Arc::clone(self);
-                tokio::spawn(async move {
-                    sleep(REGRET).await;
-                    // If that fails too, its lease ends.
-                    let _ = inner.release(&ticket, Instant::now() + REGRET).await;
-                });
+                if error.source().is_some_and(|source| source.is::<Error>()) {
+                    self.give_back(Ticket::new(id, subject.clone(), UNIX_EPOCH));
+                }
                 return Err(error.into());
             }
         };
@@ -125,6 +129,28 @@ impl Inner {
             "denied" => Err(answer.denied()?.into()),
             _ => Err(unreadable().into()),
         }
+    }
+
+    /// Gives back what may be held for nobody: at once, behind the question on its connection, or else as soon as the server
+    /// answers. If all that fails its lease ends.
+    fn give_back(self: &Arc<Self>, ticket: Ticket) {
+        // Of an outage it is the first who can have been heard.
+        let Ok(permit) = Arc::clone(&self.regrets).try_acquire_owned() else {
+            return;
+        };
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut pause = REGRET;
+            while pause.as_millis() <= u128::from(inner.lease) {
+                let released = inner.release(&ticket, Instant::now() + REGRET).await;
+                if released.is_ok() {
+                    break;
+                }
+                sleep(pause).await;
+                pause *= 2;
+            }
+            drop(permit);
+        });
     }
 
     pub(super) async fn release(
