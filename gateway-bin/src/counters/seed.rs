@@ -94,16 +94,9 @@ impl Seeding {
         })))
     }
 
-    /// Counts what is not counted yet. Answers who else has to, before anything is decided.
-    ///
-    /// # Errors
-    ///
-    /// [`SeedError`]. What was counted counts once, however often it is tried.
-    ///
-    /// # Cancel safety
-    ///
-    /// It can be dropped, and called again.
-    pub async fn step(&self) -> Result<Vec<String>, SeedError> {
+    /// Counts what is not counted yet, in shared counters once however often it is tried. Answers who else has to, before
+    /// anything is decided.
+    async fn step(&self) -> Result<Vec<String>, SeedError> {
         match self.0.counters.kept() {
             Kept::Memory(memory) => {
                 let (own, memory) = (self.clone(), Arc::clone(memory));
@@ -126,13 +119,18 @@ impl Seeding {
         }
     }
 
-    /// Waits until the counters decide, but not for ever: what is still to be done is left to [`follow`](Self::follow).
+    /// Waits until the counters decide, those that are shared not for ever: what is still to be done is left to
+    /// [`follow`](Self::follow).
     ///
     /// # Errors
     ///
     /// [`SeedError`] of the last attempt.
     pub async fn start(&self, within: Duration) -> Result<(), SeedError> {
         let own = &self.0;
+        if !own.counters.is_shared() {
+            // A ledger is read once, however long that takes: read twice it would count twice.
+            return self.step().await.map(drop);
+        }
         let until = Instant::now() + within;
         // Whatever the counters are, should others ever be lost, or these be left for others: everybody waits for it.
         own.store
