@@ -34,7 +34,7 @@ pub use self::{
     layer::UsageLayer,
     meter::{Opened, UsageMeter},
     money::{AmountError, NanoUsd},
-    price::{DuplicatePrice, Price, PriceEntry, PriceList, Rate},
+    price::{DuplicatePrice, Price, PriceEntry, PriceList, Prices, Rate},
     record::{InvalidRecordId, Operation, Outcome, RecordId, Source, UsageRecord},
     service::Usage,
     sink::{Begun, Full, Place, Sink},

@@ -2,7 +2,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
     str::FromStr,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::SystemTime,
 };
 
@@ -48,6 +48,10 @@ pub struct Rate {
 pub struct PriceList {
     models: HashMap<Arc<str>, Vec<(SystemTime, Rate)>>,
 }
+
+/// The [`PriceList`] in force. Clones share it, and see at once when it is exchanged.
+#[derive(Clone, Debug, Default)]
+pub struct Prices(Arc<RwLock<Arc<PriceList>>>);
 
 /// One line of a [`PriceList`].
 #[derive(Clone, Debug)]
@@ -129,6 +133,30 @@ impl Rate {
         }
     }
 
+    /// The price of prompt tokens outside of the cache.
+    #[must_use]
+    pub const fn input_price(&self) -> Price {
+        self.input
+    }
+
+    /// The price of generated tokens.
+    #[must_use]
+    pub const fn output_price(&self) -> Price {
+        self.output
+    }
+
+    /// The price of tokens read from the cache.
+    #[must_use]
+    pub const fn cache_read_price(&self) -> Price {
+        self.cache_read
+    }
+
+    /// The price of tokens written to the cache.
+    #[must_use]
+    pub const fn cache_write_price(&self) -> Price {
+        self.cache_write
+    }
+
     /// What these tokens cost, rounded once, half up, to a whole nano-USD.
     ///
     /// A class that was not reported costs nothing. `None` if the amount does not fit a [`NanoUsd`].
@@ -201,6 +229,33 @@ impl PriceList {
             .rev()
             .find(|(from, _)| *from <= at)
             .map(|(_, rate)| *rate)
+    }
+}
+
+// === impl Prices ===
+
+impl Prices {
+    /// The list in force now.
+    #[must_use]
+    pub fn load(&self) -> Arc<PriceList> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another list in force. What is recorded keeps its price.
+    pub fn store(&self, list: impl Into<Arc<PriceList>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = list.into();
+    }
+}
+
+impl From<PriceList> for Prices {
+    fn from(list: PriceList) -> Self {
+        Self::from(Arc::new(list))
+    }
+}
+
+impl From<Arc<PriceList>> for Prices {
+    fn from(list: Arc<PriceList>) -> Self {
+        Self(Arc::new(RwLock::new(list)))
     }
 }
 

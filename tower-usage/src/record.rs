@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use uuid::Uuid;
 
-use crate::{Clock, NanoUsd, SystemClock, TokenCounts};
+use crate::{Clock, NanoUsd, Rate, SystemClock, TokenCounts};
 
 /// One metered event: a model call or a run.
 ///
@@ -39,10 +39,15 @@ pub struct UsageRecord {
     /// What it costs; `None` if the model has no price, which counts as no money wherever records are added up or
     /// settled.
     pub cost: Option<NanoUsd>,
+    /// The rate that `cost` was made with; `None` if there was none, or nothing to price.
+    pub rate: Option<Rate>,
     /// How the tokens are known.
     pub source: Source,
     /// How it ended.
     pub outcome: Outcome,
+    /// What else is known of the call, as the text of one JSON object. Of a call of a provider that did not end well:
+    /// `status`, the HTTP status it answered with, and `error`, its own name for what was wrong.
+    pub metadata: Option<Arc<str>>,
     /// What the ledger hands to its settler when the record is stored. Opaque to this crate.
     pub settle_ref: Option<Arc<str>>,
     /// The number that a ledger gave it, for its settler: whatever is stored later has a greater one. `None` elsewhere.
@@ -69,8 +74,11 @@ pub enum Operation {
 pub enum Source {
     /// The provider said so in its answer, or gave none that could have used any.
     Exact,
-    /// The provider did not say, or not believably; they were estimated from what went by.
+    /// The provider did not say; they were estimated from what went by.
     Estimated,
+    /// What the provider said cannot be: a count that is negative, no whole number or absurdly large, or counts that
+    /// contradict each other. They were estimated from what went by.
+    Invalid,
     /// Somebody else saw the answer and reported it afterwards.
     Observed,
 }
@@ -117,8 +125,10 @@ impl UsageRecord {
             tokens: TokenCounts::default(),
             calls: u64::from(operation == Operation::Run),
             cost: None,
+            rate: None,
             source: Source::Exact,
             outcome: Outcome::Complete,
+            metadata: None,
             settle_ref: None,
             number: None,
         }
@@ -205,7 +215,7 @@ macro_rules! names {
 }
 
 names!(Operation { ModelCall = "model_call", Run = "run" });
-names!(Source { Exact = "exact", Estimated = "estimated", Observed = "observed" });
+names!(Source { Exact = "exact", Estimated = "estimated", Invalid = "invalid", Observed = "observed" });
 names!(Outcome { Complete = "complete", Aborted = "aborted", Failed = "failed", Refused = "refused" });
 
 #[cfg(test)]

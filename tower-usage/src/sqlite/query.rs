@@ -19,7 +19,7 @@ const SUMS: &str = "count(*) AS records, coalesce(sum(calls), 0) AS calls, \
     coalesce(sum(cache_read_tokens), 0) AS cache_read, coalesce(sum(cache_write_tokens), 0) AS cache_write, \
     coalesce(sum(reasoning_tokens), 0) AS reasoning, coalesce(sum(total_tokens), 0) AS total, \
     coalesce(sum(cost_nano_usd), 0) AS cost, coalesce(sum(cost_nano_usd IS NULL), 0) AS unpriced, \
-    coalesce(sum(source = 'estimated'), 0) AS estimated";
+    coalesce(sum(source IN ('estimated', 'invalid')), 0) AS estimated";
 
 /// What the records of a user are added up by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,7 +79,7 @@ pub struct Sum {
     pub cost: NanoUsd,
     /// Records of models without a price.
     pub unpriced: u64,
-    /// Records whose tokens are estimated.
+    /// Records whose tokens are estimated, those of which something impossible was said among them.
     pub estimated: u64,
 }
 

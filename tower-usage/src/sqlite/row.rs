@@ -8,12 +8,13 @@ use rusqlite::{
 };
 
 use super::{joins::Join, ledger::Mark};
-use crate::{NanoUsd, Operation, Outcome, RecordId, Source, TokenCounts, UsageRecord};
+use crate::{NanoUsd, Operation, Outcome, Price, Rate, RecordId, Source, TokenCounts, UsageRecord};
 
 /// What [`read`] reads.
 pub(super) const COLUMNS: &str = "seq, id, user_id, operation, provider, model, requested_model, session_key, run_id, \
     response_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, calls, \
-    cost_nano_usd, source, outcome, settle_ref, admitted_at, created_at";
+    cost_nano_usd, input_price, output_price, cache_read_price, cache_write_price, source, outcome, metadata, settle_ref, \
+    admitted_at, created_at";
 
 /// No count and no amount (nine million dollars) of a record is stored larger: SQLite refuses to add up what overflows
 /// its integers, and of these a thousand fit. Also the largest a reader that has doubles only reads exactly.
@@ -24,12 +25,12 @@ macro_rules! insert_into {
     ($table:literal) => {
         concat!("INSERT INTO ", $table, " (
     id, user_id, operation, provider, model, requested_model, session_key, run_id, response_id, input_tokens,
-    output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, calls, cost_nano_usd, source,
-    outcome, settle_ref, settled, admitted_at, created_at
+    output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, calls, cost_nano_usd,
+    input_price, output_price, cache_read_price, cache_write_price, source, outcome, metadata, settle_ref, settled, admitted_at, created_at
 ) VALUES (
     :id, :user_id, :operation, :provider, :model, :requested_model, :session_key, :run_id, :response_id, :input,
-    :output, :cache_read, :cache_write, :reasoning, :total, :calls, :cost, :source,
-    :outcome, :settle_ref, :settled, :admitted_at, :created_at
+    :output, :cache_read, :cache_write, :reasoning, :total, :calls, :cost,
+    :input_price, :output_price, :cache_read_price, :cache_write_price, :source, :outcome, :metadata, :settle_ref, :settled, :admitted_at, :created_at
 ) ON CONFLICT (id) DO NOTHING")
     };
 }
@@ -172,8 +173,13 @@ fn put(
         ":total": integer(record.tokens.total()),
         ":calls": integer(record.calls),
         ":cost": record.cost.map(money),
+        ":input_price": record.rate.map(|rate| price(rate.input_price())),
+        ":output_price": record.rate.map(|rate| price(rate.output_price())),
+        ":cache_read_price": record.rate.map(|rate| price(rate.cache_read_price())),
+        ":cache_write_price": record.rate.map(|rate| price(rate.cache_write_price())),
         ":source": record.source.as_str(),
         ":outcome": record.outcome.as_str(),
+        ":metadata": record.metadata.as_deref(),
         ":settle_ref": record.settle_ref.as_deref(),
         ":settled": if to_settle { Settled::No } else { Settled::Yes } as i64,
         ":admitted_at": millis(record.admitted_at),
@@ -213,11 +219,28 @@ pub(super) fn read(row: &Row<'_>) -> Result<UsageRecord, rusqlite::Error> {
         cost: row
             .get::<_, Option<i64>>("cost_nano_usd")?
             .map(NanoUsd::from_nanos),
+        rate: rate(row)?,
         source: name(row, "source", Source::from_name)?,
         outcome: name(row, "outcome", Outcome::from_name)?,
+        metadata: row.get("metadata")?,
         settle_ref: row.get("settle_ref")?,
         number: None,
     })
+}
+
+/// The rate of a row, if it was priced.
+fn rate(row: &Row<'_>) -> Result<Option<Rate>, rusqlite::Error> {
+    let price = |column| {
+        let price: Option<i64> = row.get(column)?;
+        Ok::<_, rusqlite::Error>(price.map(|nanos| Price::from_nanos_per_million(count(nanos))))
+    };
+    let (Some(input), Some(output)) = (price("input_price")?, price("output_price")?) else {
+        return Ok(None);
+    };
+    let rate = Rate::new(input, output)
+        .cache_read(price("cache_read_price")?.unwrap_or(input))
+        .cache_write(price("cache_write_price")?.unwrap_or(input));
+    Ok(Some(rate))
 }
 
 fn name<T>(
@@ -235,6 +258,11 @@ fn name<T>(
 /// A count as it is stored. One beyond the largest is as good as the largest.
 pub(super) fn integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(LARGEST).min(LARGEST)
+}
+
+/// A price as it is stored.
+fn price(price: Price) -> i64 {
+    integer(price.as_nanos_per_million())
 }
 
 /// An amount as it is stored.

@@ -3,7 +3,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::LedgerError;
 
 /// One step per version. A step that was released is never changed.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
 CREATE TABLE token_usage_logs (
     seq INTEGER PRIMARY KEY,
@@ -73,6 +73,20 @@ CREATE TABLE token_usage_marks (
     number INTEGER NOT NULL,
     marked_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+",
+    // At which price, in nano-USD per million tokens, and what else is known.
+    "
+ALTER TABLE token_usage_logs ADD COLUMN input_price INTEGER;
+ALTER TABLE token_usage_logs ADD COLUMN output_price INTEGER;
+ALTER TABLE token_usage_logs ADD COLUMN cache_read_price INTEGER;
+ALTER TABLE token_usage_logs ADD COLUMN cache_write_price INTEGER;
+ALTER TABLE token_usage_logs ADD COLUMN metadata TEXT;
+ALTER TABLE token_usage_begun ADD COLUMN input_price INTEGER;
+ALTER TABLE token_usage_begun ADD COLUMN output_price INTEGER;
+ALTER TABLE token_usage_begun ADD COLUMN cache_read_price INTEGER;
+ALTER TABLE token_usage_begun ADD COLUMN cache_write_price INTEGER;
+ALTER TABLE token_usage_begun ADD COLUMN metadata TEXT;
+CREATE INDEX token_usage_logs_unpriced ON token_usage_logs (seq) WHERE cost_nano_usd IS NULL AND total_tokens > 0;
 ",
 ];
 

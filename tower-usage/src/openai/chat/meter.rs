@@ -6,7 +6,7 @@ use http_body::Body;
 
 use super::{Attribution, ChatTap, Leave, Metering, OnLeave, tap::Books};
 use crate::{
-    Begun, Clock, Full, Opened, Place, PriceList, ResponseBody, Sink, SystemClock, UsageMeter,
+    Begun, Clock, Full, Opened, Place, Prices, ResponseBody, Sink, SystemClock, UsageMeter,
     openai::{ModelCall, refusal::Refusal},
 };
 
@@ -43,12 +43,12 @@ use crate::{
 /// ```
 /// # use std::sync::Arc;
 /// # use http::Extensions;
-/// # use tower_usage::{PriceList, Sink, UsageLayer, openai::{Attribution, ChatMeter}};
+/// # use tower_usage::{Prices, Sink, UsageLayer, openai::{Attribution, ChatMeter}};
 /// /// Put into the extensions by whatever authenticates.
 /// #[derive(Clone)]
 /// struct User(Arc<str>);
 ///
-/// # fn layer(ledger: Arc<dyn Sink>, prices: Arc<PriceList>) {
+/// # fn layer(ledger: Arc<dyn Sink>, prices: Prices) {
 /// let meter = ChatMeter::new(ledger, prices, |extensions: &Extensions| {
 ///     let User(id) = extensions.get()?;
 ///     Some(Attribution::new(Arc::clone(id)))
@@ -66,14 +66,14 @@ pub struct ChatMeter<F, D = Leave> {
 
 impl<F> ChatMeter<F> {
     /// A meter that records into `sink` at `prices`.
-    pub fn new(sink: Arc<dyn Sink>, prices: Arc<PriceList>, attribute: F) -> Self
+    pub fn new(sink: Arc<dyn Sink>, prices: impl Into<Prices>, attribute: F) -> Self
     where
         F: Fn(&Extensions) -> Option<Attribution>,
     {
         Self {
             books: Arc::new(Books {
                 sink,
-                prices,
+                prices: prices.into(),
                 clock: Arc::new(SystemClock),
             }),
             attribute: Arc::new(attribute),

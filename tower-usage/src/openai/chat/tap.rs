@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use super::{Attribution, reading::Reading};
 use crate::{
-    Begun, Clock, NanoUsd, Operation, Outcome, Place, PriceList, Sink, Source, TokenCounts,
+    Begun, Clock, NanoUsd, Operation, Outcome, Place, Prices, Sink, Source, TokenCounts,
     UsageRecord,
     openai::{ModelCall, estimate},
 };
@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Books {
     pub(super) sink: Arc<dyn Sink>,
-    pub(super) prices: Arc<PriceList>,
+    pub(super) prices: Prices,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -82,6 +82,7 @@ impl ChatTap {
         let kept = entry.place.begin(&entry.record);
         entry.record.tokens = TokenCounts::default();
         entry.record.cost = None;
+        entry.record.rate = None;
         entry.record.source = Source::Exact;
         kept
     }
@@ -162,9 +163,8 @@ impl Entry {
             .model
             .as_deref()
             .or(record.requested_model.as_deref());
-        record.cost = model
-            .and_then(|model| books.prices.rate(model, record.admitted_at))
-            .and_then(|rate| rate.cost(&record.tokens));
+        record.rate = model.and_then(|model| books.prices.load().rate(model, record.admitted_at));
+        record.cost = record.rate.and_then(|rate| rate.cost(&record.tokens));
     }
 
     fn write(mut self) {
