@@ -61,7 +61,7 @@ pub use crate::{
     body::ResponseBody,
     carry::Carry,
     charge::{Charge, Demand},
-    clock::{Clock, SystemClock},
+    clock::{Clock, SteadyClock, SystemClock},
     denied::Denied,
     deny::{Deny, Refusal},
     deny_http::DenyHttp,

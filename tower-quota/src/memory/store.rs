@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Amounts, Charge, Clock, Granted, Plans, QuotaStore, Released, Renewed, ReserveError, Settled,
-    Standing, StoreError, StoreFuture, Subject, SystemClock, Terms, Ticket,
+    Standing, SteadyClock, StoreError, StoreFuture, Subject, Terms, Ticket,
     memory::{family::Family, shard::Shard},
     unix_ms::UnixMs,
 };
@@ -70,7 +70,7 @@ impl MemoryStore {
             hasher,
             plans: plans.into(),
             lease: DEFAULT_LEASE,
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SteadyClock::new()),
         }
     }
 
@@ -81,7 +81,7 @@ impl MemoryStore {
         self
     }
 
-    /// The same store, which tells the time by `clock`. The default is [`SystemClock`].
+    /// The same store, which tells the time by `clock`. The default is a [`SteadyClock`].
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
