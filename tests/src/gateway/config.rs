@@ -29,6 +29,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// The file.
     pub text: String,
+    /// Variables of its environment, beside those of every gateway under test.
+    pub env: Vec<(String, String)>,
 }
 
 impl Config {
@@ -109,6 +111,7 @@ time_zone = "UTC"
             egress,
             admin,
             text,
+            env: Vec::new(),
         })
     }
 
@@ -174,6 +177,7 @@ time_zone = "UTC"
             egress,
             admin,
             text,
+            env: self.env.clone(),
         })
     }
 }

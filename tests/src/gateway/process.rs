@@ -194,6 +194,7 @@ fn spawn(config: &Config, dir: &Path, log: &Path) -> Result<Process> {
     // At its finest level it must tell no secret either: see `canary`.
     command.env("GATEWAY_LOG", "trace");
     command.envs(env::vars_os().filter(|(name, _)| name == "PATH" || name == "GATEWAY_LOG"));
+    command.envs(config.env.iter().map(|(name, value)| (name, value)));
     Process::spawn("the gateway", command, log.to_owned())
 }
 
