@@ -1,10 +1,6 @@
 //! A gateway whose clock leaps, by libfaketime.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on has failed"
-)]
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use std::{
     fs,
