@@ -69,7 +69,6 @@ fn parts() -> Parts {
         on_store_failure: OnStoreFailure::Closed,
         ledger: Arc::new(Nowhere),
         prices: Arc::new(price_list(&[]).expect("no prices")),
-        provider: "openai".into(),
         gate: Gate::default(),
     }
 }

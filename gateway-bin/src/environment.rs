@@ -163,7 +163,7 @@ impl Environments {
     /// The id of the auth profile in somebody's workspace.
     #[must_use]
     pub fn auth_profile_id(&self, workspace: &Workspace) -> String {
-        workspace.auth_profile_id(&self.shared.offer.provider)
+        workspace.auth_profile_id(self.shared.offer.first_provider())
     }
 }
 
@@ -410,7 +410,7 @@ impl Shared {
             agent_spec: spec.fingerprint(),
             workspace_dir: workspace.workspace_dir().display().to_string(),
             profile_name: workspace.profile_name().to_owned(),
-            auth_profile_id: workspace.auth_profile_id(&self.offer.provider),
+            auth_profile_id: workspace.auth_profile_id(self.offer.first_provider()),
             agent_ready: false,
         };
         let put = self.store.put_environment(row, key.clone()).await;

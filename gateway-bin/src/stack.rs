@@ -17,8 +17,10 @@ use tower_usage::openai::{ChatMeter, ModelCallLayer};
 use tower_usage::{PriceList, Sink, UsageLayer};
 use tower_workspace::{BindHttp, WorkspaceLayer, WorkspaceResolver};
 
+use crate::config::ProviderKind;
 use crate::egress::{
-    DenyModelCall, ForwardCall, IsDisabled, ModelCallCharge, RefuseDisabled, attribute,
+    DenyModelCall, ForwardCall, IsDisabled, KeySource, ModelCallCharge, RefuseDisabled,
+    RejectModelCall, attribute,
 };
 use crate::instance::Gate;
 use crate::rpc::{BindFrame, DenyFrame, Forward, RpcRequest, RpcResponse, RunCharge, RunMeter};
@@ -48,8 +50,6 @@ pub struct Parts {
     pub ledger: Arc<dyn Sink>,
     /// What tokens cost.
     pub prices: Arc<PriceList>,
-    /// The provider behind egress.
-    pub provider: Arc<str>,
     /// What runs on the instance go through.
     pub gate: Gate,
 }
@@ -72,10 +72,11 @@ impl Parts {
             .service(forward)
     }
 
-    /// The layers around model calls.
+    /// The layers around the model calls of such providers.
     #[must_use]
     pub fn model_calls<B>(
         &self,
+        kind: ProviderKind,
         forward: ForwardCall,
     ) -> impl Service<
         Request<B>,
@@ -95,15 +96,19 @@ impl Parts {
         let meter = ChatMeter::new(
             Arc::clone(&self.ledger),
             Arc::clone(&self.prices),
-            attribute(Arc::clone(&self.provider), self.gate.clone()),
+            attribute(self.gate.clone()),
         );
         ServiceBuilder::new()
-            .layer(SsoLayer::new(Arc::clone(&self.virtual_keys)))
-            .layer(RefuseDisabled::new(Arc::clone(&self.is_disabled)))
+            .layer(
+                SsoLayer::new(Arc::clone(&self.virtual_keys))
+                    .source(KeySource(kind))
+                    .reject_with(RejectModelCall(kind)),
+            )
+            .layer(RefuseDisabled::new(kind, Arc::clone(&self.is_disabled)))
             .layer(ModelCallLayer::new())
             .layer(
                 self.quota_layer(ModelCallCharge::new(Arc::clone(&self.prices)))
-                    .deny_with(DenyModelCall),
+                    .deny_with(DenyModelCall(kind)),
             )
             .layer(UsageLayer::new(meter.drain(DRAIN_TIME, DRAIN_BYTES)))
             .service(forward)
@@ -144,8 +149,6 @@ fn caller(extensions: &Extensions) -> Option<Arc<str>> {
 
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts")
-            .field("provider", &self.provider)
-            .finish_non_exhaustive()
+        f.debug_struct("Parts").finish_non_exhaustive()
     }
 }

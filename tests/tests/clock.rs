@@ -55,7 +55,7 @@ async fn call(gateway: &Gateway, key: &str, name: &str) -> Result<StatusCode> {
         "model": "test-small", "max_tokens": 100,
         "messages": [{"role": "user", "content": format!("{name} {HALF}")}],
     });
-    let url = gateway.egress_url("/v1/chat/completions");
+    let url = gateway.egress_url("/openai/v1/chat/completions");
     Ok(http::post(&url, Some(key), &body).await?.status)
 }
 

@@ -228,7 +228,7 @@ async fn egress_takes_virtual_keys_only() -> Result<()> {
     let (_dir, gateway) = start(&kit).await?;
     let call =
         json!({"model": "test-small", "messages": [{"role": "user", "content": "egress-never"}]});
-    let url = gateway.egress_url("/v1/chat/completions");
+    let url = gateway.egress_url("/openai/v1/chat/completions");
     let token = kit.issuer().token("bob").await?;
     for key in [
         None,
@@ -240,7 +240,7 @@ async fn egress_takes_virtual_keys_only() -> Result<()> {
         assert_eq!(refused.status, 401, "{key:?}");
     }
     assert_eq!(
-        http::get(&gateway.egress_url("/v1/models"), None)
+        http::get(&gateway.egress_url("/openai/v1/models"), None)
             .await?
             .status,
         404

@@ -16,11 +16,11 @@ use super::check_config::without_effect;
 use crate::alerts::Alerts;
 use crate::api::{self, Api, Origins, Pace};
 use crate::client_address::TrustedProxies;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ProviderKind};
 use crate::counters::{CounterStore, Counters, Seeding};
-use crate::egress::{Egress, ForwardCall, VirtualKeys};
+use crate::egress::{Egress, ForwardCall, Target, VirtualKeys};
 use crate::environment::Environments;
-use crate::instance::{Admin, Device, Dialer, ModelSpec, Offer, Upstream, unmet_requirements};
+use crate::instance::{Admin, Device, Dialer, Offer, Upstream, unmet_requirements};
 use crate::operator::OperatorListener;
 use crate::password::{ConnectVerifier, Passwords};
 use crate::plan;
@@ -149,9 +149,6 @@ pub(super) async fn serve(
     let [instance, ..] = config.instance.as_slice() else {
         return Err(failed("instance")("is missing"));
     };
-    let [provider, ..] = config.provider.as_slice() else {
-        return Err(failed("provider")("is missing"));
-    };
     let egress = config
         .server
         .egress
@@ -193,18 +190,7 @@ pub(super) async fn serve(
         .egress_url
         .clone()
         .unwrap_or_else(|| format!("http://{egress}"));
-    let models = provider
-        .models
-        .iter()
-        .map(|model| {
-            ModelSpec::new(
-                model.id.clone(),
-                model.context_window,
-                model.max_output_tokens,
-            )
-        })
-        .collect();
-    let base_url = format!("{}/v1", egress_url.trim_end_matches('/'));
+    let offer = Offer::new(&config.provider, &egress_url);
     let environments = Environments::new(
         store.clone(),
         provisioner(&config, instance.workspace_root.as_ref())?,
@@ -215,7 +201,7 @@ pub(super) async fn serve(
             admin.clone(),
             instance.capacity,
         ),
-        Offer::new(provider.name.as_str(), base_url, models),
+        offer,
     );
     let sign_in = SignIn::start(&config, &path, &store);
     let sign_in = sign_in.await.map_err(failed("sign-in"))?;
@@ -243,7 +229,6 @@ pub(super) async fn serve(
         },
         ledger: ledger.clone(),
         prices,
-        provider: provider.name.as_str().into(),
         gate: environments.gate().clone(),
     };
     let connect = ConnectVerifier::new(passwords.clone(), sign_in.clone());
@@ -284,8 +269,17 @@ pub(super) async fn serve(
     };
 
     let routes = api::public(api.clone(), &parts).map_err(failed("server.allowed_origins"))?;
-    let forward = ForwardCall::new(provider).map_err(failed("provider"))?;
-    let model_calls = Egress::new(parts.model_calls(forward));
+    let targets = config.provider.iter().map(|provider| {
+        let key = |problem| format!("{}: {problem}", provider.name);
+        Target::new(provider).map(Arc::new).map_err(key)
+    });
+    let targets: Result<Arc<[_]>, String> = targets.collect();
+    let forward = ForwardCall::new().map_err(failed("provider"))?;
+    let model_calls = Egress::new(
+        targets.map_err(failed("provider"))?,
+        parts.model_calls(ProviderKind::Openai, forward.clone()),
+        parts.model_calls(ProviderKind::Anthropic, forward),
+    );
     let public = server::bind(config.server.public)
         .await
         .map_err(failed("server.public"))?;

@@ -11,7 +11,7 @@ use crate::operator::MAX_PATH;
 use crate::plan;
 use crate::prices::price_list;
 
-use super::{Config, ConfigError, InstanceAuth, InstanceMode, Issuer, IssuerKind, ProviderKind};
+use super::{Config, ConfigError, InstanceAuth, InstanceMode, Issuer, IssuerKind, Provider};
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     not_yet(config)?;
@@ -58,12 +58,6 @@ fn not_yet(config: &Config) -> Result<(), ConfigError> {
     }
     if let Err(error) = plan::plans(&config.plan) {
         return Err(ConfigError::invalid("plan", error.to_string()));
-    }
-    if config.provider.len() > 1 {
-        return Err(ConfigError::invalid(
-            "provider",
-            "one provider is available in this version; remove the others",
-        ));
     }
     if config.instance.len() > 1 {
         return Err(ConfigError::invalid(
@@ -281,33 +275,45 @@ fn instances(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn providers(config: &Config, prices: &PriceList) -> Result<(), ConfigError> {
-    let Some(provider) = config.provider.first() else {
+    if config.provider.is_empty() {
         return Err(ConfigError::invalid(
             "provider",
             "is missing; egress needs a model provider",
         ));
-    };
-    let key = |field: &str| format!("provider.{}.{field}", provider.name);
+    }
     if config.server.egress.is_none() {
         return Err(ConfigError::invalid(
             "server.egress",
             "is missing; instances reach the provider through it",
         ));
     }
-    if !provider
-        .name
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    {
+    let mut names = BTreeSet::new();
+    for one in &config.provider {
+        if !names.insert(&*one.name) {
+            return Err(ConfigError::invalid(
+                format!("provider.{}.name", one.name),
+                "stands twice; calls are told apart by it",
+            ));
+        }
+        provider(one, prices)?;
+    }
+    let mut models = config.provider.iter().flat_map(|one| &one.models);
+    if !models.any(|model| model.max_output_tokens > 0) {
+        return Err(ConfigError::invalid(
+            "provider",
+            "has no model that writes anything; agents need one",
+        ));
+    }
+    Ok(())
+}
+
+fn provider(provider: &Provider, prices: &PriceList) -> Result<(), ConfigError> {
+    let key = |field: &str| format!("provider.{}.{field}", provider.name);
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if provider.name.is_empty() || !provider.name.bytes().all(plain) {
         return Err(ConfigError::invalid(
             key("name"),
             "may hold a-z, 0-9 and `-` only",
-        ));
-    }
-    if provider.kind != ProviderKind::Openai {
-        return Err(ConfigError::invalid(
-            key("kind"),
-            "only `openai` is available in this version",
         ));
     }
     let uri = http_url(&key("base_url"), &provider.base_url)?;

@@ -360,7 +360,7 @@ pub struct Provider {
     pub name: String,
     /// Protocol it speaks.
     pub kind: ProviderKind,
-    /// URL below which its API lies, for example `https://api.openai.com/v1`.
+    /// URL below which its API lies, for example `https://api.openai.com/v1` or `https://api.anthropic.com`.
     pub base_url: String,
     /// Key that egress adds.
     pub api_key: Option<Secret>,
@@ -375,9 +375,9 @@ pub struct Provider {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ProviderKind {
-    /// OpenAI chat completions.
+    /// OpenAI's: chat completions, responses, embeddings.
     Openai,
-    /// Anthropic messages.
+    /// Anthropic's: messages.
     Anthropic,
 }
 
@@ -391,7 +391,7 @@ pub struct Model {
     /// Context window in tokens.
     #[serde(default = "default_context_window")]
     pub context_window: u64,
-    /// Most tokens of one answer.
+    /// Most tokens of one answer; 0 for a model that writes nothing (embeddings), which no agent is offered.
     #[serde(default = "default_max_output")]
     pub max_output_tokens: u64,
 }

@@ -4,14 +4,16 @@ use http::{Request, Response, StatusCode};
 use tower_quota::{Deny, Refusal, ResponseBody, StoreError};
 use tracing::warn;
 
+use super::refusal::error;
 use crate::clock;
+use crate::config::ProviderKind;
 use crate::rpc::exceeded;
 
 /// Refuses a model call in the words that OpenClaw understands as they are meant: 429 with `Retry-After`, a code that
 /// is not `insufficient_quota`, and a sentence that the person then reads. Any other answer disables the provider,
 /// reads as a full context or is tried again (observed of OpenClaw 2026.9.6).
 #[derive(Clone, Copy, Debug)]
-pub struct DenyModelCall;
+pub struct DenyModelCall(pub ProviderKind);
 
 impl<B, R> Deny<Request<B>, Response<R>> for DenyModelCall {
     type Response = Response<ResponseBody<R>>;
@@ -56,9 +58,7 @@ impl<B, R> Deny<Request<B>, Response<R>> for DenyModelCall {
                 )
             }
         };
-        let body = serde_json::json!({
-            "error": { "message": message, "type": "quota_exceeded", "param": null, "code": code },
-        });
+        let body = error(self.0, status, &code, &message);
         let mut response = Response::new(ResponseBody::full(Bytes::from(body.to_string())));
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -14,17 +14,22 @@ use tower_service::Service;
 use tower_sso::Identity;
 
 use super::refusal::refusal;
+use crate::config::ProviderKind;
 
 /// Says whether a user is disabled.
 pub type IsDisabled = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// Refuses model calls of agents whose user is disabled: what ran for them when they were, and what runs by itself.
 #[derive(Clone)]
-pub struct RefuseDisabled(IsDisabled);
+pub struct RefuseDisabled {
+    kind: ProviderKind,
+    is_disabled: IsDisabled,
+}
 
 /// See [`RefuseDisabled`].
 #[derive(Clone)]
 pub struct RefusesDisabled<S> {
+    kind: ProviderKind,
     is_disabled: IsDisabled,
     inner: S,
 }
@@ -38,10 +43,10 @@ type Answer<F, R, E> = future::Either<
 // === impl RefuseDisabled ===
 
 impl RefuseDisabled {
-    /// A layer that asks this.
+    /// A layer that asks this, and refuses in the form of such a provider.
     #[must_use]
-    pub fn new(is_disabled: IsDisabled) -> Self {
-        Self(is_disabled)
+    pub const fn new(kind: ProviderKind, is_disabled: IsDisabled) -> Self {
+        Self { kind, is_disabled }
     }
 }
 
@@ -50,7 +55,8 @@ impl<S> Layer<S> for RefuseDisabled {
 
     fn layer(&self, inner: S) -> RefusesDisabled<S> {
         RefusesDisabled {
-            is_disabled: Arc::clone(&self.0),
+            kind: self.kind,
+            is_disabled: Arc::clone(&self.is_disabled),
             inner,
         }
     }
@@ -89,6 +95,7 @@ where
             .increment(1);
         // As a quota refuses: any other status disables the provider for others, or reads as a full context.
         let mut refused = refusal(
+            self.kind,
             StatusCode::TOO_MANY_REQUESTS,
             "user_disabled",
             "This account is disabled. Ask your administrator.",

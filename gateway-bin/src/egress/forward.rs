@@ -1,15 +1,15 @@
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
 };
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -22,14 +22,22 @@ use tower_usage::openai::{CallBody, ModelCall};
 use tracing::warn;
 
 use super::refusal::refusal;
-use crate::config::Provider;
+use super::route::Destination;
+use crate::config::ProviderKind;
 
 /// Headers of a provider's answer that an instance may see.
-const PASSED: [HeaderName; 3] = [
+const PASSED: [HeaderName; 5] = [
+    CONTENT_ENCODING,
     CONTENT_TYPE,
     RETRY_AFTER,
+    HeaderName::from_static("request-id"),
     HeaderName::from_static("x-request-id"),
 ];
+
+/// Headers of a call by which Anthropic's clients say how they want to be understood (API reference, "Versions", "Beta
+/// headers"); the version is required.
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// A caller's own id of a request, which OpenAI keeps in its logs (API reference, "Debugging requests").
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
@@ -40,60 +48,31 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
 /// Connections to providers, pooled.
 pub type ProviderClient = Client<HttpsConnector<HttpConnector>, CallBody>;
 
-/// The innermost service of egress: sends a model call on to the provider with the provider's own key, and of the
-/// caller's headers none.
+/// The innermost service of egress: sends a model call on to its [`Destination`] with the provider's own key, and of the
+/// caller's headers none but those that say what it means.
 #[derive(Clone, Debug)]
 pub struct ForwardCall {
     client: ProviderClient,
-    provider: Arc<Target>,
-}
-
-#[derive(Debug)]
-struct Target {
-    completions: Uri,
-    authorization: HeaderValue,
-    models: Vec<Box<str>>,
 }
 
 // === impl ForwardCall ===
 
 impl ForwardCall {
-    /// A service for one provider.
+    /// A service for all providers.
     ///
     /// # Errors
     ///
-    /// What of the provider's configuration cannot be used.
-    pub fn new(provider: &Provider) -> Result<Self, String> {
-        let base = provider.base_url.trim_end_matches('/');
-        let completions = format!("{base}/chat/completions")
-            .parse()
-            .map_err(|_| "base_url is not a URL")?;
-        let key = provider.api_key.as_ref().ok_or("api_key is missing")?;
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
-            .map_err(|_| "api_key holds characters that a header cannot")?;
-        authorization.set_sensitive(true);
+    /// This host has no certificates that it trusts.
+    pub fn new() -> io::Result<Self> {
         let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| format!("no trusted certificates on this host: {error}"))?
+            .with_native_roots()?
             .https_or_http()
-            .enable_http1()
+            .enable_all_versions()
             .build();
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .build(connector);
-        let models = provider
-            .models
-            .iter()
-            .map(|model| model.id.as_str().into())
-            .collect();
-        Ok(Self {
-            client,
-            provider: Arc::new(Target {
-                completions,
-                authorization,
-                models,
-            }),
-        })
+        Ok(Self { client })
     }
 }
 
@@ -107,38 +86,49 @@ impl Service<Request<CallBody>> for ForwardCall {
     }
 
     fn call(&mut self, req: Request<CallBody>) -> Self::Future {
-        let call = req.extensions().get::<ModelCall>();
-        let models = &self.provider.models;
-        let known = call.filter(|call| models.iter().any(|model| **model == *call.requested_model));
-        let id = known.map(|call| call.id);
-        let (client, provider) = (self.client.clone(), Arc::clone(&self.provider));
+        let client = self.client.clone();
         Box::pin(async move {
-            let Some(id) = id else {
+            let Some(Destination { target, path }) = req.extensions().get::<Destination>().cloned()
+            else {
+                let message = "This call leads to no provider.";
+                let status = StatusCode::NOT_FOUND;
+                return Ok(refusal(ProviderKind::Openai, status, "not_found", message));
+            };
+            let kind = target.kind;
+            let call = req.extensions().get::<ModelCall>();
+            let offered = call.filter(|call| target.offers(&call.requested_model));
+            let (Some(id), Some(uri)) = (offered.map(|call| call.id), target.uri(path)) else {
+                let message = "This model is not available.";
                 return Ok(refusal(
+                    kind,
                     StatusCode::NOT_FOUND,
                     "model_not_found",
-                    "This model is not available.",
+                    message,
                 ));
             };
+            let mut outbound = outbound(req, kind, id);
+            *outbound.uri_mut() = uri;
+            target.authorize(outbound.headers_mut());
             Ok(
-                match tokio::time::timeout(HEAD_TIMEOUT, client.request(provider.outbound(req, id)))
-                    .await
-                {
-                    Ok(Ok(response)) => inbound(response),
+                match tokio::time::timeout(HEAD_TIMEOUT, client.request(outbound)).await {
+                    Ok(Ok(response)) => inbound(response, kind),
                     Ok(Err(error)) => {
                         warn!(
                             error = &error as &dyn std::error::Error,
+                            provider = &*target.name,
                             "provider cannot be reached"
                         );
                         refusal(
+                            kind,
                             StatusCode::BAD_GATEWAY,
                             "provider_unreachable",
                             "The model provider cannot be reached.",
                         )
                     }
                     Err(_) => {
-                        warn!("provider did not answer in time");
+                        warn!(provider = &*target.name, "provider did not answer in time");
                         refusal(
+                            kind,
                             StatusCode::GATEWAY_TIMEOUT,
                             "provider_timeout",
                             "The model provider did not answer.",
@@ -150,37 +140,47 @@ impl Service<Request<CallBody>> for ForwardCall {
     }
 }
 
-// === impl Target ===
-
-impl Target {
-    fn outbound(&self, req: Request<CallBody>, id: RecordId) -> Request<CallBody> {
-        let mut outbound = Request::new(req.into_body());
-        *outbound.method_mut() = Method::POST;
-        *outbound.uri_mut() = self.completions.clone();
-        let headers = outbound.headers_mut();
-        headers.insert(AUTHORIZATION, self.authorization.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(
-            ACCEPT,
-            HeaderValue::from_static("application/json, text/event-stream"),
-        );
+/// The call as the provider gets it, but for the address and the key.
+fn outbound(req: Request<CallBody>, kind: ProviderKind, id: RecordId) -> Request<CallBody> {
+    let (head, body) = req.into_parts();
+    let mut outbound = Request::new(body);
+    *outbound.method_mut() = Method::POST;
+    let headers = outbound.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        ACCEPT,
+        HeaderValue::from_static("application/json, text/event-stream"),
+    );
+    // A compressed answer costs more to meter as it goes by.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    match kind {
         // The record's own id, by which it can be found in the provider's log. A UUID always is a header's value.
-        if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-            headers.insert(CLIENT_REQUEST_ID, id);
+        ProviderKind::Openai => {
+            if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+                headers.insert(CLIENT_REQUEST_ID, id);
+            }
         }
-        // A compressed answer could not be metered as it goes by.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        outbound
+        ProviderKind::Anthropic => {
+            for name in [ANTHROPIC_VERSION, ANTHROPIC_BETA] {
+                for value in head.headers.get_all(&name) {
+                    headers.append(&name, value.clone());
+                }
+            }
+        }
     }
+    outbound
 }
 
-fn inbound(response: Response<Incoming>) -> Response<Either<Incoming, Full<Bytes>>> {
+fn inbound(
+    response: Response<Incoming>,
+    kind: ProviderKind,
+) -> Response<Either<Incoming, Full<Bytes>>> {
     let status = response.status();
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         // It is our key that was refused, not the instance's; passed on, the instance would give up its own.
         warn!(%status, "provider refused the key");
         let message = "The model provider refused the gateway. Tell your administrator.";
-        return refusal(StatusCode::BAD_GATEWAY, "provider_refused", message);
+        return refusal(kind, StatusCode::BAD_GATEWAY, "provider_refused", message);
     }
     let (head, body) = response.into_parts();
     let mut headers = HeaderMap::new();

@@ -6,6 +6,7 @@ use tower_sso::Identity;
 use tower_usage::openai::{Attribution, ModelCall};
 use tower_usage::{PriceList, TokenCounts};
 
+use super::route::Destination;
 use crate::clock;
 use crate::counters::UNRESERVED;
 use crate::instance::Gate;
@@ -65,7 +66,6 @@ impl<B> QuotaPolicy<Request<B>> for ModelCallCharge {
 /// Whose a model call is, for the meter. From here on the ledger settles what was set aside, whatever becomes of the
 /// call.
 pub fn attribute(
-    provider: Arc<str>,
     gate: Gate,
 ) -> impl Fn(&Extensions) -> Option<Attribution> + Send + Sync + 'static {
     move |extensions| {
@@ -73,7 +73,8 @@ pub fn attribute(
         // A model is called: whatever run it is for is prepared.
         gate.leave(identity.user_id());
         let mut attribution = Attribution::new(Arc::clone(identity.user_id()));
-        attribution.provider = Some(Arc::clone(&provider));
+        let destination: Option<&Destination> = extensions.get();
+        attribution.provider = destination.map(|to| Arc::clone(&to.target.name));
         attribution.settle_ref = Some(match extensions.get::<Reservation>() {
             Some(reservation) => {
                 let ticket = reservation.hand_over();

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::admin::{Admin, AdminError};
 use super::dial::Dialer;
 use super::gate::Gate;
+use super::offer::Offer;
 use super::roles::{self, Census, SlotsInUse};
 use crate::config::Secret;
 
@@ -59,30 +60,6 @@ pub struct AgentSpec {
     pub workspace: String,
     /// What it may use there.
     pub offer: Offer,
-}
-
-/// The models that agents may use, all behind our egress.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Offer {
-    /// Name of the provider.
-    pub provider: Arc<str>,
-    /// Where egress lies for the instance.
-    pub base_url: Arc<str>,
-    /// The models; the first one is the default.
-    pub models: Arc<[ModelSpec]>,
-}
-
-/// A model as an instance must know it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ModelSpec {
-    /// The provider's name for it.
-    pub id: String,
-    /// Context window in tokens.
-    pub context_window: u64,
-    /// Most tokens of one answer.
-    pub max_output_tokens: u64,
 }
 
 /// Makes agents on one instance: one at a time writes its configuration, because changes are compare-and-swap there
@@ -131,80 +108,24 @@ impl AgentSpec {
         }
     }
 
-    /// Id of the provider that only this agent may use: its auth profile's.
-    fn provider(&self) -> String {
-        format!("{}-{}", self.agent, self.offer.provider)
-    }
-
     /// Changes whenever the agent would have to be made anew.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let (agent, provider) = self.patch("");
-        let hash = digest(&SHA256, json!([agent, provider]).to_string().as_bytes());
+        let (agent, providers) = self.patch("");
+        let hash = digest(&SHA256, json!([agent, providers]).to_string().as_bytes());
         URL_SAFE_NO_PAD.encode(hash)
     }
 
     /// What this agent adds to `agents.entries` and `models.providers`.
-    fn patch(&self, virtual_key: &str) -> (Value, Value) {
-        let default = self
-            .offer
-            .models
-            .first()
-            .map_or("", |model| model.id.as_str());
+    fn patch(&self, virtual_key: &str) -> (Value, Map<String, Value>) {
         let agent = json!({
             "name": &*self.agent,
             "workspace": self.workspace,
-            "model": { "primary": format!("{}/{default}", self.provider()) },
-            "modelPolicy": { "allow": [format!("{}/*", self.provider())] },
+            "model": { "primary": self.offer.default_model(&self.agent) },
+            "modelPolicy": { "allow": self.offer.allowed(&self.agent) },
             "tools": { "allow": TOOLS, "fs": { "workspaceOnly": true } },
         });
-        let models: Vec<Value> = self
-            .offer
-            .models
-            .iter()
-            .map(|model| {
-                json!({
-                    "id": model.id, "name": model.id, "reasoning": false, "input": ["text"],
-                    "contextWindow": model.context_window, "maxTokens": model.max_output_tokens,
-                })
-            })
-            .collect();
-        let provider = json!({
-            "baseUrl": &*self.offer.base_url, "apiKey": virtual_key, "api": "openai-completions", "models": models,
-        });
-        (agent, provider)
-    }
-}
-
-// === impl Offer ===
-
-impl Offer {
-    /// An offer from its parts.
-    #[must_use]
-    pub fn new(
-        provider: impl Into<Arc<str>>,
-        base_url: impl Into<Arc<str>>,
-        models: Arc<[ModelSpec]>,
-    ) -> Self {
-        Self {
-            provider: provider.into(),
-            base_url: base_url.into(),
-            models,
-        }
-    }
-}
-
-// === impl ModelSpec ===
-
-impl ModelSpec {
-    /// A model from its parts.
-    #[must_use]
-    pub fn new(id: String, context_window: u64, max_output_tokens: u64) -> Self {
-        Self {
-            id,
-            context_window,
-            max_output_tokens,
-        }
+        (agent, self.offer.providers(&self.agent, virtual_key))
     }
 }
 
@@ -373,9 +294,9 @@ async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), Admin
         spec, virtual_key, ..
     } in batch
     {
-        let (agent, provider) = spec.patch(virtual_key.expose());
+        let (agent, of_agent) = spec.patch(virtual_key.expose());
         entries.insert(spec.agent.to_string(), agent);
-        providers.insert(spec.provider(), provider);
+        providers.extend(of_agent);
     }
     let (begin, mut pause) = (Instant::now(), RETRY.0);
     let changing = gate.change().await;

@@ -5,16 +5,18 @@ mod agents;
 mod device;
 mod dial;
 mod gate;
+mod offer;
 mod requirements;
 mod roles;
 
 use std::sync::Arc;
 
 pub use self::admin::{Admin, AdminError, RunMessage};
-pub use self::agents::{AgentSpec, Agents, ModelSpec, Offer};
+pub use self::agents::{AgentSpec, Agents};
 pub use self::device::Device;
 pub use self::dial::{DialError, Dialer, Person, Socket};
 pub use self::gate::Gate;
+pub use self::offer::Offer;
 pub use self::requirements::unmet_requirements;
 pub use self::roles::{SlotsInUse, slot_name};
 

@@ -68,7 +68,6 @@ pub(crate) fn fixture(keys: VirtualKeys) -> Fixture {
         on_store_failure: OnStoreFailure::Closed,
         ledger: records.clone(),
         prices: Arc::new(price_list(&prices).unwrap()),
-        provider: "openai".into(),
         gate: Gate::default(),
     };
     Fixture {

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, Waker};
 use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
-use gateway::egress::{ForwardCall, VirtualKeys};
+use gateway::config::ProviderKind;
+use gateway::egress::{Egress, ForwardCall, Target, VirtualKeys};
 use gateway::instance::Gate;
 use gateway::protocol::parse_request;
 use gateway::rpc::{Forward, Outgoing, Reply, RpcRequest, RpcResponse, RunCharge};
@@ -286,12 +287,12 @@ async fn egress(model: &str, known_key: bool) -> (Fixture, Call) {
         "name = \"openai\"\nkind = \"openai\"\nbase_url = \"{}\"\napi_key = \"real-key\"\nmodels = [{{ id = \"m\" }}]",
         provider().await
     );
-    let forward = ForwardCall::new(&toml::from_str(&provider).unwrap()).unwrap();
+    let target = Target::new(&toml::from_str(&provider).unwrap()).unwrap();
     let call = Call {
         model: model.to_owned(),
         key: minted.key.expose().to_owned(),
         parts: fixture.parts.clone(),
-        forward,
+        targets: [Arc::new(target)].into(),
     };
     (fixture, call)
 }
@@ -300,17 +301,20 @@ struct Call {
     model: String,
     key: String,
     parts: Parts,
-    forward: ForwardCall,
+    targets: Arc<[Arc<Target>]>,
 }
 
 impl Call {
     async fn send(&self) -> (StatusCode, Response<()>, Value) {
         let body = json!({"model": self.model, "messages": []}).to_string();
-        let request = Request::post("/v1/chat/completions")
+        let request = Request::post("/openai/v1/chat/completions")
             .header("authorization", format!("Bearer {}", self.key))
             .body(Full::new(Bytes::from(body)))
             .unwrap();
-        let stack = self.parts.model_calls(self.forward.clone());
+        let forward = ForwardCall::new().unwrap();
+        let calls = |kind| self.parts.model_calls(kind, forward.clone());
+        let (openai, anthropic) = (calls(ProviderKind::Openai), calls(ProviderKind::Anthropic));
+        let stack = Egress::new(Arc::clone(&self.targets), openai, anthropic);
         let Ok(response) = stack.oneshot(request).await;
         let (head, body) = response.into_parts();
         let Ok(body) = body.collect().await else {

@@ -125,7 +125,7 @@ impl Fleet {
     /// Somebody who calls models at one of the gateways.
     pub(crate) fn caller(&self, gateway: usize, name: &str) -> Caller {
         Caller {
-            url: self.gateways[gateway].egress_url("/v1/chat/completions"),
+            url: self.gateways[gateway].egress_url("/openai/v1/chat/completions"),
             key: self.key_of(name),
             name: name.to_owned(),
         }
