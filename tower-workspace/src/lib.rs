@@ -13,6 +13,9 @@ mod policy;
 mod resolve;
 mod resolve_future;
 mod service;
+#[cfg(feature = "vault")]
+#[cfg_attr(docsrs, doc(cfg(feature = "vault")))]
+pub mod vault;
 mod workspace;
 
 pub use self::{
