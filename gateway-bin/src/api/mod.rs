@@ -18,6 +18,7 @@ mod pace;
 mod quota;
 mod usage;
 mod user;
+mod virtual_keys;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -192,6 +193,15 @@ fn administration() -> Router<Api> {
         .route(
             "/api/admin/users/{user_id}/quota/reset",
             post(admin_quota_reset::reset),
+        )
+        .route("/api/admin/virtual-keys", get(virtual_keys::list))
+        .route(
+            "/api/admin/users/{user_id}/virtual-key",
+            delete(virtual_keys::revoke),
+        )
+        .route(
+            "/api/admin/users/{user_id}/virtual-key/rotate",
+            post(virtual_keys::rotate),
         )
         .route("/api/admin/quotas", get(admin_quota_list::list))
         .route("/api/admin/counters", get(counters::show))

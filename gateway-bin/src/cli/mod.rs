@@ -3,8 +3,10 @@
 mod chat;
 mod check_config;
 mod dev;
+mod operate;
 mod quotas;
 mod serve;
+mod virtual_keys;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -17,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use self::quotas::QuotasError;
+use self::operate::OperateError;
 use crate::config::{Config, ConfigError};
 
 /// Exit code for a wrong configuration or wrong arguments.
@@ -58,6 +60,9 @@ enum Command {
     /// Show and change people's quotas.
     #[command(after_help = "Example: gateway quotas set alice tokens/day=2000000 plan=pro")]
     Quotas(quotas::Quotas),
+    /// Show, rotate and revoke the keys by which people's agents call models.
+    #[command(after_help = "Example: gateway virtual-keys rotate alice")]
+    VirtualKeys(virtual_keys::VirtualKeys),
 }
 
 #[derive(Debug, clap::Args)]
@@ -113,11 +118,8 @@ pub fn run(cli: Cli) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, &error.to_string()),
         },
-        Command::Quotas(quotas) => match runtime.block_on(quotas.run()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error @ QuotasError::Client(_)) => fail(1, &error.to_string()),
-            Err(error) => fail(MISUSE, &error.to_string()),
-        },
+        Command::Quotas(quotas) => operated(runtime.block_on(quotas.run())),
+        Command::VirtualKeys(keys) => operated(runtime.block_on(keys.run())),
     }
 }
 
@@ -158,6 +160,14 @@ fn stop_on_signals(runtime: &Runtime) -> Result<CancellationToken, String> {
         told.cancel();
     });
     Ok(stop)
+}
+
+fn operated(result: Result<(), OperateError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ OperateError::Client(_)) => fail(1, &error.to_string()),
+        Err(error) => fail(MISUSE, &error.to_string()),
+    }
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
@@ -31,14 +31,15 @@ pub struct VirtualKeys(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    by_hash: RwLock<HashMap<[u8; 32], Admitted>>,
+    known: RwLock<Known>,
     elsewhere: Option<Elsewhere>,
 }
 
-#[derive(Clone)]
-struct Admitted {
-    owner: Arc<Identity>,
-    key_id: String,
+#[derive(Default)]
+struct Known {
+    owners: HashMap<[u8; 32], Arc<Identity>>,
+    /// By user: id and hash of each key.
+    of: HashMap<Arc<str>, BTreeMap<String, [u8; 32]>>,
 }
 
 /// A new key, shown this once.
@@ -63,7 +64,7 @@ impl VirtualKeys {
         let since = store.time().await?;
         let elsewhere = store.is_shared().then(|| Elsewhere::new(store.clone()));
         let keys = Self(Arc::new(Inner {
-            by_hash: RwLock::default(),
+            known: RwLock::default(),
             elsewhere,
         }));
         for row in store.virtual_keys().await? {
@@ -100,43 +101,71 @@ impl VirtualKeys {
     pub fn admit(&self, row: &VirtualKeyRow) {
         let identity =
             Identity::builder("urn:gateway:virtual-key", Arc::clone(&row.user_id)).build();
-        let mut keys = self.write();
-        keys.insert(
-            row.hash,
-            Admitted {
-                owner: Arc::new(identity),
-                key_id: row.key_id.clone(),
-            },
-        );
+        let mut known = self.write();
+        known.owners.insert(row.hash, Arc::new(identity));
+        let of_user = known.of.entry(Arc::clone(&row.user_id)).or_default();
+        of_user.insert(row.key_id.clone(), row.hash);
     }
 
     /// Ends all keys of the owner of `row` but this one.
     pub fn keep_only(&self, row: &VirtualKeyRow) {
-        let mut keys = self.write();
-        keys.retain(|hash, key| key.owner.user_id() != &row.user_id || *hash == row.hash);
+        self.write()
+            .end(&row.user_id, |key_id, _| key_id != row.key_id);
+    }
+
+    /// Ends all keys of somebody.
+    pub fn end_all_of(&self, user_id: &str) {
+        self.write().end(user_id, |_, _| true);
     }
 
     /// The id of the newest key of somebody.
     #[must_use]
-    pub fn find_key_id(&self, user_id: &Arc<str>) -> Option<String> {
-        let keys = self.read();
-        let theirs = keys.values().filter(|key| key.owner.user_id() == user_id);
+    pub fn find_key_id(&self, user_id: &str) -> Option<String> {
         // Ids begin with the time.
-        theirs.map(|key| &key.key_id).max().cloned()
+        let known = self.read();
+        let (key_id, _) = known.of.get(user_id)?.last_key_value()?;
+        Some(key_id.clone())
+    }
+
+    /// Whether somebody has a key.
+    #[must_use]
+    pub fn has_key(&self, user_id: &str) -> bool {
+        self.read().of.contains_key(user_id)
     }
 
     pub(super) fn find_owner(&self, hash: &[u8; 32]) -> Option<Arc<Identity>> {
-        self.read().get(hash).map(|key| Arc::clone(&key.owner))
+        self.read().owners.get(hash).cloned()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<[u8; 32], Admitted>> {
-        let keys = self.0.by_hash.read();
-        keys.unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        let known = self.0.known.read();
+        known.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<[u8; 32], Admitted>> {
-        let keys = self.0.by_hash.write();
-        keys.unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        let known = self.0.known.write();
+        known.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    /// Ends those keys of somebody that `which` says.
+    fn end(&mut self, user_id: &str, which: impl Fn(&str, &[u8; 32]) -> bool) {
+        let Some(keys) = self.of.get_mut(user_id) else {
+            return;
+        };
+        keys.retain(|key_id, hash| {
+            let ends = which(key_id, hash);
+            if ends {
+                self.owners.remove(hash);
+            }
+            !ends
+        });
+        if keys.is_empty() {
+            self.of.remove(user_id);
+        }
     }
 }
 
@@ -168,7 +197,9 @@ fn hear(store: Store, since: SystemTime, known: Arc<Inner>) -> Hearing {
         for change in store.virtual_keys_since(since).await? {
             match change {
                 KeyChange::Made(row) => keys.admit(&row),
-                KeyChange::Revoked(row) => drop(keys.write().remove(&row.hash)),
+                KeyChange::Revoked(row) => {
+                    keys.write().end(&row.user_id, |_, hash| *hash == row.hash);
+                }
             }
         }
         Ok(())

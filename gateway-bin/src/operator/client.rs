@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// How long a request may take from the connection to the end of the answer.
+/// How long a request may take unless more is given.
 const TIME: Duration = Duration::from_secs(10);
 
 /// Longest answer, in bytes.
@@ -23,6 +23,7 @@ const MAX_ANSWER: usize = 16 << 20;
 #[derive(Debug)]
 pub struct OperatorClient {
     path: PathBuf,
+    time: Duration,
 }
 
 /// Why a request was not answered well.
@@ -58,8 +59,8 @@ pub enum ClientError {
     #[error("the answer is not one of a gateway of this version")]
     Answer,
     /// No answer in time.
-    #[error("the gateway did not answer within {} seconds", TIME.as_secs())]
-    Timeout,
+    #[error("the gateway did not answer within {} seconds", .0.as_secs())]
+    Timeout(Duration),
 }
 
 // === impl OperatorClient ===
@@ -67,7 +68,16 @@ pub enum ClientError {
 impl OperatorClient {
     /// A client of the gateway that listens on this socket.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            time: TIME,
+        }
+    }
+
+    /// Sets how long a request may take from the connection to the end of the answer. Default: 10 seconds.
+    #[must_use]
+    pub fn within(self, time: Duration) -> Self {
+        Self { time, ..self }
     }
 
     /// Sends one request, and answers what the gateway does; null if that is nothing.
@@ -85,8 +95,8 @@ impl OperatorClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
-        let answered = timeout(TIME, self.exchange(method, path, body)).await;
-        let (status, answer) = answered.unwrap_or(Err(ClientError::Timeout))?;
+        let answered = timeout(self.time, self.exchange(method, path, body)).await;
+        let (status, answer) = answered.unwrap_or(Err(ClientError::Timeout(self.time)))?;
         if status.is_success() {
             return match answer.is_empty() {
                 true => Ok(Value::Null),

@@ -29,4 +29,4 @@ pub use self::error::StoreError;
 pub use self::identities::Link;
 pub use self::sqlite::FileLock;
 pub use self::users::User;
-pub use self::virtual_keys::{KeyChange, VirtualKeyRow};
+pub use self::virtual_keys::{KeyChange, NewestKey, VirtualKeyRow};

@@ -18,6 +18,18 @@ pub struct VirtualKeyRow {
     pub hash: [u8; 32],
 }
 
+/// Somebody's newest virtual key.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NewestKey {
+    /// Who pays.
+    pub user_id: Arc<str>,
+    /// Public name of the key.
+    pub key_id: String,
+    /// When it was made.
+    pub created_at: SystemTime,
+}
+
 /// What has become of a virtual key.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -58,6 +70,44 @@ impl Store {
              ORDER BY key_id DESC LIMIT 1",
         );
         self.query_one(find.with(user_id), key).await
+    }
+
+    /// The newest virtual key of each of those that have one, by user after `after`, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn newest_virtual_keys(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<NewestKey>, StoreError> {
+        let list = Statement::new(
+            "SELECT user_id, max(key_id), max(created_at) FROM virtual_keys
+             WHERE revoked_at IS NULL AND user_id > $1 GROUP BY user_id ORDER BY user_id LIMIT $2",
+        );
+        let newest = self.query(list.with(after).with(limit as u64), |row| {
+            Ok(NewestKey {
+                user_id: row.text(0)?,
+                key_id: row.get(1)?,
+                created_at: row.time(2)?,
+            })
+        });
+        newest.await
+    }
+
+    /// Ends all virtual keys of somebody; how many those were.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn revoke_virtual_keys(&self, user_id: &str) -> Result<usize, StoreError> {
+        let end = Statement::new(
+            "UPDATE virtual_keys SET revoked_at = now_ms() WHERE user_id = $1 AND revoked_at IS NULL
+             RETURNING 1",
+        );
+        let ended = self.query(end.with(user_id), |_| Ok(())).await?;
+        Ok(ended.len())
     }
 
     /// The virtual key with this hash, if it is in force.

@@ -6,23 +6,16 @@ mod grant;
 mod limit_name;
 mod set;
 mod show;
-mod table;
-
-use std::io::Write;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use thiserror::Error;
 
 use self::answer::{Explanation, Listed, Shown};
 use self::grant::Grant;
 use self::set::Set;
-use self::table::printable;
-use crate::config::{self, ConfigError};
-use crate::operator::{ClientError, MAX_PATH, OperatorClient, percent_encoded};
+use super::operate::{OperateError, Reach, print, read};
+use crate::operator::{OperatorClient, percent_encoded};
 
 /// Shows and changes people's quotas, at a gateway that runs on this host.
 #[derive(Debug, Args)]
@@ -31,24 +24,6 @@ pub(super) struct Quotas {
     what: What,
     #[command(flatten)]
     reach: Reach,
-}
-
-#[derive(Debug, Args)]
-struct Reach {
-    /// The gateway's configuration file, which says where its socket is.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        default_value = "gateway.toml"
-    )]
-    config: PathBuf,
-    /// The gateway's socket itself, in place of the file.
-    #[arg(long, global = true, value_name = "PATH", conflicts_with = "config")]
-    socket: Option<PathBuf>,
-    /// Print the gateway's answer as it is, in JSON.
-    #[arg(long, global = true)]
-    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -99,26 +74,11 @@ struct Reset {
     used: bool,
 }
 
-/// Why it was not done.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub(super) enum QuotasError {
-    /// The configuration does not say where the socket is.
-    #[error("{0}; name the file by --config, or the gateway's socket by --socket")]
-    Config(#[from] ConfigError),
-    /// An argument is wrong.
-    #[error("{0}")]
-    Argument(String),
-    /// The gateway has not done it.
-    #[error("{}", printable(&.0.to_string()))]
-    Client(#[from] ClientError),
-}
-
 // === impl Quotas ===
 
 impl Quotas {
     /// Does it, and prints how it is then.
-    pub(super) async fn run(self) -> Result<(), QuotasError> {
+    pub(super) async fn run(self) -> Result<(), OperateError> {
         let client = OperatorClient::new(self.reach.socket()?);
         let json = self.reach.json;
         match self.what {
@@ -155,7 +115,7 @@ impl Quotas {
 }
 
 /// Everybody, page by page.
-async fn list(client: &OperatorClient) -> Result<Vec<Value>, QuotasError> {
+async fn list(client: &OperatorClient) -> Result<Vec<Value>, OperateError> {
     let mut all = Vec::new();
     let mut path = "/api/admin/quotas".to_owned();
     loop {
@@ -175,10 +135,6 @@ fn quota_of(user: &str) -> String {
     format!("/api/admin/users/{}/quota", percent_encoded(user))
 }
 
-fn read<T: DeserializeOwned>(answer: Value) -> Result<T, ClientError> {
-    serde_json::from_value(answer).map_err(|_| ClientError::Answer)
-}
-
 /// Takes everybody out of an answer.
 fn quotas(mut answer: Value) -> Value {
     answer
@@ -187,41 +143,10 @@ fn quotas(mut answer: Value) -> Value {
         .unwrap_or_default()
 }
 
-fn print_quota(json: bool, answer: Value) -> Result<(), QuotasError> {
+fn print_quota(json: bool, answer: Value) -> Result<(), OperateError> {
     print(json, answer, |answer| {
         read(answer).map(|quota: Shown| show::shown(&quota))
     })
-}
-
-fn print(
-    json: bool,
-    answer: Value,
-    shown: impl FnOnce(Value) -> Result<String, ClientError>,
-) -> Result<(), QuotasError> {
-    let text = match json {
-        true => format!("{answer}\n"),
-        false => shown(answer)?,
-    };
-    // Whoever reads may have seen enough.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
-}
-
-// === impl Reach ===
-
-impl Reach {
-    fn socket(&self) -> Result<PathBuf, QuotasError> {
-        let Some(socket) = &self.socket else {
-            return Ok(config::read(&self.config)?.socket());
-        };
-        match (1..=MAX_PATH).contains(&socket.as_os_str().len()) {
-            true => Ok(socket.clone()),
-            false => Err(QuotasError::Argument(format!(
-                "--socket {}: must have 1 to {MAX_PATH} bytes, as every Unix socket",
-                socket.display()
-            ))),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::answer::Quota;
 use super::change::Change;
-use super::{QuotasError, User, quota_of, read};
+use super::{OperateError, User, quota_of, read};
 use crate::operator::{ClientError, OperatorClient};
 
 /// How often somebody else may change the same quota at the same moment.
@@ -25,9 +25,9 @@ pub(super) struct Set {
 impl Set {
     /// Changes what there is, which is read again if somebody else has changed it meanwhile, and answers what there is
     /// then.
-    pub(super) async fn run(self, client: &OperatorClient) -> Result<Value, QuotasError> {
+    pub(super) async fn run(self, client: &OperatorClient) -> Result<Value, OperateError> {
         if let Some(what) = named_twice(&self.changes) {
-            return Err(QuotasError::Argument(format!(
+            return Err(OperateError::Argument(format!(
                 "{what} is named twice; name each limit, plan and time-zone once"
             )));
         }

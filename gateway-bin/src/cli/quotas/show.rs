@@ -3,7 +3,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::answer::{Explanation, Grant, Listed, OwnLimit, Quota, Shown, Standing};
-use super::table::{Table, printable};
+use crate::cli::operate::{Table, printable};
 
 /// What stands where there is nothing.
 const NONE: &str = "-";

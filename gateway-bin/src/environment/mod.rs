@@ -1,6 +1,8 @@
 //! Where people work: a directory here, an agent on the instance, and a virtual key that joins its model calls to its
 //! owner.
 
+mod virtual_key;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
@@ -227,11 +229,11 @@ impl Drop for Opening {
 
 impl Shared {
     fn find_open(&self, user_id: &Arc<str>) -> Option<Arc<Workspace>> {
-        self.open
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(user_id)
-            .cloned()
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let workspace = open.get(user_id)?;
+        // One whose keys were revoked is opened anew, with another.
+        let is_whole = self.keys.has_key(user_id);
+        is_whole.then(|| Arc::clone(workspace))
     }
 
     /// The workspace of somebody whose environment was opened before this gateway started.
@@ -348,14 +350,7 @@ impl Shared {
                 )
             }
         };
-        let mut person = Person::new(Arc::clone(identity.user_id()));
-        if let Some(name) = name {
-            person = person.with_name(name);
-        }
-        if let Some(email) = email {
-            person = person.with_email(email);
-        }
-        Ok(person)
+        Ok(described_person(identity.user_id(), name, email))
     }
 
     /// Somebody's agent on the instance and the key that it uses, if it is there and is as it must be now.
@@ -433,6 +428,17 @@ impl Shared {
         let bound = self.upstream.bind(workspace.name().as_str(), slot).await;
         bound.map_err(|error| unavailable("instance", error))
     }
+}
+
+fn described_person(user_id: &Arc<str>, name: Option<String>, email: Option<String>) -> Person {
+    let mut person = Person::new(Arc::clone(user_id));
+    if let Some(name) = name {
+        person = person.with_name(name);
+    }
+    if let Some(email) = email {
+        person = person.with_email(email);
+    }
+    person
 }
 
 /// Whenever the instance was away, looks again at what it has when somebody comes: it may have been restored from a

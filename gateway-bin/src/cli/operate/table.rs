@@ -2,24 +2,24 @@ use std::fmt;
 
 /// Rows of plain text in columns, the first one being their names.
 #[derive(Debug)]
-pub(super) struct Table<const N: usize>(Vec<[String; N]>);
+pub(in crate::cli) struct Table<const N: usize>(Vec<[String; N]>);
 
 // === impl Table ===
 
 impl<const N: usize> Table<N> {
-    pub(super) fn new(names: [&str; N]) -> Self {
+    pub(in crate::cli) fn new(names: [&str; N]) -> Self {
         Self(vec![names.map(str::to_owned)])
     }
 
     /// Adds a row. Characters that would move the cursor of a terminal are shown as escapes: a user id is whatever an
     /// issuer says.
-    pub(super) fn row(&mut self, cells: [String; N]) {
+    pub(in crate::cli) fn row(&mut self, cells: [String; N]) {
         self.0.push(cells.map(|cell| printable(&cell)));
     }
 }
 
 /// A text without control characters.
-pub(super) fn printable(text: &str) -> String {
+pub(in crate::cli) fn printable(text: &str) -> String {
     let escaped = |c: char| match c.is_control() {
         true => c.escape_default().to_string(),
         false => c.to_string(),

@@ -1,0 +1,98 @@
+//! The keys by which people's agents call models, as administrators renew and end them.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tower_sso::Identity;
+use tracing::info;
+
+use super::actor::Actor;
+use super::{Api, ApiError, rfc3339};
+use crate::environment::EnvironmentError;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    after: Option<String>,
+    #[serde(default = "default_limit")]
+    limit: usize,
+}
+
+/// Most keys of one answer.
+const MAX_LIMIT: usize = 200;
+
+const fn default_limit() -> usize {
+    MAX_LIMIT
+}
+
+fn refusal(error: EnvironmentError) -> ApiError {
+    match error {
+        EnvironmentError::InvalidUser(_) => not_found(),
+        error => ApiError::unavailable("environment", &error),
+    }
+}
+
+fn not_found() -> ApiError {
+    let message = "this user has no agent, and so no key";
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+/// `GET /api/admin/virtual-keys?after&limit`: the newest key of each user, by user; `next` is what to ask for `after` where
+/// there are more. The keys themselves are known to nobody but the instance.
+pub(super) async fn list(
+    State(api): State<Api>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Query(page) = page.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    if !(1..=MAX_LIMIT).contains(&page.limit) {
+        let message = format!("limit: must be a number from 1 to {MAX_LIMIT}");
+        return Err(ApiError::bad_request(message));
+    }
+    // No user id is empty.
+    let after = page.after.unwrap_or_default();
+    let keys = api.environments.virtual_keys(&after, page.limit + 1).await;
+    let mut keys = keys.map_err(refusal)?;
+    let has_more = keys.len() > page.limit;
+    keys.truncate(page.limit);
+    let next = keys
+        .last()
+        .filter(|_| has_more)
+        .map(|key| Arc::clone(&key.user_id));
+    let keys = keys.iter().map(|key| {
+        json!({ "user": key.user_id, "keyId": key.key_id, "createdAt": rfc3339(key.created_at) })
+    });
+    let keys: Vec<Value> = keys.collect();
+    Ok(Json(json!({ "keys": keys, "next": next })))
+}
+
+/// `POST /api/admin/users/{user_id}/virtual-key/rotate`: their agent has another key, and the one before is good for
+/// nothing.
+pub(super) async fn rotate(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+    Path(user_id): Path<Arc<str>>,
+) -> Result<Json<Value>, ApiError> {
+    let rotated = api.environments.rotate_virtual_key(&user_id).await;
+    let key_id = rotated.map_err(refusal)?.ok_or_else(not_found)?;
+    info!(by = %Actor(&admin), key_id, "a virtual key was rotated by an administrator");
+    Ok(Json(json!({ "user": user_id, "keyId": key_id })))
+}
+
+/// `DELETE /api/admin/users/{user_id}/virtual-key`: their agent calls no model until they come again.
+pub(super) async fn revoke(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+    Path(user_id): Path<Arc<str>>,
+) -> Result<StatusCode, ApiError> {
+    let revoked = api.environments.revoke_virtual_keys(&user_id).await;
+    if revoked.map_err(refusal)? == 0 {
+        return Err(not_found());
+    }
+    info!(by = %Actor(&admin), "virtual keys were revoked by an administrator");
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,87 @@
+//! What the commands have in common that ask a gateway by its socket.
+
+mod table;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use thiserror::Error;
+
+pub(super) use self::table::{Table, printable};
+use crate::config::{self, ConfigError};
+use crate::operator::{ClientError, MAX_PATH};
+
+/// How the gateway is reached, and how its answer is shown.
+#[derive(Debug, Args)]
+pub(super) struct Reach {
+    /// The gateway's configuration file, which says where its socket is.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "gateway.toml"
+    )]
+    config: PathBuf,
+    /// The gateway's socket itself, in place of the file.
+    #[arg(long, global = true, value_name = "PATH", conflicts_with = "config")]
+    socket: Option<PathBuf>,
+    /// Print the gateway's answer as it is, in JSON.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+/// Why it was not done.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub(super) enum OperateError {
+    /// The configuration does not say where the socket is.
+    #[error("{0}; name the file by --config, or the gateway's socket by --socket")]
+    Config(#[from] ConfigError),
+    /// An argument is wrong.
+    #[error("{0}")]
+    Argument(String),
+    /// The gateway has not done it.
+    #[error("{}", printable(&.0.to_string()))]
+    Client(#[from] ClientError),
+}
+
+/// Reads an answer.
+pub(super) fn read<T: DeserializeOwned>(answer: Value) -> Result<T, ClientError> {
+    serde_json::from_value(answer).map_err(|_| ClientError::Answer)
+}
+
+/// Prints an answer as it is, or as it is shown to people.
+pub(super) fn print(
+    json: bool,
+    answer: Value,
+    shown: impl FnOnce(Value) -> Result<String, ClientError>,
+) -> Result<(), OperateError> {
+    let text = match json {
+        true => format!("{answer}\n"),
+        false => shown(answer)?,
+    };
+    // Whoever reads may have seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+// === impl Reach ===
+
+impl Reach {
+    /// Where the gateway listens for operators.
+    pub(super) fn socket(&self) -> Result<PathBuf, OperateError> {
+        let Some(socket) = &self.socket else {
+            return Ok(config::read(&self.config)?.socket());
+        };
+        match (1..=MAX_PATH).contains(&socket.as_os_str().len()) {
+            true => Ok(socket.clone()),
+            false => Err(OperateError::Argument(format!(
+                "--socket {}: must have 1 to {MAX_PATH} bytes, as every Unix socket",
+                socket.display()
+            ))),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The virtual key of somebody's agent, as an operator renews and ends it.
+
+use std::sync::Arc;
+
+use super::{EnvironmentError, Environments, Opening, Shared, described_person, unavailable};
+use crate::store::NewestKey;
+
+impl Environments {
+    /// Gives somebody's agent another virtual key, and ends the ones before when the instance has it; the new one's id, or
+    /// `None` if they have no agent.
+    ///
+    /// # Errors
+    ///
+    /// See [`EnvironmentError`]; the older key may still be in force then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop what was begun.
+    pub async fn rotate_virtual_key(
+        &self,
+        user_id: &Arc<str>,
+    ) -> Result<Option<String>, EnvironmentError> {
+        let opening = Opening::new(&self.shared, user_id);
+        let turn = Arc::clone(&opening.gate).lock_owned().await;
+        let user_id = Arc::clone(user_id);
+        let rotated = tokio::spawn(async move {
+            let rotated = opening.shared.rotate(&user_id).await;
+            drop(turn);
+            drop(opening);
+            rotated
+        });
+        let rotated = rotated.await;
+        rotated.unwrap_or_else(|stopped| Err(unavailable("gateway", stopped)))
+    }
+
+    /// Ends all virtual keys of somebody at once, on other gateways within seconds: their agent calls no model until they
+    /// come again, for which it gets another. How many keys that were.
+    ///
+    /// # Errors
+    ///
+    /// See [`EnvironmentError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave it undone.
+    pub async fn revoke_virtual_keys(&self, user_id: &str) -> Result<usize, EnvironmentError> {
+        let revoked = self.shared.store.revoke_virtual_keys(user_id).await;
+        let revoked = revoked.map_err(|error| unavailable("store", error))?;
+        self.shared.keys.end_all_of(user_id);
+        Ok(revoked)
+    }
+
+    /// The newest virtual key of each who has one, by user after `after`, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// See [`EnvironmentError`].
+    pub async fn virtual_keys(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<NewestKey>, EnvironmentError> {
+        let newest = self.shared.store.newest_virtual_keys(after, limit).await;
+        newest.map_err(|error| unavailable("store", error))
+    }
+}
+
+impl Shared {
+    async fn rotate(&self, user_id: &Arc<str>) -> Result<Option<String>, EnvironmentError> {
+        let _lease = match self.store.is_shared() {
+            true => Some(self.lease(user_id).await?),
+            false => None,
+        };
+        let row = self.store.find_environment(user_id).await;
+        let user = self.store.find_user(user_id).await;
+        let row = row.map_err(|error| unavailable("store", error))?;
+        let user = user.map_err(|error| unavailable("store", error))?;
+        let (Some(row), Some(user)) = (row, user) else {
+            return Ok(None);
+        };
+        if row.instance != *self.upstream.name {
+            return Ok(None);
+        }
+        let person = described_person(user_id, user.name, user.email);
+        let described = self.provisioner.describe(&person)?;
+        let prepared = self.upstream.agents.prepared().await;
+        prepared.map_err(|error| unavailable("instance", error))?;
+        let minted = self.keys.mint(user_id);
+        let minted = minted.map_err(|error| unavailable("randomness", error))?;
+        let key_id = minted.row.key_id.clone();
+        self.provision(&person.with_key_id(key_id.as_str())).await?;
+        let agent: Arc<str> = row.agent_id.into();
+        let spec = self.spec(Arc::clone(&agent), &described);
+        let workspace = described
+            .with_instance(&*self.upstream.name)
+            .with_slot(agent);
+        self.make_agent(&workspace, spec, minted).await?;
+        self.keep(workspace);
+        Ok(Some(key_id))
+    }
+}
