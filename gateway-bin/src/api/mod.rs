@@ -15,6 +15,7 @@ mod health;
 mod keys;
 mod openclaw;
 mod pace;
+mod provider_key;
 mod quota;
 mod usage;
 mod user;
@@ -28,7 +29,7 @@ use std::time::SystemTime;
 use axum::Router;
 use axum::body::Body;
 use axum::middleware::{from_fn, from_fn_with_state, map_response_with_state};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use tower::util::MapRequest;
 use tower_quota::{Plans, QuotaStore};
 use tower_sso::Require;
@@ -40,6 +41,7 @@ pub use self::error::ApiError;
 pub use self::pace::Pace;
 use crate::client_address::TrustedProxies;
 use crate::counters::{CounterStore, Seeding};
+use crate::egress::{OwnKeys, Target};
 use crate::environment::Environments;
 use crate::password::Passwords;
 use crate::sign_in::{SignIn, scope};
@@ -90,6 +92,10 @@ pub struct Api {
     pub proxies: TrustedProxies,
     /// What sockets are served with.
     pub sockets: Sockets,
+    /// Keys of people's own at providers.
+    pub own_keys: OwnKeys,
+    /// The providers.
+    pub targets: Arc<[Arc<Target>]>,
 }
 
 /// The routes of the public listener.
@@ -120,6 +126,10 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
         .route("/api/openclaw/initialize", post(openclaw::initialize))
         .route("/api/keys", get(keys::list).post(keys::create))
         .route("/api/keys/{id}", delete(keys::revoke))
+        .route(
+            "/api/openclaw/provider-key",
+            put(provider_key::put).delete(provider_key::delete),
+        )
         .layer(from_fn(access::needs_person));
     let administration = administration()
         .layer(from_fn(access::needs_person))
@@ -193,6 +203,10 @@ fn administration() -> Router<Api> {
         .route(
             "/api/admin/users/{user_id}/quota/reset",
             post(admin_quota_reset::reset),
+        )
+        .route(
+            "/api/admin/provider-keys/reseal",
+            post(provider_key::reseal),
         )
         .route("/api/admin/virtual-keys", get(virtual_keys::list))
         .route(

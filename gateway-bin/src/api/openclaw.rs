@@ -140,6 +140,7 @@ pub(super) async fn status(
         "hasSandbox": workspace.has_sandbox(),
         "quota": quota::limits(&standings),
         "instance": { "name": &*api.instance, "healthy": healthy },
+        "ownProviderKeys": api.own_keys.providers_of(identity.user_id()),
     })))
 }
 

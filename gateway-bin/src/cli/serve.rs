@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tower_quota::{Charge, Denied, OnStoreFailure, Renewing, Shadow};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_workspace::fs::{Owner, Provisioner};
+use tower_workspace::vault::Vault;
 use tracing::{info, warn};
 
 use super::check_config::without_effect;
@@ -18,7 +19,7 @@ use crate::api::{self, Api, Origins, Pace};
 use crate::client_address::TrustedProxies;
 use crate::config::{self, Config, ProviderKind};
 use crate::counters::{CounterStore, Counters, Seeding};
-use crate::egress::{Egress, ForwardCall, Target, VirtualKeys};
+use crate::egress::{Egress, ForwardCall, OwnKeys, Target, VirtualKeys};
 use crate::environment::Environments;
 use crate::instance::{Admin, Device, Dialer, Offer, Upstream, unmet_requirements};
 use crate::operator::OperatorListener;
@@ -182,6 +183,10 @@ pub(super) async fn serve(
     if !unmet.is_empty() {
         return Err(failed("the instance's openclaw.json")(unmet.join("; ")));
     }
+    let vault = config.workspace.master_keys();
+    let vault = vault.map_err(failed("workspace"))?.map(Vault::new);
+    let own_keys = OwnKeys::load(store.clone(), vault).await;
+    let own_keys = own_keys.map_err(failed("store"))?;
     let keys = VirtualKeys::load(store.clone())
         .await
         .map_err(failed("store"))?;
@@ -242,6 +247,12 @@ pub(super) async fn serve(
     let origins = std::iter::once(&config.server.public_url).chain(&config.server.allowed_origins);
     let origins = Origins::new(origins.map(String::as_str));
     let origins = origins.map_err(failed("server.allowed_origins"))?;
+    let targets = config.provider.iter().map(|provider| {
+        let key = |problem| format!("{}: {problem}", provider.name);
+        Target::new(provider).map(Arc::new).map_err(key)
+    });
+    let targets: Result<Arc<[_]>, String> = targets.collect();
+    let targets = targets.map_err(failed("provider"))?;
     let api = Api {
         store,
         environments,
@@ -266,17 +277,14 @@ pub(super) async fn serve(
                 .filter_map(|text| text.parse().ok()),
         ),
         sockets: sockets.clone(),
+        own_keys: own_keys.clone(),
+        targets: Arc::clone(&targets),
     };
 
     let routes = api::public(api.clone(), &parts).map_err(failed("server.allowed_origins"))?;
-    let targets = config.provider.iter().map(|provider| {
-        let key = |problem| format!("{}: {problem}", provider.name);
-        Target::new(provider).map(Arc::new).map_err(key)
-    });
-    let targets: Result<Arc<[_]>, String> = targets.collect();
-    let forward = ForwardCall::new().map_err(failed("provider"))?;
+    let forward = ForwardCall::new(own_keys).map_err(failed("provider"))?;
     let model_calls = Egress::new(
-        targets.map_err(failed("provider"))?,
+        targets,
         parts.model_calls(ProviderKind::Openai, forward.clone()),
         parts.model_calls(ProviderKind::Anthropic, forward),
     );

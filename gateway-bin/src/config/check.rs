@@ -35,6 +35,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     sessions(config)?;
     instances(config)?;
     config.alerts.webhook()?;
+    config.workspace.master_keys()?;
     let prices = price_list(&config.price)?;
     providers(config, &prices)
 }
@@ -52,9 +53,6 @@ fn not_yet(config: &Config) -> Result<(), ConfigError> {
     }
     if config.cells.is_some() {
         return absent("cells");
-    }
-    if config.workspace.master_key_file.is_some() {
-        return absent("workspace.master_key_file");
     }
     if let Err(error) = plan::plans(&config.plan) {
         return Err(ConfigError::invalid("plan", error.to_string()));

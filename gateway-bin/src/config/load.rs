@@ -223,6 +223,13 @@ fn read_secrets(config: &mut Config) -> Result<(), ConfigError> {
         || "session.key".to_owned(),
         Secret::read_lines,
     )?;
+    let workspace = &mut config.workspace;
+    read_secret(
+        &mut workspace.master_key,
+        workspace.master_key_file.as_deref(),
+        || "workspace.master_key".to_owned(),
+        Secret::read_lines,
+    )?;
     let alerts = &mut config.alerts;
     read_secret(
         &mut alerts.webhook_url,

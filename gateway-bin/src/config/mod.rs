@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tower_usage::NanoUsd;
+use tower_workspace::vault::MasterKeys;
 
 pub use self::alerts::Alerts;
 pub use self::load::{ConfigError, load, read};
@@ -279,8 +280,27 @@ pub struct Workspace {
     pub root: PathBuf,
     /// Name of the operating-system user that the instances run as; default: ours.
     pub owner: Option<String>,
-    /// Keys that seal people's own provider keys.
+    /// File that holds the keys that seal people's own provider keys, one in each line: 64 hexadecimal digits
+    /// (`openssl rand -hex 32` makes one). The first seals, all open. Without it nobody can have a key of their own.
     pub master_key_file: Option<PathBuf>,
+    /// What is in it.
+    #[serde(skip)]
+    pub master_key: Option<Secret>,
+}
+
+impl Workspace {
+    /// The keys that seal, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Invalid`], which names the line.
+    pub fn master_keys(&self) -> Result<Option<MasterKeys>, ConfigError> {
+        let keys = self.master_key.as_ref();
+        let keys = keys
+            .map(|keys| MasterKeys::parse(keys.expose()))
+            .transpose();
+        keys.map_err(|error| ConfigError::invalid("workspace.master_key_file", error.to_string()))
+    }
 }
 
 /// `[[instance]]`

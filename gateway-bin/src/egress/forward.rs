@@ -2,6 +2,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,10 +18,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
+use tower_sso::Identity;
 use tower_usage::RecordId;
 use tower_usage::openai::{CallBody, ModelCall};
+use tower_workspace::vault::SecretBytes;
 use tracing::warn;
 
+use super::own_keys::OwnKeys;
 use super::refusal::refusal;
 use super::route::Destination;
 use crate::config::ProviderKind;
@@ -53,17 +57,18 @@ pub type ProviderClient = Client<HttpsConnector<HttpConnector>, CallBody>;
 #[derive(Clone, Debug)]
 pub struct ForwardCall {
     client: ProviderClient,
+    own_keys: OwnKeys,
 }
 
 // === impl ForwardCall ===
 
 impl ForwardCall {
-    /// A service for all providers.
+    /// A service for all providers; whoever has a key of their own among `own_keys` uses that.
     ///
     /// # Errors
     ///
     /// This host has no certificates that it trusts.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(own_keys: OwnKeys) -> io::Result<Self> {
         let connector = HttpsConnectorBuilder::new()
             .with_native_roots()?
             .https_or_http()
@@ -72,7 +77,7 @@ impl ForwardCall {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self { client })
+        Ok(Self { client, own_keys })
     }
 }
 
@@ -86,7 +91,7 @@ impl Service<Request<CallBody>> for ForwardCall {
     }
 
     fn call(&mut self, req: Request<CallBody>) -> Self::Future {
-        let client = self.client.clone();
+        let (client, own_keys) = (self.client.clone(), self.own_keys.clone());
         Box::pin(async move {
             let Some(Destination { target, path }) = req.extensions().get::<Destination>().cloned()
             else {
@@ -106,12 +111,36 @@ impl Service<Request<CallBody>> for ForwardCall {
                     message,
                 ));
             };
+            let owner: Option<&Arc<Identity>> = req.extensions().get();
+            let own = owner.map(|owner| own_keys.find(owner.user_id(), &target.name));
+            let own = match own.transpose() {
+                Ok(own) => own.flatten(),
+                Err(error) => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        provider = &*target.name,
+                        "somebody's own key cannot be used"
+                    );
+                    let message = "Your own key for this model provider cannot be used here. Tell your administrator.";
+                    let status = StatusCode::BAD_GATEWAY;
+                    return Ok(refusal(kind, status, "own_key_unusable", message));
+                }
+            };
             let mut outbound = outbound(req, kind, id);
             *outbound.uri_mut() = uri;
-            target.authorize(outbound.headers_mut());
+            if !target.authorize(
+                outbound.headers_mut(),
+                own.as_ref().map(SecretBytes::expose),
+            ) {
+                let message = "Your own key for this model provider is none.";
+                let status = StatusCode::BAD_GATEWAY;
+                return Ok(refusal(kind, status, "own_key_unusable", message));
+            }
+            let is_own = own.is_some();
+            drop(own);
             Ok(
                 match tokio::time::timeout(HEAD_TIMEOUT, client.request(outbound)).await {
-                    Ok(Ok(response)) => inbound(response, kind),
+                    Ok(Ok(response)) => inbound(response, kind, is_own),
                     Ok(Err(error)) => {
                         warn!(
                             error = &error as &dyn std::error::Error,
@@ -174,12 +203,18 @@ fn outbound(req: Request<CallBody>, kind: ProviderKind, id: RecordId) -> Request
 fn inbound(
     response: Response<Incoming>,
     kind: ProviderKind,
+    is_own: bool,
 ) -> Response<Either<Incoming, Full<Bytes>>> {
     let status = response.status();
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         // It is our key that was refused, not the instance's; passed on, the instance would give up its own.
-        warn!(%status, "provider refused the key");
-        let message = "The model provider refused the gateway. Tell your administrator.";
+        warn!(%status, is_own, "provider refused the key");
+        let message = match is_own {
+            true => {
+                "The model provider refused the key of your own. Put another in its place, or take it away."
+            }
+            false => "The model provider refused the gateway. Tell your administrator.",
+        };
         return refusal(kind, StatusCode::BAD_GATEWAY, "provider_refused", message);
     }
     let (head, body) = response.into_parts();

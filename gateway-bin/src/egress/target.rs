@@ -4,7 +4,10 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Uri};
 
 use super::credential::X_API_KEY;
-use crate::config::{Provider, ProviderKind, Secret};
+use crate::config::{Provider, ProviderKind};
+
+/// Longest key, in bytes; those of today have up to about 200.
+const MAX_KEY: usize = 512;
 
 /// A provider as model calls are sent to it.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ impl Target {
         let base = provider.base_url.trim_end_matches('/').to_owned();
         base.parse::<Uri>().map_err(|_| "base_url is not a URL")?;
         let key = provider.api_key.as_ref().ok_or("api_key is missing")?;
-        let key = header_value(provider.kind, key)
+        let key = header_value(provider.kind, key.expose().as_bytes())
             .ok_or("api_key holds characters that a header cannot")?;
         let models = provider.models.iter();
         Ok(Self {
@@ -53,9 +56,24 @@ impl Target {
         format!("{}{path}", self.base).parse().ok()
     }
 
-    /// Adds the key that everybody uses.
-    pub(super) fn authorize(&self, headers: &mut HeaderMap) {
-        headers.insert(header_name(self.kind), self.key.clone());
+    /// Adds the key that everybody uses, or somebody's own; false if that is none.
+    pub(super) fn authorize(&self, headers: &mut HeaderMap, own: Option<&[u8]>) -> bool {
+        let key = match own {
+            Some(own) => header_value(self.kind, own),
+            None => Some(self.key.clone()),
+        };
+        let Some(key) = key else {
+            return false;
+        };
+        headers.insert(header_name(self.kind), key);
+        true
+    }
+
+    /// Whether this can be a key at such a provider: a header can hold it.
+    #[must_use]
+    pub fn is_key(&self, key: &str) -> bool {
+        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+        visible && (1..=MAX_KEY).contains(&key.len())
     }
 }
 
@@ -67,10 +85,10 @@ const fn header_name(kind: ProviderKind) -> HeaderName {
 }
 
 /// A key as its header has it; `None` if no header can.
-fn header_value(kind: ProviderKind, key: &Secret) -> Option<HeaderValue> {
+fn header_value(kind: ProviderKind, key: &[u8]) -> Option<HeaderValue> {
     let value = match kind {
-        ProviderKind::Openai => HeaderValue::try_from(format!("Bearer {}", key.expose())),
-        ProviderKind::Anthropic => HeaderValue::from_str(key.expose()),
+        ProviderKind::Openai => HeaderValue::from_bytes(&[b"Bearer ", key].concat()),
+        ProviderKind::Anthropic => HeaderValue::from_bytes(key),
     };
     let mut value = value.ok()?;
     value.set_sensitive(true);

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
 use gateway::config::ProviderKind;
-use gateway::egress::{Egress, ForwardCall, Target, VirtualKeys};
+use gateway::egress::{Egress, ForwardCall, OwnKeys, Target, VirtualKeys};
 use gateway::instance::Gate;
 use gateway::protocol::parse_request;
 use gateway::rpc::{Forward, Outgoing, Reply, RpcRequest, RpcResponse, RunCharge};
@@ -311,7 +311,7 @@ impl Call {
             .header("authorization", format!("Bearer {}", self.key))
             .body(Full::new(Bytes::from(body)))
             .unwrap();
-        let forward = ForwardCall::new().unwrap();
+        let forward = ForwardCall::new(OwnKeys::none()).unwrap();
         let calls = |kind| self.parts.model_calls(kind, forward.clone());
         let (openai, anthropic) = (calls(ProviderKind::Openai), calls(ProviderKind::Anthropic));
         let stack = Egress::new(Arc::clone(&self.targets), openai, anthropic);

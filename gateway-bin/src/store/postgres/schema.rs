@@ -162,6 +162,17 @@ const MIGRATIONS: &[&str] = &[
         ends_at           BIGINT NOT NULL
     );
     ",
+    r"
+    -- Keys of people's own at providers, each sealed under a master key; empty: it was taken away.
+    CREATE TABLE provider_keys (
+        user_id           TEXT NOT NULL,
+        provider          TEXT NOT NULL,
+        sealed            BYTEA NOT NULL,
+        updated_at        BIGINT NOT NULL,
+        PRIMARY KEY (user_id, provider)
+    );
+    CREATE INDEX provider_keys_by_change ON provider_keys (updated_at);
+    ",
 ];
 
 /// Gateways that start at once go on one after the other; one that hangs is not waited for longer than a start may take.

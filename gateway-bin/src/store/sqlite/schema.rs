@@ -177,6 +177,17 @@ const MIGRATIONS: &[&str] = &[
         ends_at           INTEGER NOT NULL
     ) STRICT;
     ",
+    r"
+    -- Keys of people's own at providers, each sealed under a master key; empty: it was taken away.
+    CREATE TABLE provider_keys (
+        user_id           TEXT NOT NULL,
+        provider          TEXT NOT NULL,
+        sealed            BLOB NOT NULL,
+        updated_at        INTEGER NOT NULL,
+        PRIMARY KEY (user_id, provider)
+    ) STRICT;
+    CREATE INDEX provider_keys_by_change ON provider_keys (updated_at);
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.
