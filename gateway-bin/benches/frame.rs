@@ -68,7 +68,7 @@ fn parts() -> Parts {
         quota: Arc::new(MemoryStore::new(Limits::new(limits).expect("three limits"))),
         on_store_failure: OnStoreFailure::Closed,
         ledger: Arc::new(Nowhere),
-        prices: Arc::new(price_list(&[]).expect("no prices")),
+        prices: price_list(&[]).expect("no prices").into(),
         gate: Gate::default(),
     }
 }

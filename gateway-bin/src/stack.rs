@@ -14,7 +14,7 @@ use tower_service::Service;
 use tower_sso::session::BearerOrCookie;
 use tower_sso::{Identity, SsoLayer, Verify};
 use tower_usage::openai::{ChatMeter, ModelCallLayer};
-use tower_usage::{PriceList, Sink, UsageLayer};
+use tower_usage::{Prices, Sink, UsageLayer};
 use tower_workspace::{BindHttp, WorkspaceLayer, WorkspaceResolver};
 
 use crate::config::ProviderKind;
@@ -49,7 +49,7 @@ pub struct Parts {
     /// Where records go.
     pub ledger: Arc<dyn Sink>,
     /// What tokens cost.
-    pub prices: Arc<PriceList>,
+    pub prices: Prices,
     /// What runs on the instance go through.
     pub gate: Gate,
 }
@@ -95,7 +95,7 @@ impl Parts {
     {
         let meter = ChatMeter::new(
             Arc::clone(&self.ledger),
-            Arc::clone(&self.prices),
+            self.prices.clone(),
             attribute(self.gate.clone()),
         );
         ServiceBuilder::new()
@@ -107,7 +107,7 @@ impl Parts {
             .layer(RefuseDisabled::new(kind, Arc::clone(&self.is_disabled)))
             .layer(ModelCallLayer::new())
             .layer(
-                self.quota_layer(ModelCallCharge::new(Arc::clone(&self.prices)))
+                self.quota_layer(ModelCallCharge::new(self.prices.clone()))
                     .deny_with(DenyModelCall(kind)),
             )
             .layer(UsageLayer::new(meter.drain(DRAIN_TIME, DRAIN_BYTES)))

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use super::serve::Signals;
 use super::{MISUSE, fail, serve_to_the_end, stop_on_signals};
 use crate::config::{self, Config, Secret};
 use crate::dev::{self, ACCOUNTS, AUDIENCE, CLIENT, DemoInstance, Issuer, MODEL, OpenClaw};
@@ -117,8 +118,9 @@ pub(super) fn run(runtime: Runtime, dev: Dev) -> ExitCode {
     if let Some(openclaw) = &openclaw {
         around.spawn(stop_with(openclaw, dir.path(), stop.clone()));
     }
+    let signals = Signals { stop, reload: None };
     let mut ended =
-        serve_to_the_end(runtime, config, stop).unwrap_or_else(|message| fail(1, &message));
+        serve_to_the_end(runtime, config, signals).unwrap_or_else(|message| fail(1, &message));
     if let Some(openclaw) = openclaw {
         if openclaw.ended().is_cancelled() {
             ended = ExitCode::FAILURE;

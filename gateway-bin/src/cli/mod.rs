@@ -5,12 +5,14 @@ mod check_config;
 mod dev;
 mod operate;
 mod quotas;
+mod reload;
 mod serve;
 mod virtual_keys;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use self::operate::OperateError;
+use self::reload::Reload;
+use self::serve::Signals;
 use crate::config::{Config, ConfigError};
 
 /// Exit code for a wrong configuration or wrong arguments.
@@ -104,8 +108,8 @@ pub fn run(cli: Cli) -> ExitCode {
     };
     match cli.command {
         Command::Serve(file) => match file.load() {
-            Ok(config) => stop_on_signals(&runtime)
-                .and_then(|stop| serve_to_the_end(runtime, config, stop))
+            Ok(config) => signals(&runtime, file)
+                .and_then(|signals| serve_to_the_end(runtime, config, signals))
                 .unwrap_or_else(|message| fail(1, &message)),
             Err(error) => fail(MISUSE, &error.to_string()),
         },
@@ -128,18 +132,33 @@ pub fn run(cli: Cli) -> ExitCode {
 fn serve_to_the_end(
     runtime: Runtime,
     config: Config,
-    stop: CancellationToken,
+    signals: Signals,
 ) -> Result<ExitCode, String> {
     let settling = runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build();
     let settling = settling.map_err(|error| error.to_string())?;
-    let served = runtime.block_on(serve::serve(config, settling.handle(), stop));
+    let served = runtime.block_on(serve::serve(config, settling.handle(), signals));
     runtime.shutdown_timeout(ABORT);
     let ledger = served.map_err(|error| error.to_string())?;
     settling.block_on(serve::close(&ledger));
     Ok(ExitCode::SUCCESS)
+}
+
+/// SIGTERM and SIGINT stop, SIGHUP has the file read again.
+fn signals(runtime: &Runtime, file: ConfigFile) -> Result<Signals, String> {
+    let stop = stop_on_signals(runtime)?;
+    let _signals_come_there = runtime.enter();
+    let hangup = signal(SignalKind::hangup()).map_err(|error| format!("signals: {error}"))?;
+    let reload = Reload {
+        signal: hangup,
+        read: Arc::new(move || file.load()),
+    };
+    Ok(Signals {
+        stop,
+        reload: Some(reload),
+    })
 }
 
 /// Is cancelled by SIGTERM or SIGINT.

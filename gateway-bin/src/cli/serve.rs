@@ -8,12 +8,14 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_quota::{Charge, Denied, OnStoreFailure, Renewing, Shadow};
+use tower_usage::Prices;
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_workspace::fs::{Owner, Provisioner};
 use tower_workspace::vault::Vault;
 use tracing::{info, warn};
 
 use super::check_config::without_effect;
+use super::reload::{Reload, Reloadable};
 use crate::alerts::Alerts;
 use crate::api::{self, Api, Origins, Pace};
 use crate::client_address::TrustedProxies;
@@ -82,12 +84,20 @@ fn failed<E: Into<Box<dyn Error + Send + Sync>>>(what: &'static str) -> impl Fn(
     }
 }
 
+/// What the gateway is told while it runs.
+pub(super) struct Signals {
+    /// To stop.
+    pub(super) stop: CancellationToken,
+    /// To read its configuration again, where that is a file.
+    pub(super) reload: Option<Reload>,
+}
+
 /// Runs the gateway until it is told to stop, and answers the ledger, which settles on `settling` and is still to be
 /// [`close`]d.
 pub(super) async fn serve(
     config: Config,
     settling: &Handle,
-    told_to_stop: CancellationToken,
+    signals: Signals,
 ) -> Result<Arc<SqliteLedger>, ServeError> {
     let seconds = Matcher::Full("gateway_quota_store_seconds".to_owned());
     let metrics = PrometheusBuilder::new()
@@ -112,7 +122,7 @@ pub(super) async fn serve(
         None => (Store::open(&path).map_err(failed("store"))?, None),
     };
     let ledger = SqliteLedger::open(&path, LedgerOptions::new()).map_err(failed("ledger"))?;
-    let prices = Arc::new(price_list(&config.price).map_err(failed("prices"))?);
+    let prices = Prices::from(price_list(&config.price).map_err(failed("prices"))?);
 
     let plans = plan::plans(&config.plan).map_err(failed("plan"))?;
     // Where its connections outlive the calls that are cut off at the end, and are settled after that.
@@ -185,6 +195,7 @@ pub(super) async fn serve(
     }
     let vault = config.workspace.master_keys();
     let vault = vault.map_err(failed("workspace"))?.map(Vault::new);
+    let reloadable = Reloadable::new(prices.clone(), vault.clone());
     let own_keys = OwnKeys::load(store.clone(), vault).await;
     let own_keys = own_keys.map_err(failed("store"))?;
     let keys = VirtualKeys::load(store.clone())
@@ -311,13 +322,16 @@ pub(super) async fn serve(
     }
     listeners.spawn(server::serve(public, routes, stop.clone()));
     listeners.spawn(server::serve(egress, model_calls, stop.clone()));
+    if let Some(reload) = signals.reload {
+        tokio::spawn(reloadable.follow(reload, stop.clone()));
+    }
     tokio::spawn(upkeep(metrics, Arc::clone(&ledger), stop.clone()));
     for key in without_effect(&config) {
         warn!(key, "this key has no effect in this version");
     }
     info!(public = %config.server.public, "gateway runs");
 
-    told_to_stop.cancelled().await;
+    signals.stop.cancelled().await;
     info!("gateway stops");
     stop.cancel();
     sockets.tasks.close();

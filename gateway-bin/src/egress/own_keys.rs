@@ -21,9 +21,11 @@ pub struct OwnKeys(Arc<Inner>);
 struct Inner {
     store: Option<Store>,
     vault: Option<Vault>,
-    /// By user, then by provider.
-    sealed: RwLock<HashMap<Arc<str>, HashMap<Arc<str>, Sealed>>>,
+    /// By user.
+    sealed: RwLock<HashMap<Arc<str>, ByProvider>>,
 }
+
+type ByProvider = HashMap<Arc<str>, Sealed>;
 
 /// Why a key is not kept, or cannot be used.
 #[derive(Debug, Error)]

@@ -4,7 +4,7 @@ use http::{Extensions, Request};
 use tower_quota::{Charge, Demand, Dimension, QuotaPolicy, Reservation};
 use tower_sso::Identity;
 use tower_usage::openai::{Attribution, ModelCall};
-use tower_usage::{PriceList, TokenCounts};
+use tower_usage::{Prices, TokenCounts};
 
 use super::route::Destination;
 use crate::clock;
@@ -18,7 +18,7 @@ const DEFAULT_OUTPUT: u64 = 4_096;
 /// it took.
 #[derive(Clone, Debug)]
 pub struct ModelCallCharge {
-    prices: Arc<PriceList>,
+    prices: Prices,
 }
 
 // === impl ModelCallCharge ===
@@ -26,7 +26,7 @@ pub struct ModelCallCharge {
 impl ModelCallCharge {
     /// A policy with these prices.
     #[must_use]
-    pub fn new(prices: Arc<PriceList>) -> Self {
+    pub fn new(prices: Prices) -> Self {
         Self { prices }
     }
 }
@@ -39,6 +39,7 @@ impl<B> QuotaPolicy<Request<B>> for ModelCallCharge {
         let tokens = call.estimated_input.saturating_add(output);
         let cost = self
             .prices
+            .load()
             .rate(&call.requested_model, clock::now())
             .and_then(|rate| {
                 let mut counts = TokenCounts::default();

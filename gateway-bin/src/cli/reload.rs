@@ -1,0 +1,79 @@
+use std::sync::Arc;
+
+use tokio::signal::unix::Signal;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use tower_usage::Prices;
+use tower_workspace::vault::Vault;
+use tracing::{error, info, warn};
+
+use crate::config::{Config, ConfigError};
+use crate::prices::price_list;
+
+/// Says when the configuration is to be read again, and reads it.
+pub(super) struct Reload {
+    /// SIGHUP.
+    pub(super) signal: Signal,
+    /// Reads it.
+    pub(super) read: Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>,
+}
+
+/// What can be exchanged while the gateway runs: prices and master keys. Everything else takes effect at the next start.
+pub(super) struct Reloadable {
+    prices: Prices,
+    vault: Option<Vault>,
+}
+
+// === impl Reloadable ===
+
+impl Reloadable {
+    pub(super) const fn new(prices: Prices, vault: Option<Vault>) -> Self {
+        Self { prices, vault }
+    }
+
+    /// Takes over a configuration each time, until `stop`. One that is wrong changes nothing.
+    pub(super) async fn follow(self, reload: Reload, stop: CancellationToken) {
+        let Reload { mut signal, read } = reload;
+        loop {
+            tokio::select! {
+                told = signal.recv() => if told.is_none() { return },
+                () = stop.cancelled() => return,
+            }
+            let read = Arc::clone(&read);
+            // It reads files.
+            let read = spawn_blocking(move || read()).await;
+            let outcome = match read {
+                Ok(Ok(config)) => self.take_over(&config),
+                Ok(Err(error)) => Err(error),
+                // The runtime ends.
+                Err(_) => return,
+            };
+            let result = match outcome {
+                Ok(()) => {
+                    info!(
+                        "prices and master keys were read again; everything else takes effect at the next start"
+                    );
+                    "ok"
+                }
+                Err(error) => {
+                    error!(%error, "the configuration was not read again, nothing has changed");
+                    "refused"
+                }
+            };
+            metrics::counter!("gateway_config_reloads_total", "result" => result).increment(1);
+        }
+    }
+
+    fn take_over(&self, config: &Config) -> Result<(), ConfigError> {
+        // All of it is looked at before any of it changes.
+        let prices = price_list(&config.price)?;
+        let master_keys = config.workspace.master_keys()?;
+        match (&self.vault, master_keys) {
+            (Some(vault), Some(keys)) => vault.replace(keys),
+            (None, None) => {}
+            _ => warn!("`workspace.master_key_file` comes or goes at the next start"),
+        }
+        self.prices.store(prices);
+        Ok(())
+    }
+}
