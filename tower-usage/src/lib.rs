@@ -19,6 +19,8 @@ mod money;
 #[cfg(feature = "openai")]
 pub mod openai;
 mod price;
+#[cfg(feature = "sqlite")]
+mod query;
 mod record;
 mod service;
 mod sink;

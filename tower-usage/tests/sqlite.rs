@@ -311,7 +311,7 @@ async fn d5_55_all_that_goes_in_is_stored_and_settled() {
     ledger.flush().await.unwrap();
     for user in 0..4_u64 {
         let sum = ledger
-            .sum(&user.to_string(), time(0), time(9 * DAY))
+            .sum(&*user.to_string(), time(0), time(9 * DAY))
             .unwrap();
         let tokens = user * EACH * (EACH - 1) / 2;
         assert_eq!((sum.records, sum.total_tokens), (EACH, tokens));
@@ -698,6 +698,89 @@ async fn pages_through_records_of_the_same_time() {
             .unwrap()
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn everybodys_records_are_added_up_paged_through_and_exported() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(&directory);
+    const RECORDS: u64 = 2_500;
+    for n in 0..RECORDS {
+        // Many of one time, and out of order.
+        let at = time(DAY + n * 7 % 10);
+        record(
+            &ledger,
+            model_call(["alice", "bob"][usize::from(n % 5 == 0)], at, n),
+        );
+    }
+    ledger.flush().await.unwrap();
+    let (from, to) = (time(DAY), time(2 * DAY));
+    let sum = ledger.sum(None::<&str>, from, to).unwrap();
+    assert_eq!(
+        (sum.records, sum.total_tokens),
+        (RECORDS, RECORDS * (RECORDS - 1) / 2)
+    );
+    let users = ledger
+        .totals(None::<&str>, from, to, GroupBy::User)
+        .unwrap();
+    let users: Vec<_> = users
+        .into_iter()
+        .map(|total| (total.group, total.sum.records))
+        .collect();
+    assert_eq!(
+        users,
+        [
+            (Group::User("alice".into()), 2_000),
+            (Group::User("bob".into()), 500)
+        ]
+    );
+
+    let exported: Vec<_> = ledger
+        .export(None::<&str>, from, to)
+        .flat_map(Result::unwrap)
+        .collect();
+    assert!(exported.is_sorted_by_key(|record| record.admitted_at));
+    let of_alice: Vec<_> = ledger
+        .export("alice", from, to)
+        .flat_map(Result::unwrap)
+        .collect();
+    let alices = exported.iter().filter(|record| &*record.subject == "alice");
+    assert!(alices.eq(&of_alice));
+    assert_eq!(
+        ledger
+            .export("alice", from, to)
+            .map(|page| page.unwrap().len())
+            .max(),
+        Some(1_000)
+    );
+    assert_eq!(ledger.export("nobody", from, to).count(), 0);
+
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let page = ledger.records(None::<&str>, from, to, 700, before).unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some(last.id);
+        seen.extend(page);
+    }
+    seen.reverse();
+    assert_eq!(seen, exported);
+}
+
+#[tokio::test]
+async fn records_are_found_by_the_answer_they_are_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(&directory);
+    for n in 0..150 {
+        let mut call = model_call("alice", time(DAY), n);
+        call.response_id = Some(if n == 7 { "seven" } else { "always" }.into());
+        record(&ledger, call);
+    }
+    ledger.flush().await.unwrap();
+    let seven = ledger.find_by_response("seven").unwrap();
+    assert_eq!((seven.len(), seven[0].tokens.input), (1, Some(7)));
+    let always = ledger.find_by_response("always").unwrap();
+    assert_eq!((always.len(), always[0].tokens.input), (100, Some(149)));
+    assert!(ledger.find_by_response("never").unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@
 mod backlog;
 mod command;
 mod error;
+mod export;
 mod joins;
 mod ledger;
 mod options;
@@ -45,8 +46,10 @@ mod writer;
 
 pub use self::{
     error::LedgerError,
+    export::Export,
     ledger::{Mark, SqliteLedger},
     options::LedgerOptions,
-    query::{Group, GroupBy, GroupTotal, Sum, Used},
+    query::Used,
     settle::{Settle, SettleError, SettleFuture},
 };
+pub use crate::query::{Group, GroupBy, GroupTotal, Sum};

@@ -6,82 +6,24 @@ use std::{
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    LedgerError, Mark, SqliteLedger,
+    Export, LedgerError, Mark, SqliteLedger,
     row::{self, count, integer, millis, time},
 };
-use crate::{NanoUsd, RecordId, SystemClock, UsageRecord, clock::Clock as _};
+use crate::{
+    NanoUsd, RecordId, SystemClock, UsageRecord,
+    clock::Clock as _,
+    query::{Group, GroupBy, GroupTotal, Sum},
+};
 
 const DAY: i64 = 86_400_000;
 
-/// The aggregates that [`Sum::read`] reads.
+/// The aggregates that [`read_sum`] reads.
 const SUMS: &str = "count(*) AS records, coalesce(sum(calls), 0) AS calls, \
     coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output, \
     coalesce(sum(cache_read_tokens), 0) AS cache_read, coalesce(sum(cache_write_tokens), 0) AS cache_write, \
     coalesce(sum(reasoning_tokens), 0) AS reasoning, coalesce(sum(total_tokens), 0) AS total, \
     coalesce(sum(cost_nano_usd), 0) AS cost, coalesce(sum(cost_nano_usd IS NULL), 0) AS unpriced, \
     coalesce(sum(source IN ('estimated', 'invalid')), 0) AS estimated";
-
-/// What the records of a user are added up by.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum GroupBy {
-    /// The day of admission, in UTC.
-    Day,
-    /// The model that answered.
-    Model,
-    /// The conversation.
-    Session,
-}
-
-/// What a [`GroupTotal`] is the total of.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Group {
-    /// The day that begins at this time, in UTC.
-    Day(SystemTime),
-    /// This model; `None` where no answer named one.
-    Model(Option<Arc<str>>),
-    /// This conversation; `None` where none is known.
-    Session(Option<Arc<str>>),
-}
-
-/// The total of one group.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct GroupTotal {
-    /// Of what.
-    pub group: Group,
-    /// How much.
-    pub sum: Sum,
-}
-
-/// Records added up. A count that was not reported adds nothing.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Sum {
-    /// How many records.
-    pub records: u64,
-    /// Runs.
-    pub calls: u64,
-    /// Prompt tokens outside of the cache.
-    pub input_tokens: u64,
-    /// Generated tokens, reasoning included.
-    pub output_tokens: u64,
-    /// Prompt tokens read from the cache.
-    pub cache_read_tokens: u64,
-    /// Prompt tokens written to the cache.
-    pub cache_write_tokens: u64,
-    /// Generated tokens of reasoning; part of `output_tokens`.
-    pub reasoning_tokens: u64,
-    /// What counts as tokens.
-    pub total_tokens: u64,
-    /// Money. What has no price adds nothing.
-    pub cost: NanoUsd,
-    /// Records of models without a price.
-    pub unpriced: u64,
-    /// Records whose tokens are estimated, those of which something impossible was said among them.
-    pub estimated: u64,
-}
 
 /// What a user used in a quarter of an hour, or in a minute.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -101,74 +43,112 @@ pub struct Used {
 
 /// Queries. All block, for a read of the file and for each other: call them where that is allowed (`spawn_blocking`).
 ///
-/// Times are those of admission, from `from` until before `to`.
+/// Times are those of admission, from `from` until before `to`. `user` is whose records they are of: `"alice"`, or an
+/// `Option<&str>` of which `None` is everybody's.
 impl SqliteLedger {
-    /// The sum of a user's records.
+    /// The sum of a user's records, or of everybody's.
     ///
     /// # Errors
     ///
     /// [`LedgerError::Store`] if the file cannot be read.
-    pub fn sum(&self, user: &str, from: SystemTime, to: SystemTime) -> Result<Sum, LedgerError> {
+    pub fn sum<'a>(
+        &self,
+        user: impl Into<Option<&'a str>>,
+        from: SystemTime,
+        to: SystemTime,
+    ) -> Result<Sum, LedgerError> {
+        let user = user.into();
         self.reader()
-            .prepare_cached(&sum_query())
+            .prepare_cached(&sum_query(user.is_some()))
             .and_then(|mut query| {
-                query.query_row(params![user, millis(from), millis(to)], Sum::read)
+                query.query_row(params![user, millis(from), millis(to)], read_sum)
             })
             .map_err(LedgerError::store)
     }
 
-    /// The sums of a user's records, by day, model or conversation, in that order.
+    /// The sums of a user's records, or of everybody's, by day, model, conversation or user, in that order.
     ///
     /// # Errors
     ///
     /// [`LedgerError::Store`] if the file cannot be read.
-    pub fn totals(
+    pub fn totals<'a>(
         &self,
-        user: &str,
+        user: impl Into<Option<&'a str>>,
         from: SystemTime,
         to: SystemTime,
         group_by: GroupBy,
     ) -> Result<Vec<GroupTotal>, LedgerError> {
+        let user = user.into();
         let read = |row: &Row<'_>| {
             let group = match group_by {
                 GroupBy::Day => Group::Day(time(row.get::<_, i64>("key")?.saturating_mul(DAY))),
                 GroupBy::Model => Group::Model(row.get("key")?),
                 GroupBy::Session => Group::Session(row.get("key")?),
+                GroupBy::User => Group::User(row.get("key")?),
             };
             Ok(GroupTotal {
                 group,
-                sum: Sum::read(row)?,
+                sum: read_sum(row)?,
             })
         };
         let reader = self.reader();
         let mut query = reader
-            .prepare_cached(&totals_query(group_by))
+            .prepare_cached(&totals_query(user.is_some(), group_by))
             .map_err(LedgerError::store)?;
         let rows = query.query_map(params![user, millis(from), millis(to)], read);
         rows.and_then(Iterator::collect).map_err(LedgerError::store)
     }
 
-    /// A user's records, latest first, at most `limit`, and from `before` on backwards if it is given.
+    /// A user's records, or everybody's, latest first, at most `limit`, and from `before` on backwards if it is given.
     ///
     /// # Errors
     ///
     /// [`LedgerError::Store`] if the file cannot be read.
-    pub fn records(
+    pub fn records<'a>(
         &self,
-        user: &str,
+        user: impl Into<Option<&'a str>>,
         from: SystemTime,
         to: SystemTime,
         limit: usize,
         before: Option<RecordId>,
     ) -> Result<Vec<UsageRecord>, LedgerError> {
+        let user = user.into();
         let id = before.map(|id| id.as_u128().to_be_bytes());
         let params = params![user, millis(from), millis(to), integer(limit as u64), id];
         let reader = self.reader();
         let mut query = reader
-            .prepare_cached(&records_query(before.is_some()))
+            .prepare_cached(&records_query(user.is_some(), before.is_some()))
             .map_err(LedgerError::store)?;
         let rows = query.query_map(params, row::read);
         rows.and_then(Iterator::collect).map_err(LedgerError::store)
+    }
+
+    /// The records of an answer, by the provider's id of it: the latest ones first, 100 at most. There is one, unless the
+    /// provider gives an id to several answers.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Store`] if the file cannot be read.
+    pub fn find_by_response(&self, response_id: &str) -> Result<Vec<UsageRecord>, LedgerError> {
+        let reader = self.reader();
+        let mut query = reader
+            .prepare_cached(&response_query())
+            .map_err(LedgerError::store)?;
+        let rows = query.query_map([response_id], row::read);
+        rows.and_then(Iterator::collect).map_err(LedgerError::store)
+    }
+
+    /// All records of a user, or everybody's, in the order of their admission, a page at a time.
+    ///
+    /// Other queries are let in between two pages, and nothing is held of the file meanwhile. A record that is stored
+    /// after the page it belongs to was read is not in it.
+    pub fn export<'a>(
+        self: &Arc<Self>,
+        user: impl Into<Option<&'a str>>,
+        from: SystemTime,
+        to: SystemTime,
+    ) -> Export {
+        Export::new(Arc::clone(self), user.into(), from, to)
     }
 
     /// What every user used since a time, for counters that are kept in memory and begin anew.
@@ -224,35 +204,55 @@ impl SqliteLedger {
     }
 }
 
-fn sum_query() -> String {
-    format!(
-        "SELECT {SUMS} FROM token_usage_logs WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3"
-    )
+/// Whose records, and when. Without the hint all records ever are read where they are grouped by user.
+fn scope(of_user: bool) -> &'static str {
+    if of_user {
+        "token_usage_logs WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3"
+    } else {
+        "token_usage_logs INDEXED BY token_usage_logs_by_time \
+         WHERE ?1 IS NULL AND admitted_at >= ?2 AND admitted_at < ?3"
+    }
 }
 
-fn totals_query(group_by: GroupBy) -> String {
+fn sum_query(of_user: bool) -> String {
+    format!("SELECT {SUMS} FROM {}", scope(of_user))
+}
+
+fn totals_query(of_user: bool, group_by: GroupBy) -> String {
     let key = match group_by {
         GroupBy::Day => "admitted_at / 86400000",
         GroupBy::Model => "model",
         GroupBy::Session => "session_key",
+        GroupBy::User => "user_id",
     };
-    format!(
-        "SELECT {key} AS key, {SUMS} FROM token_usage_logs \
-         WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3 GROUP BY 1 ORDER BY 1"
-    )
+    let scope = scope(of_user);
+    format!("SELECT {key} AS key, {SUMS} FROM {scope} GROUP BY 1 ORDER BY 1")
 }
 
-fn records_query(before: bool) -> String {
-    let columns = row::COLUMNS;
+fn records_query(of_user: bool, before: bool) -> String {
+    let (columns, scope) = (row::COLUMNS, scope(of_user));
     let before = match before {
         true => {
-            "AND (admitted_at, seq) < (SELECT admitted_at, seq FROM token_usage_logs WHERE id = ?5 AND user_id = ?1)"
+            "AND (admitted_at, seq) < (SELECT admitted_at, seq FROM token_usage_logs \
+             WHERE id = ?5 AND user_id = coalesce(?1, user_id))"
         }
         false => "AND ?5 IS NULL",
     };
+    format!("SELECT {columns} FROM {scope} {before} ORDER BY admitted_at DESC, seq DESC LIMIT ?4")
+}
+
+fn response_query() -> String {
+    let columns = row::COLUMNS;
     format!(
-        "SELECT {columns} FROM token_usage_logs WHERE user_id = ?1 AND admitted_at >= ?2 AND admitted_at < ?3 \
-         {before} ORDER BY admitted_at DESC, seq DESC LIMIT ?4"
+        "SELECT {columns} FROM token_usage_logs WHERE response_id = ?1 ORDER BY seq DESC LIMIT 100"
+    )
+}
+
+/// The page after a record. `?2` is the time of that one.
+pub(super) fn export_query(of_user: bool) -> String {
+    let (columns, scope) = (row::COLUMNS, scope(of_user));
+    format!(
+        "SELECT {columns} FROM {scope} AND (admitted_at, seq) > (?2, ?4) ORDER BY admitted_at, seq LIMIT ?5"
     )
 }
 
@@ -267,25 +267,21 @@ WHERE admitted_at >= ?1 AND seq <= ?3 GROUP BY user_id, at ORDER BY user_id, at"
 /// In milliseconds.
 const HOUR: i64 = 3_600_000;
 
-// === impl Sum ===
-
-impl Sum {
-    fn read(row: &Row<'_>) -> Result<Self, rusqlite::Error> {
-        let get = |name| row.get(name).map(count);
-        Ok(Self {
-            records: get("records")?,
-            calls: get("calls")?,
-            input_tokens: get("input")?,
-            output_tokens: get("output")?,
-            cache_read_tokens: get("cache_read")?,
-            cache_write_tokens: get("cache_write")?,
-            reasoning_tokens: get("reasoning")?,
-            total_tokens: get("total")?,
-            cost: NanoUsd::from_nanos(row.get("cost")?),
-            unpriced: get("unpriced")?,
-            estimated: get("estimated")?,
-        })
-    }
+fn read_sum(row: &Row<'_>) -> Result<Sum, rusqlite::Error> {
+    let get = |name| row.get(name).map(count);
+    Ok(Sum {
+        records: get("records")?,
+        calls: get("calls")?,
+        input_tokens: get("input")?,
+        output_tokens: get("output")?,
+        cache_read_tokens: get("cache_read")?,
+        cache_write_tokens: get("cache_write")?,
+        reasoning_tokens: get("reasoning")?,
+        total_tokens: get("total")?,
+        cost: NanoUsd::from_nanos(row.get("cost")?),
+        unpriced: get("unpriced")?,
+        estimated: get("estimated")?,
+    })
 }
 
 #[cfg(test)]
@@ -300,12 +296,23 @@ mod tests {
             SqliteLedger::open(directory.path().join("ledger.db"), LedgerOptions::new()).unwrap();
         let reader = ledger.reader();
         for (query, index) in [
-            (sum_query(), "by_user"),
-            (totals_query(GroupBy::Day), "by_user"),
-            (totals_query(GroupBy::Model), "by_user"),
-            (totals_query(GroupBy::Session), "by_user"),
-            (records_query(false), "by_user"),
-            (records_query(true), "by_user"),
+            (sum_query(true), "by_user"),
+            (totals_query(true, GroupBy::Day), "by_user"),
+            (totals_query(true, GroupBy::Model), "by_user"),
+            (totals_query(true, GroupBy::Session), "by_user"),
+            (totals_query(true, GroupBy::User), "by_user"),
+            (records_query(true, false), "by_user"),
+            (records_query(true, true), "by_user"),
+            (export_query(true), "by_user"),
+            (sum_query(false), "by_time"),
+            (totals_query(false, GroupBy::Day), "by_time"),
+            (totals_query(false, GroupBy::Model), "by_time"),
+            (totals_query(false, GroupBy::Session), "by_time"),
+            (totals_query(false, GroupBy::User), "by_time"),
+            (records_query(false, false), "by_time"),
+            (records_query(false, true), "by_time"),
+            (export_query(false), "by_time"),
+            (response_query(), "by_response"),
             (USED.to_owned(), "by_time"),
             (row::unsettled_query(), "unsettled"),
             (
@@ -332,17 +339,23 @@ mod tests {
             );
             assert!(!plan.contains("SCAN"), "{query}\n{plan}");
         }
-        // Pages come in the order of the index, without sorting what a user has.
-        let mut explain = reader
-            .prepare(&format!("EXPLAIN QUERY PLAN {}", records_query(true)))
-            .unwrap();
-        let mut rows = explain.raw_query();
-        while let Some(row) = rows.next().unwrap() {
-            assert!(
-                !row.get::<_, String>("detail")
-                    .unwrap()
-                    .contains("TEMP B-TREE")
-            );
+        // Pages come in the order of the index, without sorting what there is.
+        for query in [
+            records_query(true, true),
+            records_query(false, true),
+            export_query(true),
+            export_query(false),
+            response_query(),
+        ] {
+            let mut explain = reader
+                .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
+                .unwrap();
+            let mut rows = explain.raw_query();
+            while let Some(row) = rows.next().unwrap() {
+                let detail = row.get::<_, String>("detail").unwrap();
+                println!("{detail}");
+                assert!(!detail.contains("TEMP B-TREE"), "{query}");
+            }
         }
     }
 }
