@@ -23,6 +23,7 @@ pub mod people;
 pub mod plan;
 pub mod prices;
 pub mod protocol;
+pub mod records;
 pub mod rpc;
 pub mod server;
 pub mod sign_in;

@@ -44,6 +44,7 @@ use crate::counters::{CounterStore, Seeding};
 use crate::egress::{OwnKeys, Target};
 use crate::environment::Environments;
 use crate::password::Passwords;
+use crate::records::Records;
 use crate::sign_in::{SignIn, scope};
 use crate::socket::Sockets;
 use crate::stack::Parts;
@@ -82,8 +83,10 @@ pub struct Api {
     pub terms: PeoplesTerms,
     /// Everybody's plans.
     pub plans: Plans,
-    /// All records.
+    /// Where records are written.
     pub ledger: Arc<SqliteLedger>,
+    /// Where they are read.
+    pub records: Records,
     /// Name of the instance.
     pub instance: Arc<str>,
     /// Where browsers reach us.
@@ -119,6 +122,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
         .route("/api/alerts", get(alerts::own))
         .route("/api/usage", get(usage::totals))
         .route("/api/usage/records", get(usage::records))
+        .route("/api/usage/export", get(usage::export))
         .merge(in_workspace)
         .layer(from_fn_with_state(scope::READ, access::needs_scope));
     // A token must not make tokens, nor change anything about its user.
@@ -208,6 +212,9 @@ fn administration() -> Router<Api> {
             "/api/admin/provider-keys/reseal",
             post(provider_key::reseal),
         )
+        .route("/api/admin/usage", get(usage::totals_of_all))
+        .route("/api/admin/usage/records", get(usage::records_of_all))
+        .route("/api/admin/usage/export", get(usage::export_all))
         .route("/api/admin/virtual-keys", get(virtual_keys::list))
         .route(
             "/api/admin/users/{user_id}/virtual-key",

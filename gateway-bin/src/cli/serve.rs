@@ -28,6 +28,7 @@ use crate::operator::OperatorListener;
 use crate::password::{ConnectVerifier, Passwords};
 use crate::plan;
 use crate::prices::price_list;
+use crate::records::Records;
 use crate::server;
 use crate::sign_in::SignIn;
 use crate::socket::Sockets;
@@ -277,6 +278,7 @@ pub(super) async fn serve(
         seeding,
         plans,
         terms,
+        records: Records::new(Arc::clone(&ledger)),
         ledger: ledger.clone(),
         instance: instance.name.as_str().into(),
         public_url: config.server.public_url.as_str().into(),

@@ -1,0 +1,76 @@
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::HeaderValue;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use tower_sso::Identity;
+use tower_usage::UsageRecord;
+
+use super::query::{self, Exported, Format};
+use super::{csv, shown};
+use crate::api::{Api, ApiError};
+use crate::records::Whose;
+
+/// `GET /api/usage/export?format=csv|jsonl&from&to`: all records, the first ones first.
+pub(in crate::api) async fn export(
+    State(api): State<Api>,
+    Extension(identity): Extension<Arc<Identity>>,
+    wanted: Result<Query<Exported>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let wanted = query::read(wanted)?.of_oneself()?;
+    exported(&api, Some(Arc::clone(identity.user_id())), &wanted)
+}
+
+/// `GET /api/admin/usage/export?format=csv|jsonl&user&from&to`: the same of somebody, or of everybody.
+pub(in crate::api) async fn export_all(
+    State(api): State<Api>,
+    wanted: Result<Query<Exported>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let wanted = query::read(wanted)?;
+    exported(&api, wanted.user.clone(), &wanted)
+}
+
+/// Sent page by page while it is read: whoever reads slowly keeps one page in memory, and none read ahead.
+fn exported(api: &Api, whose: Whose, wanted: &Exported) -> Result<Response, ApiError> {
+    let format = wanted.format;
+    let pages = api.records.export(whose, wanted.span()?);
+    let pages = pages.map(move |page| page.map(|page| Bytes::from(lines(&page, format))));
+    let (kind, name, first) = match format {
+        Format::Csv => (
+            "text/csv; charset=utf-8",
+            "attachment; filename=\"usage.csv\"",
+            Some(Ok(Bytes::from_static(csv::HEADER.as_bytes()))),
+        ),
+        Format::Jsonl => (
+            "application/jsonl",
+            "attachment; filename=\"usage.jsonl\"",
+            None,
+        ),
+    };
+    // An error on the way ends the connection, so that nobody takes a part for the whole.
+    let mut response = Response::new(Body::from_stream(stream::iter(first).chain(pages)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static(name));
+    Ok(response)
+}
+
+fn lines(page: &[UsageRecord], format: Format) -> String {
+    let mut lines = String::new();
+    for record in page {
+        match format {
+            Format::Csv => csv::line(record, &mut lines),
+            Format::Jsonl => {
+                lines += &shown::record(record).to_string();
+                lines.push('\n');
+            }
+        }
+    }
+    lines
+}

@@ -1,0 +1,171 @@
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
+use serde::Deserialize;
+use tower_usage::RecordId;
+
+use crate::api::ApiError;
+use crate::clock;
+use crate::prices::parse_day;
+use crate::records::Span;
+
+/// Days shown when the caller does not say from when.
+const DEFAULT_DAYS: u32 = 30;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Most records of one answer.
+const PAGE: usize = 500;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct Range {
+    from: Option<String>,
+    to: Option<String>,
+    #[serde(default)]
+    pub(super) group_by: Grouping,
+    pub(super) user: Option<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Grouping {
+    #[default]
+    Day,
+    Model,
+    Session,
+    User,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct Page {
+    from: Option<String>,
+    to: Option<String>,
+    before: Option<String>,
+    #[serde(default = "default_limit")]
+    limit: usize,
+    pub(super) user: Option<Arc<str>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct Exported {
+    from: Option<String>,
+    to: Option<String>,
+    pub(super) format: Format,
+    pub(super) user: Option<Arc<str>>,
+}
+
+/// Form of an export.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Format {
+    Csv,
+    Jsonl,
+}
+
+const fn default_limit() -> usize {
+    PAGE
+}
+
+pub(super) fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    query
+        .map(|Query(query)| query)
+        .map_err(|rejection| ApiError::bad_request(rejection.body_text()))
+}
+
+fn others() -> ApiError {
+    ApiError::bad_request("user: only administrators see others' usage, by /api/admin/usage")
+}
+
+// === impl Range ===
+
+impl Range {
+    /// The same, if nobody else is asked about.
+    pub(super) fn of_oneself(self) -> Result<Self, ApiError> {
+        match self.user.is_some() || self.group_by == Grouping::User {
+            true => Err(others()),
+            false => Ok(self),
+        }
+    }
+
+    pub(super) fn span(&self) -> Result<Span, ApiError> {
+        span(self.from.as_deref(), self.to.as_deref())
+    }
+}
+
+// === impl Page ===
+
+impl Page {
+    /// The same, if nobody else is asked about.
+    pub(super) fn of_oneself(self) -> Result<Self, ApiError> {
+        match self.user.is_some() {
+            true => Err(others()),
+            false => Ok(self),
+        }
+    }
+
+    pub(super) fn span(&self) -> Result<Span, ApiError> {
+        span(self.from.as_deref(), self.to.as_deref())
+    }
+
+    pub(super) fn limit(&self) -> Result<usize, ApiError> {
+        match (1..=PAGE).contains(&self.limit) {
+            true => Ok(self.limit),
+            false => Err(ApiError::bad_request(format!(
+                "limit: must be a number from 1 to {PAGE}"
+            ))),
+        }
+    }
+
+    pub(super) fn before(&self) -> Result<Option<RecordId>, ApiError> {
+        let before = self.before.as_ref().map(|before| before.parse());
+        before.transpose().map_err(|_| {
+            ApiError::bad_request(
+                "before: must be the id of a record, as `next` of the last answer",
+            )
+        })
+    }
+}
+
+// === impl Exported ===
+
+impl Exported {
+    /// The same, if nobody else is asked about.
+    pub(super) fn of_oneself(self) -> Result<Self, ApiError> {
+        match self.user.is_some() {
+            true => Err(others()),
+            false => Ok(self),
+        }
+    }
+
+    pub(super) fn span(&self) -> Result<Span, ApiError> {
+        span(self.from.as_deref(), self.to.as_deref())
+    }
+}
+
+/// From the first day's beginning until before the last day's end, in UTC.
+fn span(from: Option<&str>, to: Option<&str>) -> Result<Span, ApiError> {
+    let day = |name: &str, text: &str| {
+        parse_day(text)
+            .ok_or_else(|| ApiError::bad_request(format!("{name} must be a day like 2026-01-31")))
+    };
+    let to = match to {
+        Some(to) => day("to", to)?.checked_add(DAY),
+        None => clock::now().checked_add(DAY),
+    };
+    let to = to.ok_or_else(|| ApiError::bad_request("to is too far in the future"))?;
+    let from = match from {
+        Some(from) => day("from", from)?,
+        None => to
+            .checked_sub(DAY * DEFAULT_DAYS)
+            .unwrap_or(SystemTime::UNIX_EPOCH),
+    };
+    if from >= to {
+        return Err(ApiError::bad_request("from must not be after to"));
+    }
+    Ok(Span { from, to })
+}
