@@ -11,6 +11,11 @@ const { GATEWAY_URL, ALICE, BOB } = process.env;
 const box = (page) => page.locator("textarea:visible").last();
 const said = (page, text) => page.getByText(text).first().waitFor();
 
+// What the model has answered: unlike `said`, not what is around an older answer and one's own message together.
+const answered = (page, text) => page.locator(".chat-group.assistant", { hasText: text }).last().waitFor();
+// Nothing is being answered any more: what is sent now begins a run of its own, and what is stopped now is that one.
+const idle = (page) => page.locator('button[aria-label*="Stop" i]:visible').first().waitFor({ state: "detached" });
+
 const send = async (page, text) => {
   await box(page).fill(text);
   await box(page).press("Enter");
@@ -76,17 +81,21 @@ await browse(async ({ newContext }) => {
   await said(bob, `echo: quince ${BOB} one`);
   await said(bobs_tab, `echo: quince ${BOB} one`);
 
-  // A file, a picture, a tool.
+  // A file, a picture, a tool; each when the one before is done, for what is stopped below must be none of them.
+  await idle(alice);
   await attach(alice, "note.txt", "text/plain", Buffer.from("what the note says"));
   await send(alice, `with a file of ${ALICE}`);
-  await said(alice, /echo: .*with a file/s);
+  await answered(alice, `with a file of ${ALICE}`);
+  await idle(alice);
   const dot =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
   await attach(alice, "dot.png", "image/png", Buffer.from(dot, "base64"));
   await send(alice, `with a picture of ${ALICE}`);
-  await said(alice, /echo: .*with a picture/s);
+  await answered(alice, `with a picture of ${ALICE}`);
+  await idle(alice);
   await send(alice, '[[tool=ls {"path":"."}]] look around');
-  await said(alice, /echo: .*look around/s);
+  await answered(alice, "echo: look around");
+  await idle(alice);
 
   // One that is stopped.
   await send(alice, "[[words=600]] [[chunk_delay=50]] long");
@@ -98,12 +107,25 @@ await browse(async ({ newContext }) => {
   await alice.waitForURL(`${GATEWAY_URL}/new**`);
   await alice.locator('textarea[aria-label="Chat composer"]').first().waitFor({ state: "hidden" });
   await send(alice, "begin anew");
-  await said(alice, "echo: begin anew");
+  await answered(alice, "echo: begin anew");
   await alice.waitForURL(`${GATEWAY_URL}/chat/**`);
   await alice.reload();
-  await said(alice, "echo: begin anew");
+  await answered(alice, "echo: begin anew");
   await send(alice, "and go on");
-  await said(alice, "echo: and go on");
+  await answered(alice, "echo: and go on");
+  // Going back, the page finds one address of the conversation, and not two that each lead to the other.
+  await alice.locator(".sidebar-recent-session__link").first().click();
+  await alice.waitForURL(`${GATEWAY_URL}/chat/**`);
+  await alice.locator('[aria-label="New conversation"]').first().click();
+  await alice.waitForURL(`${GATEWAY_URL}/new**`);
+  let navigations = 0;
+  const count = (frame) => frame.parentFrame() ?? (navigations += 1);
+  alice.on("framenavigated", count);
+  await alice.goBack({ waitUntil: "commit" });
+  await answered(alice, "echo: and go on");
+  await alice.waitForTimeout(1_000);
+  alice.off("framenavigated", count);
+  assert.ok(navigations < 10, `${navigations} addresses in a second`);
   const row = alice.locator(".sidebar-recent-session__link").first();
   await row.hover();
   await alice.locator('[aria-label^="Archive session"]').first().click();

@@ -258,7 +258,7 @@ pub static METHODS: &[Method] = &[
             Field::Unread,
         ]),
     Method::of_session("sessions.resolve", SessionField::Key)
-        .shows(View::Session)
+        .shows(View::Resolved)
         .takes(&[Field::AllowMissing, Field::ShortId, Field::SlugHint]),
     Method::of("sessions.subscribe"),
     Method::of("system-presence").shows(View::Presence),

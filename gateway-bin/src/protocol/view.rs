@@ -28,6 +28,8 @@ pub enum View {
     Health,
     /// Of who is connected oneself.
     Presence,
+    /// Which of the own sessions it is that was looked for.
+    Resolved,
     /// What became of an own session, without the paths of the host.
     Session,
     /// Of the sessions the own ones.
@@ -71,6 +73,18 @@ const SESSION: [&str; 9] = [
     "sessionId",
     "status",
     "agentId",
+];
+
+/// Members of a session that was looked for. The shipped page makes its address of what it is called here and in the
+/// list of sessions: where only one of them says so, it goes back and forth for ever.
+const RESOLVED: [&str; 7] = [
+    "agentId",
+    "boardFace",
+    "boardPresentation",
+    "displayName",
+    "key",
+    "missing",
+    "ok",
 ];
 
 /// Members of a stored session.
@@ -152,6 +166,7 @@ impl Owner {
             View::Agents => self.agents(payload),
             View::Health => self.health(payload),
             View::Presence => self.presence(payload),
+            View::Resolved => self.resolved(payload),
             View::Session => session(payload),
             View::Sessions => self.sessions(payload),
         }
@@ -221,6 +236,24 @@ impl Owner {
             })
             .map(|connection| Value::from(keep(connection, &CONNECTION)))
             .collect()
+    }
+
+    /// One session, or several of which it is not clear which was meant.
+    fn resolved(&self, payload: Value) -> Option<Value> {
+        let is_own = |row: &Map<String, Value>| {
+            let key = row.get("key").and_then(Value::as_str);
+            key.is_none_or(|key| self.has_session(key))
+        };
+        let mut payload = object(payload).filter(is_own)?;
+        let candidates = payload.remove("candidates").and_then(list);
+        let mut shown = keep(payload, &RESOLVED);
+        if let Some(candidates) = candidates {
+            let own = candidates.into_iter().filter_map(object);
+            let own = own.filter(|row| row.contains_key("key") && is_own(row));
+            let own: Vec<_> = own.map(|row| Value::from(keep(row, &RESOLVED))).collect();
+            shown.insert("candidates".to_owned(), own.into());
+        }
+        Some(shown.into())
     }
 
     fn sessions(&self, payload: Value) -> Option<Value> {
@@ -359,6 +392,31 @@ mod tests {
             shown,
             r#"{"deleted":true,"entry":{"label":"l"},"key":"agent:slot-001:x","ok":true}"#
         );
+    }
+
+    #[test]
+    fn a_session_that_was_looked_for_is_called_as_in_the_list() {
+        let shown = show(
+            View::Resolved,
+            json!({"ok": true, "key": "agent:slot-001:x", "agentId": "slot-001", "displayName": "echo: hi", "path": "/state"}),
+        );
+        assert_eq!(
+            shown,
+            r#"{"agentId":"slot-001","displayName":"echo: hi","key":"agent:slot-001:x","ok":true}"#
+        );
+        let shown = show(
+            View::Resolved,
+            json!({"ok": false, "candidates": [
+                {"key": "agent:slot-001:x", "displayName": "mine", "path": "/state"},
+                {"key": "agent:slot-002:x", "displayName": "bobs"}, {"displayName": "nobodys"}]}),
+        );
+        assert_eq!(
+            shown,
+            r#"{"candidates":[{"displayName":"mine","key":"agent:slot-001:x"}],"ok":false}"#
+        );
+        let owner = Owner::new("slot-001", "alice");
+        let foreign = json!({"ok": true, "key": "agent:slot-002:x", "displayName": "bobs"});
+        assert_eq!(owner.show(foreign, View::Resolved), None);
     }
 
     #[test]

@@ -102,7 +102,15 @@ impl Call<'_> {
             "sessions.patch" => self.patch_session(&mut instance),
             "sessions.resolve" => {
                 let key = self.known(&instance).ok_or_else(|| self.unknown())?;
-                Ok(json!({"ok": true, "key": key, "agentId": self.agent_of(key)?}))
+                let mut answer = json!({"ok": true, "key": key, "agentId": self.agent_of(key)?});
+                if let Some(label) = instance
+                    .sessions
+                    .get(key)
+                    .and_then(|found| found.label.as_ref())
+                {
+                    answer["displayName"] = label.as_str().into();
+                }
+                Ok(answer)
             }
             "sessions.subscribe" => {
                 instance.follow(self.connection, None, true);
