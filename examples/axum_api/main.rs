@@ -30,7 +30,7 @@ use tower_quota::{
 use tower_sso::client::HyperClient;
 use tower_sso::jwt::{JwtConfig, JwtVerifier};
 use tower_sso::{Identity, SsoLayer, Verify};
-use tower_usage::openai::{CallBody, ChatMeter, ModelCall, ModelCallLayer};
+use tower_usage::llm::{CallBody, ModelCall, ModelCallLayer, ModelMeter};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_usage::{PriceEntry, PriceList, Rate, UsageLayer};
 use tower_workspace::fs::{Person, Provisioner};
@@ -105,8 +105,8 @@ fn app(
 
     // Model calls cost tokens. The outermost layer reads the body, so that the quota knows what may be generated; the
     // innermost meters the answer. It reads on when the client leaves, so that what we pay for is known to the token.
-    let meter =
-        ChatMeter::new(ledger, Arc::new(prices), attribute).drain(Duration::from_secs(60), 1 << 20);
+    let meter = ModelMeter::new(ledger, Arc::new(prices), attribute)
+        .drain(Duration::from_secs(60), 1 << 20);
     let model_calls = ServiceBuilder::new()
         .layer(ModelCallLayer::new())
         .layer(QuotaLayer::new(charge_model_call, quota))

@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
-use tower_usage::openai::CallBody;
+use tower_usage::llm::CallBody;
 
 /// A client for `https`, and for `http` on this machine.
 pub(crate) type Client = legacy::Client<HttpsConnector<HttpConnector>, Body>;

@@ -9,7 +9,7 @@ use tower_quota::{
     Window,
 };
 use tower_usage::UsageRecord;
-use tower_usage::openai::Attribution;
+use tower_usage::llm::Attribution;
 use tower_usage::sqlite::{LedgerError, Settle, SettleError, SettleFuture, SqliteLedger};
 
 use crate::user_id;

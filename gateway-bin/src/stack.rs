@@ -13,7 +13,7 @@ use tower_quota::{OnStoreFailure, QuotaLayer, QuotaStore};
 use tower_service::Service;
 use tower_sso::session::BearerOrCookie;
 use tower_sso::{Identity, SsoLayer, Verify};
-use tower_usage::openai::{ChatMeter, ModelCallLayer};
+use tower_usage::llm::{ModelCallLayer, ModelMeter};
 use tower_usage::{Prices, Sink, UsageLayer};
 use tower_workspace::{BindHttp, WorkspaceLayer, WorkspaceResolver};
 
@@ -93,7 +93,7 @@ impl Parts {
     where
         B: Body<Data = Bytes, Error: Send> + Send + 'static,
     {
-        let meter = ChatMeter::new(
+        let meter = ModelMeter::new(
             Arc::clone(&self.ledger),
             self.prices.clone(),
             attribute(self.gate.clone()),

@@ -16,7 +16,7 @@ use http_body::{Body, Frame};
 use tower::{Layer, Service, service_fn};
 use tower_usage::{
     Full, PriceEntry, PriceList, Rate, Sink, UsageLayer, UsageRecord,
-    openai::{Attribution, CallBody, ChatMeter, ModelCall, ModelCallLayer},
+    llm::{Attribution, CallBody, ModelCall, ModelCallLayer, ModelMeter},
 };
 
 #[global_allocator]
@@ -48,11 +48,11 @@ fn metered(bencher: Bencher<'_, '_>, hiding_usage: bool) {
     });
 }
 
-fn meter() -> ChatMeter<impl Fn(&Extensions) -> Option<Attribution>> {
+fn meter() -> ModelMeter<impl Fn(&Extensions) -> Option<Attribution>> {
     let subject: Arc<str> = "alice".into();
     let rate = Rate::new("1.00".parse().unwrap(), "2.00".parse().unwrap());
     let prices = PriceList::new([PriceEntry::new("gpt-4o", rate)]).unwrap();
-    ChatMeter::new(Arc::new(Forget), Arc::new(prices), move |_: &Extensions| {
+    ModelMeter::new(Arc::new(Forget), Arc::new(prices), move |_: &Extensions| {
         Some(Attribution::new(Arc::clone(&subject)))
     })
 }

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 
 use crate::{
     Outcome,
-    openai::{Metering, Rescue},
+    llm::{Metering, Rescue},
 };
 
 pin_project! {

@@ -1,23 +1,23 @@
 #![cfg_attr(
-    all(feature = "openai", feature = "sqlite"),
+    all(feature = "llm", feature = "sqlite"),
     doc = include_str!("../README.md")
 )]
 // The README shows what is behind these two features.
 #![cfg_attr(
-    not(all(feature = "openai", feature = "sqlite")),
-    doc = "Meters what calls of language models take. Described in full with the features `openai` and `sqlite`."
+    not(all(feature = "llm", feature = "sqlite")),
+    doc = "Meters what calls of language models take. Described in full with the features `llm` and `sqlite`."
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "openai")]
+#[cfg(feature = "llm")]
 mod body;
 mod clock;
 mod future;
 mod layer;
+#[cfg(feature = "llm")]
+pub mod llm;
 mod meter;
 mod money;
-#[cfg(feature = "openai")]
-pub mod openai;
 mod price;
 #[cfg(feature = "sqlite")]
 mod query;
@@ -28,7 +28,7 @@ mod sink;
 pub mod sqlite;
 mod tokens;
 
-#[cfg(feature = "openai")]
+#[cfg(feature = "llm")]
 pub use self::body::ResponseBody;
 pub use self::{
     clock::{Clock, SystemClock},

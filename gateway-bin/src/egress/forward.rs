@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 use tower_sso::Identity;
 use tower_usage::RecordId;
-use tower_usage::openai::{CallBody, ModelCall};
+use tower_usage::llm::{CallBody, ModelCall};
 use tower_workspace::vault::SecretBytes;
 use tracing::warn;
 

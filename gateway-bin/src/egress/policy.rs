@@ -3,7 +3,7 @@ use std::sync::Arc;
 use http::{Extensions, Request};
 use tower_quota::{Charge, Demand, Dimension, QuotaPolicy, Reservation};
 use tower_sso::Identity;
-use tower_usage::openai::{Attribution, ModelCall};
+use tower_usage::llm::{Attribution, ModelCall};
 use tower_usage::{Prices, TokenCounts};
 
 use super::route::Destination;

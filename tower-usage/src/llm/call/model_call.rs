@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     RecordId,
-    openai::{estimate, name::name, refusal::Refusal},
+    llm::{estimate, name::name, refusal::Refusal},
 };
 
 /// What a request asks of a model.

@@ -4,7 +4,7 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 
-use super::{ChatTap, events::EventEnds, reading::Reading};
+use super::{ModelTap, events::EventEnds, reading::Reading};
 use crate::Outcome;
 
 /// A whole answer is kept up to this size to be read at its end; beyond, tokens are estimated.
@@ -15,7 +15,7 @@ const EVENT_LIMIT: usize = 1 << 20;
 /// Follows the body of an answer and records the call: when closed, or at last when dropped.
 #[derive(Debug)]
 pub(crate) struct Metering {
-    tap: Option<ChatTap>,
+    tap: Option<ModelTap>,
     reading: Reading,
     form: Form,
     left: bool,
@@ -55,7 +55,7 @@ struct Whole {
 
 impl Metering {
     /// Follows an answer with these headers.
-    pub(crate) fn new(tap: ChatTap, headers: &HeaderMap) -> Self {
+    pub(crate) fn new(tap: ModelTap, headers: &HeaderMap) -> Self {
         let encoded = headers
             .get(CONTENT_ENCODING)
             .is_some_and(|coding| coding != "identity");

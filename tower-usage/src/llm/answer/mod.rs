@@ -17,7 +17,7 @@ pub use self::drain::Drain;
 pub use self::{
     attribution::Attribution,
     leave::{Leave, OnLeave},
-    meter::ChatMeter,
-    tap::ChatTap,
+    meter::ModelMeter,
+    tap::ModelTap,
 };
 pub(crate) use self::{leave::Rescue, metering::Metering};

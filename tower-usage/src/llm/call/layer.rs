@@ -22,7 +22,7 @@ const BODY_LIMIT: usize = 32 << 20;
 /// # use bytes::Bytes;
 /// # use http_body_util::Full;
 /// # use tower::{Layer, ServiceExt, service_fn};
-/// use tower_usage::openai::{CallBody, ModelCall, ModelCallLayer};
+/// use tower_usage::llm::{CallBody, ModelCall, ModelCallLayer};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {

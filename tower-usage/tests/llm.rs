@@ -1,5 +1,5 @@
-//! Metering chat completions over HTTP: [`ModelCallLayer`] outside, [`ChatMeter`] inside, a scripted provider.
-#![cfg(feature = "openai")]
+//! Metering chat completions over HTTP: [`ModelCallLayer`] outside, [`ModelMeter`] inside, a scripted provider.
+#![cfg(feature = "llm")]
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
@@ -23,7 +23,7 @@ use proptest::prelude::*;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_usage::{
     NanoUsd, Outcome, ResponseBody, Sink, Source, UsageLayer, UsageRecord,
-    openai::{Attribution, CallBody, ChatMeter, ModelCall, ModelCallLayer, ModelCallService},
+    llm::{Attribution, CallBody, ModelCall, ModelCallLayer, ModelCallService, ModelMeter},
 };
 
 mod support;
@@ -51,8 +51,8 @@ fn stream(usage: bool) -> String {
     )
 }
 
-fn meter(sink: Arc<dyn Sink>) -> ChatMeter<impl Fn(&Extensions) -> Option<Attribution>> {
-    let meter = ChatMeter::new(sink, prices(), |extensions: &Extensions| {
+fn meter(sink: Arc<dyn Sink>) -> ModelMeter<impl Fn(&Extensions) -> Option<Attribution>> {
+    let meter = ModelMeter::new(sink, prices(), |extensions: &Extensions| {
         let mut attribution = Attribution::new(extensions.get::<Arc<str>>()?.clone());
         attribution.provider = Some("acme".into());
         attribution.settle_ref = Some("ticket".into());

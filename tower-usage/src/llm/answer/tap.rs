@@ -4,7 +4,7 @@ use super::{Attribution, reading::Reading};
 use crate::{
     Begun, Clock, NanoUsd, Operation, Outcome, Place, Prices, Sink, Source, TokenCounts,
     UsageRecord,
-    openai::{ModelCall, estimate},
+    llm::{ModelCall, estimate},
 };
 
 /// What a meter's calls are recorded with.
@@ -15,10 +15,10 @@ pub(super) struct Books {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// Follows one call of a [`ChatMeter`](super::ChatMeter) and records it once.
+/// Follows one call of a [`ModelMeter`](super::ModelMeter) and records it once.
 ///
 /// Dropped before there is an answer, it records an aborted call that took its estimated prompt.
-pub struct ChatTap {
+pub struct ModelTap {
     entry: Option<Entry>,
 }
 
@@ -31,9 +31,9 @@ struct Entry {
     hides_usage: bool,
 }
 
-// === impl ChatTap ===
+// === impl ModelTap ===
 
-impl ChatTap {
+impl ModelTap {
     pub(super) fn open(
         place: Place,
         books: Arc<Books>,
@@ -120,7 +120,7 @@ impl ChatTap {
     }
 }
 
-impl Drop for ChatTap {
+impl Drop for ModelTap {
     fn drop(&mut self) {
         if let Some(mut entry) = self.entry.take() {
             entry.fill(Outcome::Aborted, Reading::default());
@@ -129,9 +129,9 @@ impl Drop for ChatTap {
     }
 }
 
-impl fmt::Debug for ChatTap {
+impl fmt::Debug for ModelTap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChatTap").finish_non_exhaustive()
+        f.debug_struct("ModelTap").finish_non_exhaustive()
     }
 }
 

@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{CallBody, ModelCall};
-use crate::{ResponseBody, openai::refusal::Refusal};
+use crate::{ResponseBody, llm::refusal::Refusal};
 
 pin_project! {
     /// Response future of [`ModelCallService`](super::ModelCallService).

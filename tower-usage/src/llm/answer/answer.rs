@@ -3,7 +3,7 @@ use std::{borrow::Cow, sync::Arc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{TokenCounts, openai::name::name};
+use crate::{TokenCounts, llm::name::name};
 
 /// A larger count is not believed: no model reads or writes a thousandth of it in a call.
 const MOST_TOKENS: u64 = 1_000_000_000;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::Outcome;
 
-/// Reads the rest of the answer on, within a bound. Made by [`ChatMeter::drain`](super::ChatMeter::drain).
+/// Reads the rest of the answer on, within a bound. Made by [`ModelMeter::drain`](super::ModelMeter::drain).
 #[derive(Clone, Copy, Debug)]
 pub struct Drain {
     bound: Bound,

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use http::{Extensions, Request, Response, header::CONTENT_LENGTH};
 use http_body::Body;
 
-use super::{Attribution, ChatTap, Leave, Metering, OnLeave, tap::Books};
+use super::{Attribution, Leave, Metering, ModelTap, OnLeave, tap::Books};
 use crate::{
     Begun, Clock, Full, Opened, Place, Prices, ResponseBody, Sink, SystemClock, UsageMeter,
-    openai::{ModelCall, refusal::Refusal},
+    llm::{ModelCall, refusal::Refusal},
 };
 
 /// Meters the answers to OpenAI chat completions, whole and streamed.
@@ -43,28 +43,28 @@ use crate::{
 /// ```
 /// # use std::sync::Arc;
 /// # use http::Extensions;
-/// # use tower_usage::{Prices, Sink, UsageLayer, openai::{Attribution, ChatMeter}};
+/// # use tower_usage::{Prices, Sink, UsageLayer, llm::{Attribution, ModelMeter}};
 /// /// Put into the extensions by whatever authenticates.
 /// #[derive(Clone)]
 /// struct User(Arc<str>);
 ///
 /// # fn layer(ledger: Arc<dyn Sink>, prices: Prices) {
-/// let meter = ChatMeter::new(ledger, prices, |extensions: &Extensions| {
+/// let meter = ModelMeter::new(ledger, prices, |extensions: &Extensions| {
 ///     let User(id) = extensions.get()?;
 ///     Some(Attribution::new(Arc::clone(id)))
 /// });
 /// let layer = UsageLayer::new(meter);
 /// # }
 /// ```
-pub struct ChatMeter<F, D = Leave> {
+pub struct ModelMeter<F, D = Leave> {
     books: Arc<Books>,
     attribute: Arc<F>,
     on_leave: D,
 }
 
-// === impl ChatMeter ===
+// === impl ModelMeter ===
 
-impl<F> ChatMeter<F> {
+impl<F> ModelMeter<F> {
     /// A meter that records into `sink` at `prices`.
     pub fn new(sink: Arc<dyn Sink>, prices: impl Into<Prices>, attribute: F) -> Self
     where
@@ -88,8 +88,8 @@ impl<F> ChatMeter<F> {
     /// stands.
     #[cfg(feature = "tokio")]
     #[must_use]
-    pub fn drain(self, time: std::time::Duration, bytes: usize) -> ChatMeter<F, super::Drain> {
-        ChatMeter {
+    pub fn drain(self, time: std::time::Duration, bytes: usize) -> ModelMeter<F, super::Drain> {
+        ModelMeter {
             books: self.books,
             attribute: self.attribute,
             on_leave: super::Drain::new(time, bytes),
@@ -97,7 +97,7 @@ impl<F> ChatMeter<F> {
     }
 }
 
-impl<F, D> ChatMeter<F, D> {
+impl<F, D> ModelMeter<F, D> {
     /// Sets where times come from. Default: [`SystemClock`].
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -106,16 +106,16 @@ impl<F, D> ChatMeter<F, D> {
     }
 }
 
-impl<F, D, Q, B> UsageMeter<Request<Q>, Response<B>> for ChatMeter<F, D>
+impl<F, D, Q, B> UsageMeter<Request<Q>, Response<B>> for ModelMeter<F, D>
 where
     F: Fn(&Extensions) -> Option<Attribution>,
     D: OnLeave<B>,
     B: Body<Data = Bytes>,
 {
-    type Tap = ChatTap;
+    type Tap = ModelTap;
     type Response = Response<ResponseBody<B>>;
 
-    fn open(&self, req: &Request<Q>) -> Opened<ChatTap> {
+    fn open(&self, req: &Request<Q>) -> Opened<ModelTap> {
         let place = match Place::take(Arc::clone(&self.books.sink)) {
             Ok(place) => place,
             Err(full) => return Opened::Full(full),
@@ -124,7 +124,7 @@ where
             return Opened::Unmetered;
         };
         let call = req.extensions().get::<ModelCall>();
-        Opened::Metered(ChatTap::open(
+        Opened::Metered(ModelTap::open(
             place,
             Arc::clone(&self.books),
             attribution,
@@ -132,15 +132,15 @@ where
         ))
     }
 
-    fn begin(&self, tap: &mut ChatTap) -> Begun {
+    fn begin(&self, tap: &mut ModelTap) -> Begun {
         tap.begin()
     }
 
-    fn withdraw(&self, tap: ChatTap) {
+    fn withdraw(&self, tap: ModelTap) {
         tap.withdraw();
     }
 
-    fn observe(&self, tap: Option<ChatTap>, res: Response<B>) -> Self::Response {
+    fn observe(&self, tap: Option<ModelTap>, res: Response<B>) -> Self::Response {
         let Some(tap) = tap else {
             return res.map(ResponseBody::new);
         };
@@ -159,7 +159,7 @@ where
         )
     }
 
-    fn fail(&self, tap: ChatTap) {
+    fn fail(&self, tap: ModelTap) {
         tap.fail();
     }
 
@@ -168,7 +168,7 @@ where
     }
 }
 
-impl<F, D: Clone> Clone for ChatMeter<F, D> {
+impl<F, D: Clone> Clone for ModelMeter<F, D> {
     fn clone(&self) -> Self {
         Self {
             books: Arc::clone(&self.books),
@@ -178,8 +178,8 @@ impl<F, D: Clone> Clone for ChatMeter<F, D> {
     }
 }
 
-impl<F, D> fmt::Debug for ChatMeter<F, D> {
+impl<F, D> fmt::Debug for ModelMeter<F, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChatMeter").finish_non_exhaustive()
+        f.debug_struct("ModelMeter").finish_non_exhaustive()
     }
 }

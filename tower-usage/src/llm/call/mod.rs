@@ -1,0 +1,12 @@
+//! Reading the request of a model call once.
+
+mod body;
+mod future;
+mod layer;
+mod model_call;
+mod service;
+
+pub use self::{
+    body::CallBody, future::ResponseFuture as ModelCallFuture, layer::ModelCallLayer,
+    model_call::ModelCall, service::ModelCallService,
+};
