@@ -71,7 +71,8 @@ fn call(usage_injected: bool) -> ModelCall {
         *sees.lock().unwrap() = req.extensions().get::<ModelCall>().cloned();
         ready(Ok::<_, Infallible>(Response::new(CallBody::default())))
     }));
-    now(service.call(Request::new(CallBody::from(Bytes::from(body))))).unwrap();
+    let request = Request::post("/v1/chat/completions").body(CallBody::from(Bytes::from(body)));
+    now(service.call(request.unwrap())).unwrap();
     let call = seen.lock().unwrap().take().unwrap();
     assert_eq!(call.usage_injected, usage_injected);
     call

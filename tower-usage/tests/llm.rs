@@ -16,18 +16,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full as FullBody};
 use proptest::prelude::*;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_usage::{
-    NanoUsd, Outcome, ResponseBody, Sink, Source, UsageLayer, UsageRecord,
-    llm::{Attribution, CallBody, ModelCall, ModelCallLayer, ModelCallService, ModelMeter},
+    NanoUsd, Outcome, ResponseBody, Source, UsageLayer, UsageRecord,
+    llm::{CallBody, ModelCall, ModelCallLayer, ModelCallService},
 };
 
 mod support;
-use support::{Kept, Play, prices, time};
+use support::{
+    Kept, Play,
+    http::{Metered, answer, bytes, meter, post},
+    time,
+};
 
 const STREAMED: &str = r#"{"model":"asked","stream":true,"messages":[]}"#;
 const WITH_USAGE: &str =
@@ -51,32 +55,11 @@ fn stream(usage: bool) -> String {
     )
 }
 
-fn meter(sink: Arc<dyn Sink>) -> ModelMeter<impl Fn(&Extensions) -> Option<Attribution>> {
-    let meter = ModelMeter::new(sink, prices(), |extensions: &Extensions| {
-        let mut attribution = Attribution::new(extensions.get::<Arc<str>>()?.clone());
-        attribution.provider = Some("acme".into());
-        attribution.settle_ref = Some("ticket".into());
-        attribution.admitted_at = Some(time(100));
-        Some(attribution)
-    });
-    meter.clock(Arc::new(|| time(200)))
-}
-
 fn request(body: &str) -> Request<FullBody<Bytes>> {
-    let mut request = Request::new(FullBody::new(Bytes::copy_from_slice(body.as_bytes())));
+    let mut request = post(FullBody::new(Bytes::copy_from_slice(body.as_bytes())));
     request.extensions_mut().insert::<Arc<str>>("alice".into());
     request
 }
-
-fn answer(kind: &'static str, body: Play) -> Response<Play> {
-    let mut response = Response::new(body);
-    response
-        .headers_mut()
-        .insert("content-type", HeaderValue::from_static(kind));
-    response
-}
-
-type Metered = Response<ResponseBody<ResponseBody<Play>>>;
 
 /// Calls the stack with a provider that gives this answer.
 async fn call(sink: &Arc<Kept>, body: &str, res: Response<Play>) -> Metered {
@@ -94,13 +77,6 @@ async fn call(sink: &Arc<Kept>, body: &str, res: Response<Play>) -> Metered {
 
 async fn stream_call(sink: &Arc<Kept>, body: &str, play: Play) -> Metered {
     call(sink, body, answer("text/event-stream; charset=utf-8", play)).await
-}
-
-async fn bytes<B>(response: Response<B>) -> Bytes
-where
-    B: Body<Data = Bytes, Error: std::fmt::Debug>,
-{
-    response.into_body().collect().await.unwrap().to_bytes()
 }
 
 /// The part of a record that does not differ between two calls.
@@ -302,12 +278,16 @@ async fn d6_58_a_reported_zero_is_not_estimated() {
 
 #[tokio::test]
 async fn d6_58_missing_or_unbelievable_usage_is_estimated_and_marked() {
-    for usage in [
-        "null",
-        "-5",
-        "\"many\"",
-        "{}",
-        r#"{"prompt_tokens":-1,"completion_tokens":99999999999999999999}"#,
+    for (usage, source) in [
+        ("null", Source::Estimated),
+        ("{}", Source::Estimated),
+        (r#"{"prompt_tokens":null}"#, Source::Estimated),
+        ("-5", Source::Invalid),
+        ("\"many\"", Source::Invalid),
+        (
+            r#"{"prompt_tokens":-1,"completion_tokens":99999999999999999999}"#,
+            Source::Invalid,
+        ),
     ] {
         let sink = Kept::new();
         let json = format!(
@@ -315,7 +295,7 @@ async fn d6_58_missing_or_unbelievable_usage_is_estimated_and_marked() {
         );
         bytes(call(&sink, WHOLE, answer("application/json", Play::new([json]))).await).await;
         let record = sink.only();
-        assert_eq!(record.source, Source::Estimated, "{usage}");
+        assert_eq!(record.source, source, "{usage}");
         assert_eq!(
             record.tokens.input,
             Some((WHOLE.len() as u64).div_ceil(4)),
@@ -720,7 +700,7 @@ async fn a_call_of_nobody_is_not_metered_and_gives_its_place_back() {
         )))
     });
     let service = ModelCallLayer::new().layer(UsageLayer::new(meter(sink.clone())).layer(provider));
-    let request = Request::new(FullBody::new(Bytes::from(WHOLE)));
+    let request = post(FullBody::new(Bytes::from(WHOLE)));
     assert_eq!(bytes(service.oneshot(request).await.unwrap()).await, "{}");
     assert_eq!((sink.records().len(), sink.taken()), (0, 0));
 }
@@ -732,7 +712,7 @@ async fn a_full_sink_refuses_a_call_of_nobody_too() {
     });
     let meter = meter(Kept::with_capacity(0));
     let service = ModelCallLayer::new().layer(UsageLayer::new(meter).layer(provider));
-    let request = Request::new(FullBody::new(Bytes::from(WHOLE)));
+    let request = post(FullBody::new(Bytes::from(WHOLE)));
     let response = service.oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
@@ -795,11 +775,7 @@ async fn refuses_a_body_beyond_the_limit_whether_it_says_so_or_not() {
         let inner = service_fn(|_: Request<CallBody>| {
             ready(Ok::<_, Infallible>(Response::new(Play::default())))
         });
-        let response = layer
-            .layer(inner)
-            .oneshot(Request::new(body))
-            .await
-            .unwrap();
+        let response = layer.layer(inner).oneshot(post(body)).await.unwrap();
         assert_eq!(response.status(), status);
         if status != 200 {
             let body: serde_json::Value = serde_json::from_slice(&bytes(response).await).unwrap();

@@ -17,10 +17,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ::http::HeaderMap;
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tower_usage::{Full, PriceEntry, PriceList, Rate, Sink, UsageRecord};
+
+#[cfg(feature = "llm")]
+pub mod http;
 
 /// A sink that keeps its records, and counts its places.
 #[derive(Debug)]

@@ -56,29 +56,34 @@ where
     // A runtime that is shutting down drops the task, which records the call, too.
     runtime.spawn(async move {
         let mut metering = metering;
-        // Whether it ended in time shows in what the metering has read.
-        let _ = timeout(bound.time, read_on(body, &mut metering, bound.bytes)).await;
+        let read_on = timeout(bound.time, read_on(body, &mut metering, bound.bytes)).await;
+        metering.drained(read_on == Ok(true));
         metering.close(Outcome::Aborted);
     });
 }
 
-/// Reads to the end of the body, an error, or the bound.
-async fn read_on<B>(body: B, metering: &mut Metering, mut bytes: usize)
+/// Reads to the end of the body, an error, or the bound; true for the end.
+async fn read_on<B>(body: B, metering: &mut Metering, mut bytes: usize) -> bool
 where
     B: Body<Data = Bytes>,
 {
     let mut body = pin!(body);
-    while let Some(Ok(frame)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+    loop {
+        let frame = match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return false,
+            None => return true,
+        };
         let Ok(data) = frame.into_data() else {
             continue;
         };
         let Some(left) = bytes.checked_sub(data.len()) else {
-            return;
+            return false;
         };
         bytes = left;
         metering.data(data);
-        if metering.is_done() {
-            return;
+        if metering.is_done() || body.is_end_stream() {
+            return true;
         }
     }
 }

@@ -7,10 +7,10 @@ use http_body::Body;
 use super::{Attribution, Leave, Metering, ModelTap, OnLeave, tap::Books};
 use crate::{
     Begun, Clock, Full, Opened, Place, Prices, ResponseBody, Sink, SystemClock, UsageMeter,
-    llm::{ModelCall, refusal::Refusal},
+    llm::{Api, ModelCall, refusal::Refusal},
 };
 
-/// Meters the answers to OpenAI chat completions, whole and streamed.
+/// Meters the answers to calls of every [`Api`], whole and streamed.
 ///
 /// A call is metered if `attribute` finds out from the request's extensions to whom it belongs. A metered call gives
 /// exactly one record: at the end of the answer, at an error, or when somebody leaves, before the head or within the
@@ -25,13 +25,23 @@ use crate::{
 /// [`Outcome::Refused`](crate::Outcome::Refused) and costs nothing.
 ///
 /// - An answer that is not 2xx, and an error of the service inside, is [`Outcome::Failed`](crate::Outcome::Failed) and
-///   costs nothing.
-/// - Where the provider tells no usage, tells it unbelievably, or does not get to tell it, what is missing is estimated
-///   from the text that went by, four bytes to a token, and the record is marked
-///   [`Source::Estimated`](crate::Source::Estimated). Of an answer that cannot be read every byte counts as text.
+///   costs nothing, unless it tells usage. So is an answer that breaks off or ends in an error event; what text went by
+///   before that, and what usage was told, is paid for.
+/// - Tokens are told apart as each provider counts them: what OpenAI's prompt includes and Anthropic's input excludes,
+///   the cached tokens, are a class of their own. Told more than once, usage is that of all so far: the last one counts,
+///   of messages the last of each count.
+/// - Where the provider tells no usage, or does not get to tell it, what is missing is estimated from the text that went
+///   by, four bytes to a token, and the record is marked [`Source::Estimated`](crate::Source::Estimated). Of an answer
+///   that cannot be read every byte counts as text. A count that cannot be is estimated likewise, and marked
+///   [`Source::Invalid`](crate::Source::Invalid).
+/// - What is known of a call that did not end well is in [`UsageRecord::metadata`](crate::UsageRecord::metadata).
 /// - The usage chunk that a [`ModelCallLayer`](super::super::ModelCallLayer) asked for in place of the client is taken
 ///   out again. Every other byte of the answer goes on as it came, except for the beginning of an event that an error cuts
 ///   off.
+///
+/// One call is one request to a provider: a client that tries again is answered, and pays, again. An `Idempotency-Key`
+/// does not change that, since these providers do not promise to answer a key once; and the id of an answer is not
+/// trusted to be its own, since a compatible provider that repeats one would be free of charge.
 ///
 /// The model that answered is billed; an answer that does not name one is billed as the model asked for. A model that is
 /// not in the price list by exactly that name is recorded unpriced: `cost` is `None`, which whoever settles or adds up
@@ -124,12 +134,8 @@ where
             return Opened::Unmetered;
         };
         let call = req.extensions().get::<ModelCall>();
-        Opened::Metered(ModelTap::open(
-            place,
-            Arc::clone(&self.books),
-            attribution,
-            call,
-        ))
+        let books = Arc::clone(&self.books);
+        Opened::Metered(ModelTap::open(place, books, attribution, api(req), call))
     }
 
     fn begin(&self, tap: &mut ModelTap) -> Begun {
@@ -144,28 +150,34 @@ where
         let Some(tap) = tap else {
             return res.map(ResponseBody::new);
         };
-        if !res.status().is_success() {
-            tap.fail();
-            return res.map(ResponseBody::new);
-        }
         let (mut head, body) = res.into_parts();
-        let metering = Metering::new(tap, &head.headers);
+        let metering = Metering::new(tap, head.status, &head.headers);
         if metering.edits() {
             head.headers.remove(CONTENT_LENGTH);
         }
-        Response::from_parts(
-            head,
-            ResponseBody::metered(body, metering, self.on_leave.rescue()),
-        )
+        // Nothing more is to be learned of a refusal.
+        let rescue = match metering.is_refusal() {
+            true => None,
+            false => self.on_leave.rescue(),
+        };
+        Response::from_parts(head, ResponseBody::metered(body, metering, rescue))
     }
 
     fn fail(&self, tap: ModelTap) {
         tap.fail();
     }
 
-    fn refuse(&self, _: Request<Q>, _: Full) -> Self::Response {
-        Refusal::Full.into_response()
+    fn refuse(&self, req: Request<Q>, _: Full) -> Self::Response {
+        Refusal::Full.into_response(api(&req))
     }
+}
+
+/// What a request is a call of. Without a `ModelCall` its path tells; what neither tells is taken for a chat completion.
+fn api<Q>(req: &Request<Q>) -> Api {
+    let call = req.extensions().get::<ModelCall>();
+    let api = call.map(|call| call.api);
+    api.or_else(|| Api::of_path(req.uri().path()))
+        .unwrap_or(Api::ChatCompletions)
 }
 
 impl<F, D: Clone> Clone for ModelMeter<F, D> {

@@ -1,16 +1,23 @@
-//! Metering the answer to a chat completion.
+//! Metering the answer to a model call.
 
-mod answer;
 mod attribution;
+mod count;
 #[cfg(feature = "tokio")]
 mod drain;
+mod error_name;
 mod events;
 mod leave;
 mod meter;
 mod metering;
+mod notes;
 mod reading;
+mod reported;
+mod stream;
 mod tap;
 mod text;
+mod usage;
+mod whole;
+mod wire;
 
 #[cfg(feature = "tokio")]
 pub use self::drain::Drain;

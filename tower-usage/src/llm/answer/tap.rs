@@ -1,10 +1,10 @@
 use std::{fmt, sync::Arc};
 
-use super::{Attribution, reading::Reading};
+use super::{Attribution, notes::Notes, reading::Reading};
 use crate::{
     Begun, Clock, NanoUsd, Operation, Outcome, Place, Prices, Sink, Source, TokenCounts,
     UsageRecord,
-    llm::{ModelCall, estimate},
+    llm::{Api, ModelCall, estimate},
 };
 
 /// What a meter's calls are recorded with.
@@ -26,6 +26,7 @@ struct Entry {
     place: Place,
     record: UsageRecord,
     books: Arc<Books>,
+    api: Api,
     estimated_input: u64,
     streams: bool,
     hides_usage: bool,
@@ -38,6 +39,7 @@ impl ModelTap {
         place: Place,
         books: Arc<Books>,
         attribution: Attribution,
+        api: Api,
         call: Option<&ModelCall>,
     ) -> Self {
         let now = books.clock.now();
@@ -49,18 +51,25 @@ impl ModelTap {
         record.settle_ref = attribution.settle_ref;
         record.requested_model = call.map(|call| Arc::clone(&call.requested_model));
         if let Some(call) = call {
-            record.id = call.id;
+            record.id = call.take_id();
         }
         Self {
             entry: Some(Entry {
                 place,
                 record,
                 books,
+                api,
                 estimated_input: call.map_or(0, |call| call.estimated_input),
                 streams: call.is_some_and(|call| call.stream),
                 hides_usage: call.is_some_and(|call| call.usage_injected),
             }),
         }
+    }
+
+    /// What the call was of.
+    pub(super) fn api(&self) -> Api {
+        let entry = self.entry.as_ref();
+        entry.map_or(Api::ChatCompletions, |entry| entry.api)
     }
 
     /// Whether the call was for a stream.
@@ -78,7 +87,7 @@ impl ModelTap {
         let Some(entry) = &mut self.entry else {
             return Begun::ready(Ok(()));
         };
-        entry.fill(Outcome::Aborted, Reading::default());
+        entry.fill(Outcome::Aborted, Reading::new(entry.api));
         let kept = entry.place.begin(&entry.record);
         entry.record.tokens = TokenCounts::default();
         entry.record.cost = None;
@@ -107,11 +116,12 @@ impl ModelTap {
     }
 
     /// Records a call whose answer told this much.
-    pub(super) fn close(mut self, outcome: Outcome, reading: Reading) {
+    pub(super) fn close(mut self, outcome: Outcome, reading: Reading, notes: &Notes) {
         let Some(mut entry) = self.entry.take() else {
             return;
         };
-        if outcome == Outcome::Failed && reading.usage.is_none() && reading.text == 0 {
+        entry.record.metadata = notes.to_json();
+        if outcome == Outcome::Failed && reading.is_free() {
             self.entry = Some(entry);
             return self.fail();
         }
@@ -123,7 +133,8 @@ impl ModelTap {
 impl Drop for ModelTap {
     fn drop(&mut self) {
         if let Some(mut entry) = self.entry.take() {
-            entry.fill(Outcome::Aborted, Reading::default());
+            entry.record.metadata = Notes::left().to_json();
+            entry.fill(Outcome::Aborted, Reading::new(entry.api));
             entry.write();
         }
     }
@@ -139,19 +150,21 @@ impl fmt::Debug for ModelTap {
 
 impl Entry {
     fn fill(&mut self, outcome: Outcome, reading: Reading) {
-        let Self {
-            record,
-            books,
-            estimated_input,
-            ..
-        } = self;
+        let Self { record, books, .. } = self;
         let reported = reading.usage.unwrap_or_default();
-        let told = reported.tokens;
-        let exact = told.input.is_some() && told.output.is_some() && !reported.doubtful;
+        let told = reported.tokens();
+        let cached = told.cache_read.unwrap_or(0) + told.cache_write.unwrap_or(0);
         record.tokens = told;
-        record.tokens.input = told.input.or(Some(*estimated_input));
-        record.tokens.output = told.output.or_else(|| Some(estimate::tokens(reading.text)));
-        record.source = if exact {
+        record.tokens.input = told
+            .input
+            .or_else(|| Some(self.estimated_input.saturating_sub(cached)));
+        // What was thought does not show in the text.
+        record.tokens.output = told
+            .output
+            .or_else(|| Some(estimate::tokens(reading.text) + told.reasoning.unwrap_or(0)));
+        record.source = if reported.is_invalid() {
+            Source::Invalid
+        } else if told.input.is_some() && told.output.is_some() {
             Source::Exact
         } else {
             Source::Estimated

@@ -8,7 +8,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderValue, Request, Response,
-    header::{ACCEPT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING},
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING},
     request::Parts,
 };
 use http_body::Body;
@@ -16,7 +16,10 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{CallBody, ModelCall};
-use crate::{ResponseBody, llm::refusal::Refusal};
+use crate::{
+    ResponseBody,
+    llm::{Api, refusal::Refusal},
+};
 
 pin_project! {
     /// Response future of [`ModelCallService`](super::ModelCallService).
@@ -37,7 +40,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, F, B> {
-        Read { #[pin] body: B, read: Read, held: Option<(S, Parts)> },
+        Read { #[pin] body: B, read: Read, held: Option<(S, Parts)>, api: Result<Api, Refusal> },
         Call { #[pin] call: F },
     }
 }
@@ -57,6 +60,7 @@ where
 {
     pub(super) fn new(service: S, req: Request<B>, limit: usize) -> Self {
         let (head, body) = req.into_parts();
+        let api = served(&head, limit);
         let read = Read {
             first: Bytes::new(),
             more: BytesMut::new(),
@@ -67,6 +71,7 @@ where
                 body,
                 read,
                 held: Some((service, head)),
+                api,
             },
         }
     }
@@ -86,21 +91,55 @@ where
                 StateProj::Call { call } => {
                     return call.poll(cx).map_ok(|res| res.map(ResponseBody::new));
                 }
-                StateProj::Read { body, read, held } => {
-                    let read = ready!(read.poll(body, cx)).and_then(ModelCall::read);
+                StateProj::Read {
+                    body,
+                    read,
+                    held,
+                    api,
+                } => {
+                    let read = match *api {
+                        Ok(api) => {
+                            ready!(read.poll(body, cx)).and_then(|body| ModelCall::read(api, body))
+                        }
+                        Err(refusal) => Err(refusal),
+                    };
                     // A future must not be polled again once it was ready.
                     let Some((mut service, head)) = held.take() else {
                         return Poll::Pending;
                     };
                     match read {
                         Ok((call, body)) => service.call(request(head, call, body)),
-                        Err(refusal) => return Poll::Ready(Ok(refusal.into_response())),
+                        Err(refusal) => {
+                            let api = Api::of_path(head.uri.path());
+                            let api = api.unwrap_or(Api::ChatCompletions);
+                            return Poll::Ready(Ok(refusal.into_response(api)));
+                        }
                     }
                 }
             };
             state.set(State::Call { call });
         }
     }
+}
+
+/// The API that is called, unless the head says that the body need not be read.
+fn served(head: &Parts, limit: usize) -> Result<Api, Refusal> {
+    let api = Api::of_path(head.uri.path()).ok_or(Refusal::UnknownPath)?;
+    let headers = &head.headers;
+    let coding = headers.get(CONTENT_ENCODING);
+    if coding.is_some_and(|coding| coding != "identity") {
+        return Err(Refusal::Encoded);
+    }
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok());
+    if length
+        .and_then(|length| length.parse().ok())
+        .is_some_and(|length: u64| length > limit as u64)
+    {
+        return Err(Refusal::TooLarge);
+    }
+    Ok(api)
 }
 
 fn request(mut head: Parts, call: ModelCall, body: Bytes) -> Request<CallBody> {

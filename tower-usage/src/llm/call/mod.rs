@@ -2,9 +2,11 @@
 
 mod body;
 mod future;
+mod include_usage;
 mod layer;
 mod model_call;
 mod service;
+mod wire;
 
 pub use self::{
     body::CallBody, future::ResponseFuture as ModelCallFuture, layer::ModelCallLayer,

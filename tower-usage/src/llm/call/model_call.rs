@@ -1,146 +1,79 @@
-use std::{borrow::Cow, sync::Arc};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
+use super::{include_usage::ask_for_usage, wire::Asked};
 use crate::{
     RecordId,
-    llm::{estimate, name::name, refusal::Refusal},
+    llm::{Api, estimate, name::name, refusal::Refusal},
 };
 
 /// What a request asks of a model.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ModelCall {
     /// The id under which the call will be recorded. To be sent to the provider too, where it takes one
     /// (`X-Client-Request-Id` of OpenAI's API reference, "Debugging requests").
+    ///
+    /// A call that is tried again between the layer and the meter reaches the provider as often, and is recorded as
+    /// often: under this id the first time, under another each further time.
     pub id: RecordId,
+    /// The API it is a call of.
+    pub api: Api,
     /// The model asked for.
     pub requested_model: Arc<str>,
-    /// The most tokens all choices together may generate, if the request sets a limit.
+    /// The most tokens that may be generated, if the request sets a limit. Zero for embeddings.
     ///
-    /// The larger of `max_completion_tokens` and `max_tokens`, times `n`.
+    /// Of a chat completion the larger of `max_completion_tokens` and `max_tokens`, times `n`.
     pub max_output: Option<u64>,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// A guess at the prompt's tokens: a quarter of the bytes of the body, rounded up. Inlined pictures and sound make
-    /// it too high.
+    /// it too high, what the provider adds to the prompt by itself (`previous_response_id`, files) too low.
     pub estimated_input: u64,
     /// Whether the layer asked for usage in place of the client, who must not see it then.
     pub usage_injected: bool,
-}
-
-/// The members that decide what a call may take. Each at most once: of a duplicate, we and the provider might believe
-/// different ones.
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(borrow)]
-    model: Option<Cow<'a, str>>,
-    stream: Option<bool>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    stream_options: Option<&'a RawValue>,
-    n: Option<u64>,
-    max_tokens: Option<u64>,
-    max_completion_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct StreamOptions<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
-    include_usage: Option<&'a RawValue>,
+    recorded: Arc<AtomicBool>,
 }
 
 // === impl ModelCall ===
 
 impl ModelCall {
-    /// Reads a body; gives the one to send on, which asks for usage if it is to be streamed.
-    pub(super) fn read(body: Bytes) -> Result<(Self, Bytes), Refusal> {
-        // Serde would take an array of the members' values for the object.
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(Refusal::Malformed);
-        }
-        let wire: Wire<'_> = serde_json::from_slice(&body).map_err(|_| Refusal::Malformed)?;
-        let model = wire.model.as_deref().and_then(name);
+    /// Reads a body; gives the one to send on, which asks for usage if it would not be told.
+    pub(super) fn read(api: Api, body: Bytes) -> Result<(Self, Bytes), Refusal> {
+        let asked = Asked::read(api, &body)?;
+        let model = asked.model.as_deref().and_then(name);
         let requested_model = model.ok_or(Refusal::Model)?;
-        let choices = wire.n.unwrap_or(1).max(1);
-        let most = wire.max_completion_tokens.max(wire.max_tokens);
-        let stream = wire.stream.unwrap_or(false);
-        let asking = match stream {
-            true => ask_for_usage(&body, wire.stream_options)?,
-            false => None,
+        let stream = asked.stream;
+        let asking = match api {
+            Api::ChatCompletions if stream => ask_for_usage(&body, asked.stream_options)?,
+            // These tell it without being asked.
+            _ => None,
         };
         let call = Self {
             id: RecordId::new(),
+            api,
             requested_model,
-            max_output: most.map(|most| most.saturating_mul(choices)),
+            max_output: asked.most,
             stream,
             estimated_input: estimate::tokens(body.len() as u64),
             usage_injected: asking.is_some(),
+            recorded: Arc::new(AtomicBool::new(false)),
         };
         Ok((call, asking.unwrap_or(body)))
     }
-}
 
-/// The body that asks for usage, or `None` if it does so already.
-fn ask_for_usage(body: &Bytes, options: Option<&RawValue>) -> Result<Option<Bytes>, Refusal> {
-    let Some(options) = options else {
-        return insert(body, body, r#""stream_options":{"include_usage":true}"#).map(Some);
-    };
-    if options.get() == "null" {
-        return replace(body, options, r#"{"include_usage":true}"#).map(Some);
-    }
-    if !options.get().starts_with('{') {
-        return Err(Refusal::Malformed);
-    }
-    let parsed: StreamOptions<'_> =
-        serde_json::from_str(options.get()).map_err(|_| Refusal::Malformed)?;
-    match parsed.include_usage {
-        None => insert(body, options.get().as_bytes(), r#""include_usage":true"#).map(Some),
-        Some(value) if value.get() == "true" => Ok(None),
-        Some(value) if matches!(value.get(), "false" | "null") => {
-            replace(body, value, "true").map(Some)
+    /// The id for one more record of this call: a ledger keeps one row of each.
+    pub(crate) fn take_id(&self) -> RecordId {
+        if self.recorded.swap(true, Ordering::Relaxed) {
+            RecordId::new()
+        } else {
+            self.id
         }
-        Some(_) => Err(Refusal::Malformed),
     }
-}
-
-/// The body with a member put first in `object`, a part of it.
-fn insert(body: &[u8], object: &[u8], member: &str) -> Result<Bytes, Refusal> {
-    let open = object
-        .iter()
-        .position(|byte| *byte == b'{')
-        .ok_or(Refusal::Malformed)?
-        + 1;
-    let rest = object.get(open..).unwrap_or_default().trim_ascii_start();
-    let comma = if rest.starts_with(b"}") { "" } else { "," };
-    splice(body, offset(body, object) + open, 0, &[member, comma])
-}
-
-/// The body with `value`, a part of it, replaced.
-fn replace(body: &[u8], value: &RawValue, by: &str) -> Result<Bytes, Refusal> {
-    let value = value.get().as_bytes();
-    splice(body, offset(body, value), value.len(), &[by])
-}
-
-fn splice(body: &[u8], at: usize, skip: usize, insert: &[&str]) -> Result<Bytes, Refusal> {
-    let (before, after) = body.split_at_checked(at).ok_or(Refusal::Malformed)?;
-    let after = after.get(skip..).ok_or(Refusal::Malformed)?;
-    let insert = insert.concat();
-    Ok([before, insert.as_bytes(), after].concat().into())
-}
-
-/// Where `part` begins in `whole`, of which it is a slice.
-fn offset(whole: &[u8], part: &[u8]) -> usize {
-    part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr())
-}
-
-/// A member that is there, also as `null`.
-fn present<'de, D>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 #[cfg(test)]
@@ -151,7 +84,10 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<(ModelCall, String), Refusal> {
-        let (call, body) = ModelCall::read(Bytes::copy_from_slice(body.as_bytes()))?;
+        let (call, body) = ModelCall::read(
+            Api::ChatCompletions,
+            Bytes::copy_from_slice(body.as_bytes()),
+        )?;
         Ok((call, String::from_utf8(body.to_vec()).unwrap()))
     }
 
@@ -226,6 +162,111 @@ mod tests {
         assert_eq!(sent, body);
     }
 
+    fn read_as(api: Api, body: &str) -> Result<ModelCall, Refusal> {
+        let (call, sent) = ModelCall::read(api, Bytes::copy_from_slice(body.as_bytes()))?;
+        assert_eq!(sent, body, "it tells usage without being asked");
+        assert!(!call.usage_injected);
+        Ok(call)
+    }
+
+    #[test]
+    fn reads_what_calls_of_the_other_apis_may_take() {
+        for (api, body, most, stream) in [
+            (
+                Api::Responses,
+                r#"{"model":"m","input":"x","max_output_tokens":7,"stream":true,"background":false}"#,
+                Some(7),
+                true,
+            ),
+            (
+                Api::Responses,
+                r#"{"model":"m","max_tokens":9,"max_output_tokens":null}"#,
+                None,
+                false,
+            ),
+            (
+                Api::Messages,
+                r#"{"model":"m","max_tokens":9,"stream":true,"n":5,"messages":[]}"#,
+                Some(9),
+                true,
+            ),
+            (Api::Messages, r#"{"model":"m"}"#, None, false),
+            (
+                Api::Embeddings,
+                r#"{"model":"m","input":["x"],"stream":"odd","max_tokens":-1}"#,
+                Some(0),
+                false,
+            ),
+        ] {
+            let call = read_as(api, body).unwrap();
+            assert_eq!(
+                (call.api, call.max_output, call.stream),
+                (api, most, stream),
+                "{body}"
+            );
+            assert_eq!(&*call.requested_model, "m");
+            assert_eq!(call.estimated_input, (body.len() as u64).div_ceil(4));
+        }
+    }
+
+    #[test]
+    fn refuses_calls_of_the_other_apis_that_could_be_read_differently() {
+        for (api, bodies) in [
+            (
+                Api::Responses,
+                &[
+                    r#"{"model":"m","max_output_tokens":1,"max_output_tokens":2}"#,
+                    r#"{"model":"m","max_output_tokens":"1"}"#,
+                    r#"{"model":"m","background":1}"#,
+                    r#"{"model":"m","background":true,"background":false}"#,
+                    r#"{"model":"m","stream":1}"#,
+                ][..],
+            ),
+            (
+                Api::Messages,
+                &[
+                    r#"{"model":"m","max_tokens":-1}"#,
+                    r#"{"model":"m","max_tokens":1,"max_tok\u0065ns":2}"#,
+                    r#"{"model":"m","stream":true,"stream":false}"#,
+                    r#"{"model":["m"]}"#,
+                ],
+            ),
+            (
+                Api::Embeddings,
+                &[r#"{"model":"m","model":"n"}"#, r#"["m"]"#],
+            ),
+        ] {
+            for body in bodies
+                .iter()
+                .chain(&["", "[]", r#"{"model":"m"}{}"#, r#"{"model":"m""#])
+            {
+                assert_eq!(
+                    read_as(api, body).unwrap_err(),
+                    Refusal::Malformed,
+                    "{body}"
+                );
+            }
+            assert_eq!(read_as(api, "{}").unwrap_err(), Refusal::Model);
+        }
+    }
+
+    #[test]
+    fn refuses_a_response_in_the_background() {
+        let body = r#"{"model":"m","background":true,"stream":true}"#;
+        assert_eq!(
+            read_as(Api::Responses, body).unwrap_err(),
+            Refusal::Background
+        );
+        assert!(read_as(Api::Messages, body).is_ok(), "no such thing there");
+    }
+
+    #[test]
+    fn each_record_of_a_call_has_its_own_id() {
+        let call = read(r#"{"model":"m"}"#).unwrap().0;
+        assert_eq!(call.take_id(), call.id);
+        assert_ne!(call.clone().take_id(), call.id, "it is tried again");
+    }
+
     #[test]
     fn refuses_what_two_readers_could_read_differently() {
         for body in [
@@ -291,7 +332,9 @@ mod tests {
 
         #[test]
         fn no_body_panics(body in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = ModelCall::read(Bytes::from(body));
+            for api in [Api::ChatCompletions, Api::Responses, Api::Embeddings, Api::Messages] {
+                let _ = ModelCall::read(api, Bytes::from(body.clone()));
+            }
         }
     }
 }
