@@ -179,6 +179,11 @@ where
                     Ok(data) => {
                         let was_empty = data.is_empty();
                         let mut out = metering.data(data);
+                        if metering.is_broken() {
+                            this.body.set(None);
+                            close(this.metering, Outcome::Failed);
+                            return Poll::Ready(Some(Ok(Frame::data(out))));
+                        }
                         let ended = body.is_end_stream();
                         if ended {
                             out = join(out, metering.end());
@@ -226,9 +231,7 @@ where
         if let Some(metering) = &self.metering
             && metering.edits()
         {
-            let upper = hint
-                .upper()
-                .and_then(|upper| upper.checked_add(metering.held() as u64));
+            let upper = hint.upper().and_then(|upper| metering.most(upper));
             hint = SizeHint::new();
             if let Some(upper) = upper {
                 hint.set_upper(upper);

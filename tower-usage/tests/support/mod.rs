@@ -23,6 +23,8 @@ use http_body::{Body, Frame, SizeHint};
 use tower_usage::{Full, PriceEntry, PriceList, Rate, Sink, UsageRecord};
 
 #[cfg(feature = "llm")]
+pub mod apis;
+#[cfg(feature = "llm")]
 pub mod http;
 
 /// A sink that keeps its records, and counts its places.

@@ -82,6 +82,9 @@ where
         };
         bytes = left;
         metering.data(data);
+        if metering.is_broken() {
+            return false;
+        }
         if metering.is_done() || body.is_end_stream() {
             return true;
         }

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{Extensions, Request, Response, header::CONTENT_LENGTH};
+use http::{Extensions, Request, Response};
 use http_body::Body;
 
 use super::{Attribution, Leave, Metering, ModelTap, OnLeave, tap::Books};
@@ -38,6 +38,11 @@ use crate::{
 /// - The usage chunk that a [`ModelCallLayer`](super::super::ModelCallLayer) asked for in place of the client is taken
 ///   out again. Every other byte of the answer goes on as it came, except for the beginning of an event that an error cuts
 ///   off.
+///
+/// With the feature `decompression` an answer in one of `gzip`, `deflate`, `br` and `zstd` is read by decoding a copy, to
+/// 32 MiB at most; beyond, and where it cannot be decoded, it is estimated. It goes on as it came. Only where a usage
+/// chunk is to be taken out the decoded stream goes on, without `Content-Encoding`; if it cannot be decoded to its end,
+/// it ends for the client in an error event.
 ///
 /// One call is one request to a provider: a client that tries again is answered, and pays, again. An `Idempotency-Key`
 /// does not change that, since these providers do not promise to answer a key once; and the id of an answer is not
@@ -152,9 +157,7 @@ where
         };
         let (mut head, body) = res.into_parts();
         let metering = Metering::new(tap, head.status, &head.headers);
-        if metering.edits() {
-            head.headers.remove(CONTENT_LENGTH);
-        }
+        metering.edit(&mut head.headers);
         // Nothing more is to be learned of a refusal.
         let rescue = match metering.is_refusal() {
             true => None,

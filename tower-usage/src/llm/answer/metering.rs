@@ -1,14 +1,25 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
 };
 
-use super::{ModelTap, notes::Notes, reading::Reading, stream::Events, whole::Whole};
+use super::{
+    ModelTap,
+    decode::{Decoder, Went},
+    notes::Notes,
+    reading::Reading,
+    stream::Events,
+    whole::Whole,
+};
 use crate::Outcome;
 
 /// A refusal is read up to this size; what it is called comes first.
 const REFUSAL_LIMIT: usize = 64 << 10;
+
+/// What a client is told in place of the rest of a stream of which something was to be taken out, and which cannot be
+/// decoded. In OpenAI's form: nothing is taken out of the streams of others.
+const UNDECODABLE: &[u8] = b"\n\ndata: {\"error\":{\"message\":\"The provider's answer cannot be decoded.\",\"type\":\"server_error\",\"param\":null,\"code\":\"undecodable_answer\"}}\n\n";
 
 /// Follows the body of an answer and records the call: when closed, or at last when dropped.
 #[derive(Debug)]
@@ -16,6 +27,12 @@ pub(crate) struct Metering {
     tap: Option<ModelTap>,
     reading: Reading,
     form: Form,
+    /// What is read is what this makes of the body.
+    decoder: Option<Box<Decoder>>,
+    /// Bytes that went by as they came.
+    came: u64,
+    /// Nothing more goes outward.
+    broken: bool,
     notes: Notes,
 }
 
@@ -25,8 +42,16 @@ enum Form {
     Whole(Whole),
     /// Something encoded. Only its size is known.
     Opaque,
-    /// The beginning of what a provider says that refuses.
-    Refusal(Vec<u8>),
+    /// What a provider says that refuses.
+    Refusal(Refusal),
+}
+
+/// The beginning of a refusal.
+#[derive(Debug, Default)]
+struct Refusal {
+    head: Vec<u8>,
+    /// What comes now cannot be read.
+    closed: bool,
 }
 
 // === impl Metering ===
@@ -39,9 +64,14 @@ impl Metering {
         let encoded = headers
             .get(CONTENT_ENCODING)
             .is_some_and(|coding| coding != "identity");
+        let decoder = if encoded { Decoder::new(headers) } else { None };
+        let is_opaque = encoded && decoder.is_none();
         let form = if reading.failed {
-            Form::Refusal(Vec::new())
-        } else if encoded {
+            Form::Refusal(Refusal {
+                closed: is_opaque,
+                ..Refusal::default()
+            })
+        } else if is_opaque {
             Form::Opaque
         } else if is_stream(&tap, headers) {
             Form::Events(Events::new(tap.hides_usage()))
@@ -53,6 +83,19 @@ impl Metering {
             notes: Notes::of_status(status),
             reading,
             form,
+            decoder: decoder.map(Box::new),
+            came: 0,
+            broken: false,
+        }
+    }
+
+    /// Takes out of the head what will not be true of the body.
+    pub(crate) fn edit(&self, headers: &mut HeaderMap) {
+        if self.edits() {
+            headers.remove(CONTENT_LENGTH);
+            if self.decoder.is_some() {
+                headers.remove(CONTENT_ENCODING);
+            }
         }
     }
 
@@ -61,12 +104,21 @@ impl Metering {
         matches!(&self.form, Form::Events(events) if events.hides())
     }
 
-    /// Bytes held back until their event is complete.
-    pub(crate) const fn held(&self) -> usize {
+    /// The most bytes that may go outward if so many come; `None` if that is not known.
+    pub(crate) fn most(&self, come: u64) -> Option<u64> {
         match &self.form {
-            Form::Events(events) => events.held(),
-            _ => 0,
+            Form::Events(events) if events.hides() => {
+                let decodes = self.decoder.is_some();
+                let held = events.held() as u64;
+                come.checked_add(held).filter(|_| !decodes)
+            }
+            _ => Some(come),
         }
+    }
+
+    /// Whether the body ends here for its client, whatever is left of it.
+    pub(crate) const fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Whether all that is to be known is known.
@@ -93,16 +145,46 @@ impl Metering {
 
     /// Takes a frame of the body; gives what goes on outward.
     pub(crate) fn data(&mut self, frame: Bytes) -> Bytes {
+        let Some(decoder) = &mut self.decoder else {
+            return self.read(frame);
+        };
+        self.came += frame.len() as u64;
+        let (decoded, went) = decoder.decode(&frame);
+        let shown = self.read(decoded);
+        let edits = self.edits();
+        if went != Went::Well {
+            self.stop_decoding(went);
+            self.broken = edits;
+        }
+        match (edits, self.broken) {
+            (false, _) => frame,
+            (true, false) => shown,
+            (true, true) => [&*shown, UNDECODABLE].concat().into(),
+        }
+    }
+
+    fn read(&mut self, frame: Bytes) -> Bytes {
         match &mut self.form {
             Form::Events(events) => return events.push(frame, &mut self.reading),
             Form::Whole(whole) => whole.push(&frame, &mut self.reading),
             Form::Opaque => self.reading.text += frame.len() as u64,
-            Form::Refusal(head) => {
-                let room = REFUSAL_LIMIT - head.len();
-                head.extend_from_slice(frame.get(..room).unwrap_or(&frame));
-            }
+            Form::Refusal(refusal) => refusal.push(&frame),
         }
         frame
+    }
+
+    /// Reads what there is; what comes now is opaque.
+    fn stop_decoding(&mut self, went: Went) {
+        self.end();
+        self.decoder = None;
+        match &mut self.form {
+            Form::Refusal(refusal) => refusal.closed = true,
+            form => *form = Form::Opaque,
+        }
+        if went == Went::TooLarge {
+            // What blows up is not paid for: every byte that came counts, as of what cannot be read.
+            self.reading.text = self.came;
+        }
     }
 
     /// Takes the end of the body; gives what was held back.
@@ -114,7 +196,7 @@ impl Metering {
                 *whole = Whole::default();
             }
             Form::Opaque => {}
-            Form::Refusal(head) => self.reading.refusal(&std::mem::take(head)),
+            Form::Refusal(refusal) => self.reading.refusal(&std::mem::take(&mut refusal.head)),
         }
         Bytes::new()
     }
@@ -130,7 +212,7 @@ impl Metering {
         self.end();
         let outcome = match outcome {
             _ if self.notes.left => Outcome::Aborted,
-            _ if self.reading.failed => Outcome::Failed,
+            _ if self.reading.failed || self.broken => Outcome::Failed,
             // Many clients hang up at the last event and do not wait for the end of the body.
             Outcome::Aborted if self.reading.done => Outcome::Complete,
             outcome => outcome,
@@ -146,6 +228,19 @@ impl Metering {
 impl Drop for Metering {
     fn drop(&mut self) {
         self.record(Outcome::Aborted);
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    fn push(&mut self, frame: &[u8]) {
+        if !self.closed {
+            let room = REFUSAL_LIMIT - self.head.len();
+            self.head
+                .extend_from_slice(frame.get(..room).unwrap_or(frame));
+            self.closed = frame.len() >= room;
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod attribution;
 mod count;
+#[cfg_attr(not(feature = "decompression"), path = "undecoded.rs")]
+mod decode;
 #[cfg(feature = "tokio")]
 mod drain;
 mod error_name;
