@@ -1,12 +1,15 @@
-//! What metering adds to a streamed answer of 100 chunks of 175 bytes, against the same frames passed through.
+//! What metering adds to a streamed answer of 100 chunks of 175 bytes, against the same frames passed through and
+//! copied. Prints it as a ratio too: the time of metering a chunk to that of copying it.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark may fail")]
 
 use std::{
     convert::Infallible,
     future::{Future, Ready, ready},
+    hint,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -23,74 +26,182 @@ use tower_usage::{
 static ALLOC: AllocProfiler = AllocProfiler::system();
 
 const CHUNK: usize = 175;
+const CHUNKS: u32 = 100;
+
+/// Rounds of which the median counts, and streams in each.
+const ROUNDS: usize = 31;
+const STREAMS: u32 = 200;
+
+/// A streamed answer: how it is asked for, what comes before its deltas, what they are put into, what comes after.
+#[derive(Clone, Copy)]
+struct Stream {
+    name: &'static str,
+    path: &'static str,
+    request: &'static str,
+    begin: &'static [&'static str],
+    delta: (&'static str, &'static str),
+    end: &'static [&'static str],
+}
+
+const CHAT: Stream = Stream {
+    name: "chat completions",
+    path: "/v1/chat/completions",
+    request: r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#,
+    begin: &[],
+    delta: (
+        r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1790000000,"model":"m","choices":[{"index":0,"delta":{"content":""#,
+        r#""}}]}"#,
+    ),
+    end: &[
+        r#"data: {"id":"chatcmpl-1","model":"m","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":100}}"#,
+        "data: [DONE]",
+    ],
+};
+
+const HIDING: Stream = Stream {
+    name: "chat completions, usage hidden",
+    request: r#"{"model":"m","stream":true}"#,
+    ..CHAT
+};
+
+const RESPONSES: Stream = Stream {
+    name: "responses",
+    path: "/v1/responses",
+    request: r#"{"model":"m","stream":true}"#,
+    begin: &[
+        "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_1\",\"model\":\"m\",\"usage\":null}}",
+    ],
+    delta: (
+        "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"item_id\":\"msg_1\",\"output_index\":0,\"content_index\":0,\"delta\":\"",
+        "\"}",
+    ),
+    end: &[
+        "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"id\":\"resp_1\",\"model\":\"m\",\"usage\":{\"input_tokens\":9,\"output_tokens\":100}}}",
+    ],
+};
+
+const MESSAGES: Stream = Stream {
+    name: "messages",
+    path: "/v1/messages",
+    request: r#"{"model":"m","max_tokens":200,"stream":true}"#,
+    begin: &[
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"model\":\"m\",\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}",
+    ],
+    delta: (
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"",
+        "\"}}",
+    ),
+    end: &[
+        "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":100}}",
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}",
+    ],
+};
+
+const ALL: [Stream; 4] = [CHAT, HIDING, RESPONSES, MESSAGES];
 
 fn main() {
     divan::main();
+    for stream in ALL {
+        let frames = stream.frames();
+        let mut metered = stream.metered(&frames);
+        let (mut copies, mut meters) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            copies.push(time(|| copy(Frames::new(&frames))));
+            meters.push(time(&mut metered));
+        }
+        let (copied, metered) = (median(copies), median(meters));
+        println!(
+            "{}: a chunk is metered in {} ns, copied in {} ns: {:.2} x",
+            stream.name,
+            metered.as_nanos(),
+            copied.as_nanos(),
+            metered.as_secs_f64() / copied.as_secs_f64(),
+        );
+    }
 }
 
 #[divan::bench]
 fn passed_through(bencher: Bencher<'_, '_>) {
-    let frames = frames(false);
+    let frames = CHAT.frames();
     bencher.bench_local(|| read(Frames::new(&frames)));
 }
 
-#[divan::bench(args = [false, true])]
-fn metered(bencher: Bencher<'_, '_>, hiding_usage: bool) {
-    let frames = frames(true);
-    let call = call(hiding_usage);
-    let provider = service_fn(move |_: Request<()>| answer(&frames));
-    let mut service = UsageLayer::new(meter()).layer(provider);
-    bencher.bench_local(|| {
-        let mut request = Request::new(());
-        request.extensions_mut().insert(call.clone());
-        let response = now(service.call(request)).unwrap();
-        read(response.into_body())
-    });
+#[divan::bench]
+fn copied(bencher: Bencher<'_, '_>) {
+    let frames = CHAT.frames();
+    bencher.bench_local(|| copy(Frames::new(&frames)));
+}
+
+#[divan::bench(args = ALL.map(|stream| stream.name))]
+fn metered(bencher: Bencher<'_, '_>, name: &str) {
+    let stream = ALL.into_iter().find(|stream| stream.name == name);
+    let stream = stream.unwrap();
+    let frames = stream.frames();
+    bencher.bench_local(stream.metered(&frames));
+}
+
+/// The time for a chunk.
+fn time(mut run: impl FnMut() -> usize) -> Duration {
+    let began = Instant::now();
+    for _ in 0..STREAMS {
+        hint::black_box(run());
+    }
+    began.elapsed() / (STREAMS * CHUNKS)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+impl Stream {
+    fn frames(&self) -> Arc<[Bytes]> {
+        let (head, tail) = self.delta;
+        let text = "x".repeat(CHUNK - head.len() - tail.len() - 2);
+        let delta = Bytes::from(format!("{head}{text}{tail}\n\n"));
+        let event = |event: &&str| Bytes::from(format!("{event}\n\n"));
+        let mut frames: Vec<_> = self.begin.iter().map(event).collect();
+        frames.extend(vec![delta; CHUNKS as usize]);
+        frames.extend(self.end.iter().map(event));
+        frames.into()
+    }
+
+    /// Meters the answer of one call each time.
+    fn metered(&self, frames: &Arc<[Bytes]>) -> impl FnMut() -> usize {
+        let call = self.call();
+        let frames = Arc::clone(frames);
+        let provider = service_fn(move |_: Request<()>| answer(&frames));
+        let mut service = UsageLayer::new(meter()).layer(provider);
+        move || {
+            let mut request = Request::new(());
+            request.extensions_mut().insert(call.clone());
+            let response = now(service.call(request)).unwrap();
+            read(response.into_body())
+        }
+    }
+
+    /// The call as the layer outside makes it.
+    fn call(&self) -> ModelCall {
+        let seen = Arc::new(Mutex::new(None));
+        let sees = Arc::clone(&seen);
+        let mut service = ModelCallLayer::new().layer(service_fn(move |req: Request<CallBody>| {
+            *sees.lock().unwrap() = req.extensions().get::<ModelCall>().cloned();
+            ready(Ok::<_, Infallible>(Response::new(CallBody::default())))
+        }));
+        let body = CallBody::from(Bytes::from_static(self.request.as_bytes()));
+        let request = Request::post(self.path).body(body).unwrap();
+        now(service.call(request)).unwrap();
+        seen.lock().unwrap().take().unwrap()
+    }
 }
 
 fn meter() -> ModelMeter<impl Fn(&Extensions) -> Option<Attribution>> {
     let subject: Arc<str> = "alice".into();
     let rate = Rate::new("1.00".parse().unwrap(), "2.00".parse().unwrap());
-    let prices = PriceList::new([PriceEntry::new("gpt-4o", rate)]).unwrap();
+    let prices = PriceList::new([PriceEntry::new("m", rate)]).unwrap();
     ModelMeter::new(Arc::new(Forget), Arc::new(prices), move |_: &Extensions| {
         Some(Attribution::new(Arc::clone(&subject)))
     })
-}
-
-/// A call as the layer outside makes it.
-fn call(usage_injected: bool) -> ModelCall {
-    let options = if usage_injected {
-        ""
-    } else {
-        r#","stream_options":{"include_usage":true}"#
-    };
-    let body = format!(r#"{{"model":"gpt-4o","stream":true{options}}}"#);
-    let seen = Arc::new(std::sync::Mutex::new(None));
-    let sees = Arc::clone(&seen);
-    let mut service = ModelCallLayer::new().layer(service_fn(move |req: Request<CallBody>| {
-        *sees.lock().unwrap() = req.extensions().get::<ModelCall>().cloned();
-        ready(Ok::<_, Infallible>(Response::new(CallBody::default())))
-    }));
-    let request = Request::post("/v1/chat/completions").body(CallBody::from(Bytes::from(body)));
-    now(service.call(request.unwrap())).unwrap();
-    let call = seen.lock().unwrap().take().unwrap();
-    assert_eq!(call.usage_injected, usage_injected);
-    call
-}
-
-fn frames(usage: bool) -> Arc<[Bytes]> {
-    let head = r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1790000000,"model":"gpt-4o","choices":[{"index":0,"delta":{"content":""#;
-    let tail = "\"}}]}\n\n";
-    let text = "x".repeat(CHUNK - head.len() - tail.len());
-    let delta = Bytes::from(format!("{head}{text}{tail}"));
-    let mut frames = vec![delta; 100];
-    if usage {
-        frames.push(Bytes::from_static(
-            b"data: {\"id\":\"chatcmpl-1\",\"model\":\"gpt-4o\",\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":100}}\n\n",
-        ));
-    }
-    frames.push(Bytes::from_static(b"data: [DONE]\n\n"));
-    frames.into()
 }
 
 fn answer(frames: &Arc<[Bytes]>) -> Ready<Result<Response<Frames>, Infallible>> {
@@ -103,13 +214,23 @@ fn answer(frames: &Arc<[Bytes]>) -> Ready<Result<Response<Frames>, Infallible>> 
 }
 
 fn read(body: impl Body<Data = Bytes>) -> usize {
+    let mut bytes = 0;
+    each(body, |frame| bytes += black_box(frame).len());
+    bytes
+}
+
+fn copy(body: impl Body<Data = Bytes>) -> usize {
+    let mut bytes = 0;
+    each(body, |frame| bytes += black_box(frame.to_vec()).len());
+    bytes
+}
+
+fn each(body: impl Body<Data = Bytes>, mut take: impl FnMut(Bytes)) {
     let mut body = pin!(body);
     let mut context = Context::from_waker(Waker::noop());
-    let mut bytes = 0;
     while let Poll::Ready(Some(Ok(frame))) = body.as_mut().poll_frame(&mut context) {
-        bytes += black_box(frame).data_ref().map_or(0, Bytes::len);
+        take(frame.into_data().unwrap_or_default());
     }
-    bytes
 }
 
 /// The output of a future that is ready.
