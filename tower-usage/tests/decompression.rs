@@ -308,6 +308,24 @@ async fn an_answer_that_blows_up_is_decoded_to_a_limit() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_blows_up_is_free() {
+    for size in [100, 1 << 20] {
+        let coded = bomb(("zstd", true));
+        let sink = Kept::new();
+        let mut res = encoded("application/json", "zstd", Play::cut(&coded, size));
+        *res.status_mut() = http::StatusCode::BAD_GATEWAY;
+        let response = call(&sink, &CHAT, CHAT.whole, res).await;
+        assert_eq!(bytes(response).await, coded);
+        let record = sink.only();
+        assert_eq!(
+            (record.outcome, record.tokens.total()),
+            (Outcome::Failed, 0)
+        );
+        assert_eq!(record.metadata.as_deref(), Some(r#"{"status":502}"#));
+    }
+}
+
+#[tokio::test]
 async fn a_client_is_shown_no_more_than_the_limit() {
     let coded = bomb(("zstd", true));
     let (sink, response) = stream_call(&HIDING, "zstd", Play::cut(&coded, 1_000)).await;

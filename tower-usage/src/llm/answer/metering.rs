@@ -151,6 +151,9 @@ impl Metering {
         self.came += frame.len() as u64;
         let (decoded, went) = decoder.decode(&frame);
         let shown = self.read(decoded);
+        if matches!(&self.form, Form::Refusal(refusal) if refusal.closed) {
+            self.decoder = None;
+        }
         let edits = self.edits();
         if went != Went::Well {
             self.stop_decoding(went);
@@ -177,10 +180,11 @@ impl Metering {
     fn stop_decoding(&mut self, went: Went) {
         self.end();
         self.decoder = None;
-        match &mut self.form {
-            Form::Refusal(refusal) => refusal.closed = true,
-            form => *form = Form::Opaque,
+        if let Form::Refusal(refusal) = &mut self.form {
+            refusal.closed = true;
+            return;
         }
+        self.form = Form::Opaque;
         if went == Went::TooLarge {
             // What blows up is not paid for: every byte that came counts, as of what cannot be read.
             self.reading.text = self.came;
