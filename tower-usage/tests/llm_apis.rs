@@ -82,6 +82,12 @@ async fn embeddings_are_metered() {
     );
     let record = whole_call(&case, "<html>").await;
     assert_eq!(record.tokens.output, Some(0), "embeddings generate nothing");
+    let sink = Kept::new();
+    let mut res = answer("application/json", Play::new(["opaque"]));
+    res.headers_mut()
+        .insert("content-encoding", HeaderValue::from_static("x"));
+    bytes(call(&sink, &case, case.whole, res).await).await;
+    assert_eq!(sink.only().tokens.output, Some(0));
 }
 
 fn embeddings() -> Case {

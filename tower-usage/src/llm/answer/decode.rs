@@ -10,7 +10,7 @@ use http::{HeaderMap, header::CONTENT_ENCODING};
 
 use super::whole::ANSWER_LIMIT;
 
-/// What an answer may be decoded to. More would not be read anyway.
+/// What an answer may be decoded to: a large one, twice.
 const DECODED_LIMIT: usize = 2 * ANSWER_LIMIT;
 
 /// What a zstd stream may ask to be remembered, as a power of two: 8 MiB, the least that HTTP requires of a recipient

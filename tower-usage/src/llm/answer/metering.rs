@@ -195,10 +195,7 @@ impl Metering {
     pub(crate) fn end(&mut self) -> Bytes {
         match &mut self.form {
             Form::Events(events) => return events.end(&mut self.reading),
-            Form::Whole(whole) => {
-                self.reading.answer(whole.bytes());
-                *whole = Whole::default();
-            }
+            Form::Whole(whole) => whole.end(&mut self.reading),
             Form::Opaque => {}
             Form::Refusal(refusal) => self.reading.refusal(&std::mem::take(&mut refusal.head)),
         }

@@ -92,6 +92,13 @@ impl Reading {
         answer.is_lone_usage()
     }
 
+    /// Reads some members of an answer.
+    pub(super) fn members(&mut self, json: &[u8]) {
+        if let Some(answer) = Answer::read(json) {
+            self.take(&answer);
+        }
+    }
+
     /// Reads what a provider that refuses says of it.
     pub(super) fn refusal(&mut self, json: &[u8]) {
         if let Some(answer) = Answer::read(json) {

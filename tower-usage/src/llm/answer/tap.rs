@@ -158,10 +158,14 @@ impl Entry {
         record.tokens.input = told
             .input
             .or_else(|| Some(self.estimated_input.saturating_sub(cached)));
-        // What was thought does not show in the text.
-        record.tokens.output = told
-            .output
-            .or_else(|| Some(estimate::tokens(reading.text) + told.reasoning.unwrap_or(0)));
+        record.tokens.output = told.output.or_else(|| {
+            // What was thought does not show in the text.
+            let thought = told.reasoning.unwrap_or(0);
+            match self.api {
+                Api::Embeddings => Some(0),
+                _ => Some(estimate::tokens(reading.text) + thought),
+            }
+        });
         record.source = if reported.is_invalid() {
             Source::Invalid
         } else if told.input.is_some() && told.output.is_some() {
