@@ -33,6 +33,15 @@ impl Count {
         }
     }
 
+    /// Adds another, if this one is told.
+    pub(super) const fn add(&mut self, other: Self) {
+        *self = match (*self, other) {
+            (Self::Told(sum), Self::Told(more)) => Self::Told(sum.saturating_add(more)),
+            (Self::Told(_), Self::Invalid) => Self::Invalid,
+            (sum, _) => sum,
+        };
+    }
+
     /// This one, or another if it is missing.
     pub(super) const fn or(self, other: Self) -> Self {
         match self {

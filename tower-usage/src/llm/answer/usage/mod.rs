@@ -1,88 +1,17 @@
+//! What each API's `usage` says.
+
+mod anthropic;
+mod openai;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{count::Count, reported::Reported};
+use self::{
+    anthropic::Message,
+    openai::{Chat, Response},
+};
+use super::reported::Reported;
 use crate::llm::Api;
-
-/// `usage` of OpenAI's API reference ("The chat completion object"), and of embeddings, which have the first and the
-/// last of these.
-#[derive(Deserialize)]
-struct Chat<'a> {
-    #[serde(borrow)]
-    prompt_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    prompt_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow)]
-    completion_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow)]
-    total_tokens: Option<&'a RawValue>,
-}
-
-/// `usage` of OpenAI's API reference ("The response object").
-#[derive(Deserialize)]
-struct Response<'a> {
-    #[serde(borrow)]
-    input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    input_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow)]
-    total_tokens: Option<&'a RawValue>,
-}
-
-/// Of both.
-#[derive(Deserialize)]
-struct InputDetails<'a> {
-    #[serde(borrow)]
-    cached_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_write_tokens: Option<&'a RawValue>,
-}
-
-/// Of both.
-#[derive(Deserialize)]
-struct OutputDetails<'a> {
-    #[serde(borrow)]
-    reasoning_tokens: Option<&'a RawValue>,
-}
-
-/// `usage` of Anthropic's API reference ("Create a Message").
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_creation_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_read_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_creation: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct CacheCreation<'a> {
-    #[serde(borrow)]
-    ephemeral_5m_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    ephemeral_1h_input_tokens: Option<&'a RawValue>,
-}
-
-/// Counts of OpenAI, whose prompt includes what is cached, and whose output includes what was thought.
-struct Told {
-    prompt: Count,
-    output: Count,
-    total: Count,
-    cached: Count,
-    written: Count,
-    reasoning: Count,
-}
 
 /// What a `usage` says in the classes of [`TokenCounts`](crate::TokenCounts).
 pub(super) fn read(api: Api, usage: &RawValue) -> Reported {
@@ -101,176 +30,12 @@ fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     serde_json::from_str(object).ok()
 }
 
-// === impl Chat, Response, Message ===
-
-impl Chat<'_> {
-    fn into_reported(self) -> Reported {
-        let (cached, written) = input_details(self.prompt_tokens_details);
-        let told = Told {
-            prompt: Count::read(self.prompt_tokens),
-            output: Count::read(self.completion_tokens),
-            total: Count::read(self.total_tokens),
-            cached,
-            written,
-            reasoning: output_details(self.completion_tokens_details),
-        };
-        told.into_reported()
-    }
-
-    /// Some providers of embeddings tell the total alone.
-    fn into_embedded(self) -> Reported {
-        let total = Count::read(self.total_tokens);
-        let input = match (Count::read(self.prompt_tokens), total) {
-            (Count::Told(prompt), Count::Told(total)) if prompt != total => Count::Invalid,
-            (prompt, total) => prompt.or(total),
-        };
-        let output = match input {
-            Count::Missing => Count::Missing,
-            Count::Told(_) | Count::Invalid => Count::Told(0),
-        };
-        Reported {
-            input,
-            output,
-            ..Reported::default()
-        }
-    }
-}
-
-impl Response<'_> {
-    fn into_reported(self) -> Reported {
-        let (cached, written) = input_details(self.input_tokens_details);
-        let told = Told {
-            prompt: Count::read(self.input_tokens),
-            output: Count::read(self.output_tokens),
-            total: Count::read(self.total_tokens),
-            cached,
-            written,
-            reasoning: output_details(self.output_tokens_details),
-        };
-        told.into_reported()
-    }
-}
-
-impl Message<'_> {
-    /// The input excludes what was read from and written to the cache (Anthropic's documentation, "Prompt caching",
-    /// "Tracking cache performance").
-    fn into_reported(self) -> Reported {
-        let total = Count::read(self.cache_creation_input_tokens);
-        let parts = cache_creation(self.cache_creation);
-        let (cache_write, contradicted) = match (total, parts) {
-            (Count::Told(total), Count::Told(parts)) => {
-                (Count::Told(total.max(parts)), total != parts)
-            }
-            (total, parts) => (total.or(parts), false),
-        };
-        Reported {
-            input: Count::read(self.input_tokens),
-            output: Count::read(self.output_tokens),
-            cache_read: Count::read(self.cache_read_input_tokens),
-            cache_write,
-            reasoning: Count::Missing,
-            contradicted,
-        }
-    }
-}
-
-/// Cached and written tokens of the prompt.
-fn input_details(raw: Option<&RawValue>) -> (Count, Count) {
-    let Some(raw) = raw else {
-        return (Count::Missing, Count::Missing);
-    };
-    object(raw).map_or(
-        (Count::Invalid, Count::Missing),
-        |details: InputDetails<'_>| {
-            (
-                Count::read(details.cached_tokens),
-                Count::read(details.cache_write_tokens),
-            )
-        },
-    )
-}
-
-/// Thinking tokens of the output.
-fn output_details(raw: Option<&RawValue>) -> Count {
-    raw.map_or(Count::Missing, |raw| {
-        object(raw).map_or(Count::Invalid, |details: OutputDetails<'_>| {
-            Count::read(details.reasoning_tokens)
-        })
-    })
-}
-
-/// Tokens written to the cache, for however long.
-fn cache_creation(raw: Option<&RawValue>) -> Count {
-    let Some(raw) = raw else {
-        return Count::Missing;
-    };
-    object(raw).map_or(Count::Invalid, |parts: CacheCreation<'_>| {
-        let short = Count::read(parts.ephemeral_5m_input_tokens);
-        let long = Count::read(parts.ephemeral_1h_input_tokens);
-        match (short, long) {
-            (Count::Told(short), Count::Told(long)) => Count::Told(short + long),
-            (Count::Invalid, _) | (_, Count::Invalid) => Count::Invalid,
-            (short, long) => short.or(long),
-        }
-    })
-}
-
-// === impl Told ===
-
-impl Told {
-    fn into_reported(mut self) -> Reported {
-        let contradicted = self.add_up() || self.total == Count::Invalid;
-        let cached = self.cached.told().unwrap_or(0) + self.written.told().unwrap_or(0);
-        let input = match self.prompt {
-            Count::Told(prompt) => {
-                let rest = prompt.checked_sub(cached);
-                rest.map_or(Count::Invalid, Count::Told)
-            }
-            missing => missing,
-        };
-        if input == Count::Invalid && self.prompt != Count::Invalid {
-            // More cached than prompted: neither can be believed.
-            (self.cached, self.written) = (Count::Missing, Count::Missing);
-        }
-        if self.reasoning.told() > self.output.told() && self.output.told().is_some() {
-            (self.output, self.reasoning) = (Count::Invalid, Count::Missing);
-        }
-        Reported {
-            input,
-            output: self.output,
-            cache_read: self.cached,
-            cache_write: self.written,
-            reasoning: self.reasoning,
-            contradicted,
-        }
-    }
-
-    /// Holds prompt and output against the total; true if the total is more than is explained.
-    fn add_up(&mut self) -> bool {
-        let (Count::Told(prompt), Count::Told(output), Count::Told(total)) =
-            (self.prompt, self.output, self.total)
-        else {
-            return false;
-        };
-        let Some(beside) = total
-            .checked_sub(prompt)
-            .filter(|generated| *generated >= output)
-        else {
-            (self.prompt, self.output) = (Count::Invalid, Count::Invalid);
-            return false;
-        };
-        // Some compatible providers leave what was thought out of the output, and put it into the total.
-        self.output = Count::Told(beside);
-        beside != output && self.reasoning != Count::Told(beside - output)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::TokenCounts;
+    use crate::{TokenCounts, llm::answer::count::Count};
 
     fn usage(api: Api, json: &str) -> Reported {
         read(api, serde_json::from_str(json).unwrap())
@@ -350,6 +115,38 @@ mod tests {
         let reported = usage(Api::Messages, json);
         assert_eq!(reported.cache_write, Count::Missing);
         assert!(!reported.is_invalid(), "null is not told");
+    }
+
+    #[test]
+    fn adds_what_compaction_took() {
+        let json = r#"{"input_tokens":23000,"output_tokens":1000,"cache_read_input_tokens":0,"iterations":[
+            {"type":"compaction","input_tokens":180000,"output_tokens":3500},
+            {"type":"message","input_tokens":23000,"output_tokens":1000}]}"#;
+        let reported = usage(Api::Messages, json);
+        assert!(!reported.is_invalid());
+        let tokens = reported.tokens();
+        assert_eq!((tokens.input, tokens.output), (Some(203_000), Some(4_500)));
+        assert_eq!((tokens.cache_read, tokens.cache_write), (Some(0), None));
+        for iterations in [
+            "null",
+            "[]",
+            "7",
+            r#"[{"type":"message","input_tokens":5}]"#,
+        ] {
+            let json =
+                format!(r#"{{"input_tokens":5,"output_tokens":1,"iterations":{iterations}}}"#);
+            assert_eq!(
+                usage(Api::Messages, &json).tokens().total(),
+                6,
+                "{iterations}"
+            );
+        }
+        let json = r#"{"output_tokens":1,"iterations":[{"type":"compaction","input_tokens":5,"output_tokens":-1}]}"#;
+        let reported = usage(Api::Messages, json);
+        assert_eq!(
+            (reported.input, reported.output),
+            (Count::Missing, Count::Invalid)
+        );
     }
 
     #[test]
