@@ -17,16 +17,17 @@ use crate::{
 /// body.
 ///
 /// The place in the sink is taken before `attribute` is asked, so that it may hand over what must not be lost; it is
-/// given back if `attribute` knows nobody. A sink that is full therefore refuses *every* call, with 503, also one that
-/// would not have been metered: let what is never metered go around the layer.
+/// given back if `attribute` knows nobody. A sink that is full therefore refuses *every* call, also one that would not
+/// have been metered: let what is never metered go around the layer. It is refused with 503, in Anthropic's form with
+/// 529; the providers' SDKs try again at both.
 ///
 /// A call goes inward once the sink keeps what is known of it then: its prompt, estimated, as an
 /// [`Outcome::Aborted`](crate::Outcome::Aborted) that nobody saw the end of. One that a client left before that is
 /// [`Outcome::Refused`](crate::Outcome::Refused) and costs nothing.
 ///
 /// - An answer that is not 2xx, and an error of the service inside, is [`Outcome::Failed`](crate::Outcome::Failed) and
-///   costs nothing, unless it tells usage. So is an answer that breaks off or ends in an error event; what text went by
-///   before that, and what usage was told, is paid for.
+///   costs nothing, unless it tells usage. An answer that breaks off or ends in an error event has failed, too; text that
+///   went by before that, and usage that was told, is paid for.
 /// - Tokens are told apart as each provider counts them: what OpenAI's prompt includes and Anthropic's input excludes,
 ///   the cached tokens, are a class of their own. Told more than once, usage is that of all so far: the last one counts,
 ///   of messages the last of each count.
