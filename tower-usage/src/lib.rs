@@ -36,7 +36,7 @@ pub use self::{
     layer::UsageLayer,
     meter::{Opened, UsageMeter},
     money::{AmountError, NanoUsd},
-    price::{DuplicatePrice, Price, PriceEntry, PriceList, Prices, Rate},
+    price::{DuplicatePrice, Price, PriceEntry, PriceList, Priced, Prices, Rate, UnlistedFallback},
     record::{InvalidRecordId, Operation, Outcome, RecordId, Source, UsageRecord},
     service::Usage,
     sink::{Begun, Full, Place, Sink},

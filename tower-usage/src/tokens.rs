@@ -42,4 +42,12 @@ impl TokenCounts {
             .flatten()
             .fold(0, u64::saturating_add)
     }
+
+    /// Tokens of the prompt, in whatever cache they were.
+    pub(crate) fn prompt(&self) -> u64 {
+        [self.input, self.cache_read, self.cache_write]
+            .into_iter()
+            .flatten()
+            .fold(0, u64::saturating_add)
+    }
 }

@@ -4,15 +4,26 @@ use std::{
     time::SystemTime,
 };
 
-use crate::Rate;
+use crate::{Rate, TokenCounts};
 
 /// Rates by model, each in force from its date on.
 ///
 /// Immutable; a server that reloads its prices makes a new one. A model that is not listed has no price, and is never
-/// priced as another.
+/// priced as another, unless a [`fallback`](Self::fallback) is set.
 #[derive(Clone, Debug, Default)]
 pub struct PriceList {
-    models: HashMap<Arc<str>, Vec<(SystemTime, Rate)>>,
+    models: HashMap<Arc<str>, Vec<Terms>>,
+    fallback: Option<Arc<str>>,
+}
+
+/// What a [`PriceList`] says of one call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Priced {
+    /// The rate to be paid.
+    pub rate: Rate,
+    /// The model whose rate it is, where that is the fallback; `None` where it is the model's own.
+    pub as_model: Option<Arc<str>>,
 }
 
 /// The [`PriceList`] in force. Clones share it, and see at once when it is exchanged.
@@ -23,14 +34,29 @@ pub struct Prices(Arc<RwLock<Arc<PriceList>>>);
 #[derive(Clone, Debug)]
 pub struct PriceEntry {
     model: Arc<str>,
+    terms: Terms,
+}
+
+/// What a model costs from a time on.
+#[derive(Clone, Debug)]
+struct Terms {
     from: SystemTime,
     rate: Rate,
+    /// Rates of calls with more than so many prompt tokens, by that number.
+    tiers: Vec<(u64, Rate)>,
 }
 
 /// A model was given two rates from the same date.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("two prices of {model} begin at the same time")]
 pub struct DuplicatePrice {
+    model: Arc<str>,
+}
+
+/// The model that others should be priced as has no price itself.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{model} has no price that others could be priced by")]
+pub struct UnlistedFallback {
     model: Arc<str>,
 }
 
@@ -56,36 +82,102 @@ impl PriceList {
     /// ```
     pub fn new(entries: impl IntoIterator<Item = PriceEntry>) -> Result<Self, DuplicatePrice> {
         let mut models: HashMap<_, Vec<_>> = HashMap::new();
-        for PriceEntry { model, from, rate } in entries {
-            let rates = match models.entry(model) {
+        for PriceEntry { model, terms } in entries {
+            let dates = match models.entry(model) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(Vec::with_capacity(1)),
             };
-            rates.push((from, rate));
+            dates.push(terms);
         }
-        for (model, rates) in &mut models {
-            rates.sort_by_key(|(from, _)| *from);
-            let twice = rates
+        for (model, dates) in &mut models {
+            dates.sort_by_key(|terms: &Terms| terms.from);
+            let twice = dates
                 .windows(2)
-                .any(|pair| matches!(pair, [a, b] if a.0 == b.0));
+                .any(|pair| matches!(pair, [a, b] if a.from == b.from));
             if twice {
                 return Err(DuplicatePrice {
                     model: Arc::clone(model),
                 });
             }
         }
-        Ok(Self { models })
+        Ok(Self {
+            models,
+            fallback: None,
+        })
     }
 
-    /// The rate of a model at a time, if it has one.
+    /// Prices every model that has no rate as this one, and says so: see [`Priced`].
+    ///
+    /// Choose a dear one. It is for those who would rather charge too much than nothing; whoever wants to refuse models
+    /// without a price asks [`rate`](Self::rate), which stays exact.
+    ///
+    /// # Errors
+    ///
+    /// [`UnlistedFallback`] if the list does not have the model.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::SystemTime;
+    /// # use tower_usage::{PriceEntry, PriceList, Rate, TokenCounts};
+    /// let rate = Rate::new("15.00".parse()?, "75.00".parse()?);
+    /// let prices = PriceList::new([PriceEntry::new("dear", rate)])?.fallback("dear")?;
+    /// let priced = prices.price("new", &TokenCounts::default(), SystemTime::UNIX_EPOCH);
+    /// assert_eq!(priced.and_then(|priced| priced.as_model).as_deref(), Some("dear"));
+    /// assert_eq!(prices.rate("new", SystemTime::UNIX_EPOCH), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fallback(self, model: &str) -> Result<Self, UnlistedFallback> {
+        let Some((model, _)) = self.models.get_key_value(model) else {
+            return Err(UnlistedFallback {
+                model: model.into(),
+            });
+        };
+        let fallback = Some(Arc::clone(model));
+        Ok(Self { fallback, ..self })
+    }
+
+    /// The rate of a model at a time, if it has one: that of a short prompt, and never that of another model.
     #[must_use]
     pub fn rate(&self, model: &str, at: SystemTime) -> Option<Rate> {
-        let rates = self.models.get(model)?;
-        rates
-            .iter()
-            .rev()
-            .find(|(from, _)| *from <= at)
-            .map(|(_, rate)| *rate)
+        self.terms(model, at).map(|terms| terms.rate)
+    }
+
+    /// The rate of a call that was let in at a time and took these tokens: that of its model, and of the tier that its
+    /// prompt is in; else that of the [`fallback`](Self::fallback), if there is one.
+    #[must_use]
+    pub fn price(&self, model: &str, tokens: &TokenCounts, at: SystemTime) -> Option<Priced> {
+        if let Some(terms) = self.terms(model, at) {
+            return Some(Priced {
+                rate: terms.rate_of(tokens),
+                as_model: None,
+            });
+        }
+        let fallback = self.fallback.as_ref()?;
+        Some(Priced {
+            rate: self.terms(fallback, at)?.rate_of(tokens),
+            as_model: Some(Arc::clone(fallback)),
+        })
+    }
+
+    /// The names of the models, in no order.
+    pub fn models(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.models.keys()
+    }
+
+    fn terms(&self, model: &str, at: SystemTime) -> Option<&Terms> {
+        let dates = self.models.get(model)?;
+        dates.iter().rev().find(|terms| terms.from <= at)
+    }
+}
+
+// === impl Terms ===
+
+impl Terms {
+    fn rate_of(&self, tokens: &TokenCounts) -> Rate {
+        let prompt = tokens.prompt();
+        let tier = self.tiers.iter().rev().find(|(above, _)| prompt > *above);
+        tier.map_or(self.rate, |(_, rate)| *rate)
     }
 }
 
@@ -123,15 +215,47 @@ impl PriceEntry {
     pub fn new(model: impl Into<Arc<str>>, rate: Rate) -> Self {
         Self {
             model: model.into(),
-            from: SystemTime::UNIX_EPOCH,
-            rate,
+            terms: Terms {
+                from: SystemTime::UNIX_EPOCH,
+                rate,
+                tiers: Vec::new(),
+            },
         }
     }
 
     /// The rate holds from this time on, until a later entry of the model begins.
     #[must_use]
-    pub fn effective_from(self, from: SystemTime) -> Self {
-        Self { from, ..self }
+    pub fn effective_from(mut self, from: SystemTime) -> Self {
+        self.terms.from = from;
+        self
+    }
+
+    /// Another rate for the whole of a call whose prompt, cached tokens included, has more than so many tokens.
+    ///
+    /// There may be several; the greatest number that the prompt exceeds decides. The latter of two with one number
+    /// holds.
+    #[must_use]
+    pub fn above(mut self, tokens: u64, rate: Rate) -> Self {
+        let tiers = &mut self.terms.tiers;
+        tiers.retain(|(above, _)| *above != tokens);
+        tiers.push((tokens, rate));
+        tiers.sort_by_key(|(above, _)| *above);
+        self
+    }
+
+    /// The same terms under another name.
+    #[must_use]
+    pub fn named(self, model: impl Into<Arc<str>>) -> Self {
+        Self {
+            model: model.into(),
+            ..self
+        }
+    }
+
+    /// The model.
+    #[must_use]
+    pub const fn model(&self) -> &Arc<str> {
+        &self.model
     }
 }
 
@@ -139,6 +263,16 @@ impl PriceEntry {
 
 impl DuplicatePrice {
     /// The model that has two.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+}
+
+// === impl UnlistedFallback ===
+
+impl UnlistedFallback {
+    /// The model without a price.
     #[must_use]
     pub fn model(&self) -> &str {
         &self.model
@@ -191,5 +325,75 @@ mod tests {
             PriceList::new([entry.clone(), entry]).unwrap_err().model(),
             "m"
         );
+    }
+
+    fn prompt(input: u64, cache_read: u64, cache_write: u64) -> TokenCounts {
+        let mut tokens = TokenCounts::default();
+        tokens.input = Some(input);
+        tokens.cache_read = Some(cache_read);
+        tokens.cache_write = Some(cache_write);
+        tokens
+    }
+
+    #[test]
+    fn a_long_prompt_has_the_rate_of_its_tier() {
+        let [short, long, longest] =
+            ["1", "2", "4"].map(|text| Rate::new(price(text), price(text)));
+        let entry = PriceEntry::new("m", short)
+            .above(500, longest)
+            .above(200, short)
+            .above(200, long);
+        let prices = PriceList::new([entry]).unwrap();
+        let mut answered = prompt(200, 0, 0);
+        answered.output = Some(9_999);
+        for (tokens, rate) in [
+            (TokenCounts::default(), short),
+            (answered, short),
+            (prompt(201, 0, 0), long),
+            (prompt(1, 100, 100), long),
+            (prompt(500, 0, 0), long),
+            (prompt(0, 501, 0), longest),
+            (prompt(u64::MAX, u64::MAX, 1), longest),
+        ] {
+            let priced = prices.price("m", &tokens, SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!((priced.rate, priced.as_model), (rate, None), "{tokens:?}");
+        }
+        assert_eq!(prices.rate("m", SystemTime::UNIX_EPOCH), Some(short));
+    }
+
+    #[test]
+    fn d5_55_only_a_fallback_prices_what_is_not_listed_and_says_so() {
+        let from = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let [own, dear] = ["1", "9"].map(|text| Rate::new(price(text), price(text)));
+        let entries = [
+            PriceEntry::new("m", own).effective_from(from),
+            PriceEntry::new("dear", dear).effective_from(from),
+        ];
+        let exact = PriceList::new(entries).unwrap();
+        assert_eq!(exact.price("new", &prompt(1, 0, 0), from), None);
+        assert_eq!(
+            exact.clone().fallback("new").unwrap_err().model(),
+            "new",
+            "what has no price cannot price others"
+        );
+
+        let prices = exact.fallback("dear").unwrap();
+        let price = |model, at| prices.price(model, &prompt(1, 0, 0), at);
+        let as_dear = Priced {
+            rate: dear,
+            as_model: Some("dear".into()),
+        };
+        assert_eq!(price("new", from), Some(as_dear));
+        assert_eq!(
+            price("m", from),
+            Some(Priced {
+                rate: own,
+                as_model: None
+            })
+        );
+        assert_eq!(price("dear", from).unwrap().as_model, None);
+        let before = from - Duration::from_secs(1);
+        assert_eq!(price("new", before), None, "the fallback had no price yet");
+        assert_eq!(prices.rate("new", from), None, "stays exact");
     }
 }
