@@ -30,6 +30,8 @@ mod tokens;
 
 #[cfg(feature = "llm")]
 pub use self::body::ResponseBody;
+#[cfg(feature = "import")]
+pub use self::price::{Import, ImportError, Unapplied};
 pub use self::{
     clock::{Clock, SystemClock},
     future::ResponseFuture,

@@ -328,11 +328,12 @@ mod tests {
     }
 
     fn prompt(input: u64, cache_read: u64, cache_write: u64) -> TokenCounts {
-        let mut tokens = TokenCounts::default();
-        tokens.input = Some(input);
-        tokens.cache_read = Some(cache_read);
-        tokens.cache_write = Some(cache_write);
-        tokens
+        TokenCounts {
+            input: Some(input),
+            cache_read: Some(cache_read),
+            cache_write: Some(cache_write),
+            ..TokenCounts::default()
+        }
     }
 
     #[test]

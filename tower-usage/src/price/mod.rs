@@ -1,9 +1,17 @@
 //! What tokens cost.
 
+#[cfg(feature = "import")]
+mod decimal;
+#[cfg(feature = "import")]
+mod import;
 mod list;
+#[cfg(feature = "import")]
+mod object;
 mod priced;
 mod rate;
 
+#[cfg(feature = "import")]
+pub use self::import::{Import, ImportError, Unapplied};
 pub use self::{
     list::{DuplicatePrice, PriceEntry, PriceList, Priced, Prices, UnlistedFallback},
     rate::{Price, Rate},

@@ -37,6 +37,9 @@ pub struct Rate {
 // === impl Price ===
 
 impl Price {
+    /// Nothing.
+    pub const FREE: Self = Self(0);
+
     /// This many nano-USD for a million tokens.
     #[must_use]
     pub const fn from_nanos_per_million(nanos: u64) -> Self {
