@@ -1,6 +1,6 @@
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
-use super::{backlog::Owed, joins::Join, ledger::Mark, row::Settled};
+use super::{backlog::Owed, joins::Join, ledger::Mark, reprice::Reprice, row::Settled};
 use crate::{Full, RecordId, UsageRecord};
 
 /// What the writer is asked to do, in the order it is asked.
@@ -25,6 +25,8 @@ pub(super) enum Command {
     },
     /// Keep how far the ledger is under this name, unless something is, and answer what is.
     Mark(String, oneshot::Sender<Mark>),
+    /// Price what has no price yet, a page of it, and answer what that changed.
+    Reprice(Reprice),
     /// Answer when all that was recorded before is stored and settled.
     Flush(oneshot::Sender<()>),
     /// Answer: the settler has come so far.

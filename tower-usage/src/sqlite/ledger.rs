@@ -232,7 +232,7 @@ impl SqliteLedger {
         self.backlog.is_healthy()
     }
 
-    fn tell(&self, command: Command) -> Result<(), LedgerError> {
+    pub(super) fn tell(&self, command: Command) -> Result<(), LedgerError> {
         self.commands.send(command).map_err(|_| LedgerError::Closed)
     }
 }

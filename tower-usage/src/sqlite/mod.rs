@@ -38,6 +38,7 @@ mod joins;
 mod ledger;
 mod options;
 mod query;
+mod reprice;
 mod row;
 mod schema;
 mod settle;
@@ -50,6 +51,7 @@ pub use self::{
     ledger::{Mark, SqliteLedger},
     options::LedgerOptions,
     query::Used,
+    reprice::Repriced,
     settle::{Settle, SettleError, SettleFuture},
 };
 pub use crate::query::{Group, GroupBy, GroupTotal, Sum};

@@ -148,6 +148,13 @@ impl Writer {
                 }
                 return Ok(Next::Go);
             }
+            Some(Command::Reprice(reprice)) => {
+                let page = reprice.run(&mut self.conn)?;
+                if let Some(Command::Reprice(reprice)) = self.pending.pop_front() {
+                    reprice.answer(page);
+                }
+                return Ok(Next::Go);
+            }
             _ => {}
         }
         match self.pending.pop_front() {
