@@ -13,6 +13,8 @@
 mod body;
 mod clock;
 mod future;
+#[cfg(feature = "json-lines")]
+mod json_lines;
 mod layer;
 #[cfg(feature = "llm")]
 pub mod llm;
@@ -26,10 +28,13 @@ mod service;
 mod sink;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod tee;
 mod tokens;
 
 #[cfg(feature = "llm")]
 pub use self::body::ResponseBody;
+#[cfg(feature = "json-lines")]
+pub use self::json_lines::JsonLines;
 #[cfg(feature = "import")]
 pub use self::price::{Import, ImportError, Unapplied};
 pub use self::{
@@ -42,5 +47,6 @@ pub use self::{
     record::{InvalidRecordId, Operation, Outcome, RecordId, Source, UsageRecord},
     service::Usage,
     sink::{Begun, Full, Place, Sink},
+    tee::Tee,
     tokens::TokenCounts,
 };
