@@ -19,6 +19,8 @@ mod layer;
 #[cfg(feature = "llm")]
 pub mod llm;
 mod meter;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod money;
 mod price;
 #[cfg(feature = "sqlite")]
@@ -35,6 +37,8 @@ mod tokens;
 pub use self::body::ResponseBody;
 #[cfg(feature = "json-lines")]
 pub use self::json_lines::JsonLines;
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsSink;
 #[cfg(feature = "import")]
 pub use self::price::{Import, ImportError, Unapplied};
 pub use self::{
