@@ -55,6 +55,8 @@ impl SqliteLedger {
     /// [number](UsageRecord::number): it was settled at no cost, so that counters of money lack it. Records that wait
     /// to be settled stay as they are, since their settler counts what they cost: call again later.
     ///
+    /// It changes the ledger; copies of records elsewhere stay as they were.
+    ///
     /// A record that has a cost is never changed; what is called again finds only what is left. Goes on while other
     /// records are stored, and waits while the file cannot be written.
     ///
