@@ -15,7 +15,7 @@ use axum::{BoxError, Extension, Json, Router};
 use http::{Extensions, StatusCode, header};
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, service_fn};
-use tower_usage::openai::{Attribution, CallBody, ChatMeter, ModelCallLayer};
+use tower_usage::llm::{Attribution, CallBody, ModelCallLayer, ModelMeter};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_usage::{PriceEntry, PriceList, Rate, UsageLayer};
 
@@ -47,7 +47,7 @@ fn app(keys: Keys, ledger: Arc<SqliteLedger>) -> Result<Router, BoxError> {
     // Half a dollar for a million tokens in, one and a half for a million out.
     let rate = Rate::new("0.50".parse()?, "1.50".parse()?);
     let prices = PriceList::new([PriceEntry::new("parrot-1", rate)])?;
-    let meter = ChatMeter::new(ledger.clone(), prices, |extensions: &Extensions| {
+    let meter = ModelMeter::new(ledger.clone(), prices, |extensions: &Extensions| {
         extensions.get().cloned().map(Attribution::new)
     });
     let parrot = ServiceBuilder::new()
@@ -91,7 +91,7 @@ async fn parrot(request: Request<CallBody>) -> Result<Response, Infallible> {
 
 async fn usage(ledger: State<Arc<SqliteLedger>>, user: Extension<User>) -> Response {
     let ever = SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
-    let sum = tokio::task::spawn_blocking(move || ledger.sum(&user, ever.start, ever.end));
+    let sum = tokio::task::spawn_blocking(move || ledger.sum(&*user.0, ever.start, ever.end));
     let Ok(Ok(sum)) = sum.await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };

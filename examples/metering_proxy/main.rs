@@ -18,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::{net::TcpListener, signal::ctrl_c};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-use tower_usage::openai::{Attribution, CallBody, ChatMeter, ModelCallLayer};
+use tower_usage::llm::{Attribution, CallBody, ModelCallLayer, ModelMeter};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_usage::{Import, JsonLines, PriceList, Sink, Tee, UsageLayer};
 
@@ -80,7 +80,7 @@ async fn serve(listener: TcpListener, proxy: Proxy) -> io::Result<Infallible> {
 }
 
 fn proxy(sink: Arc<dyn Sink>, prices: PriceList, upstream: Upstream) -> Proxy {
-    let meter = ChatMeter::new(sink, prices, |extensions: &Extensions| {
+    let meter = ModelMeter::new(sink, prices, |extensions: &Extensions| {
         let User(user) = extensions.get()?;
         Some(Attribution::new(user.clone()))
     });

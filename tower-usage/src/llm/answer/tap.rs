@@ -92,6 +92,7 @@ impl ModelTap {
         entry.record.tokens = TokenCounts::default();
         entry.record.cost = None;
         entry.record.rate = None;
+        entry.record.metadata = None;
         entry.record.source = Source::Exact;
         kept
     }
@@ -176,12 +177,7 @@ impl Entry {
         record.outcome = outcome;
         record.model = reading.model;
         record.response_id = reading.id;
-        let model = record
-            .model
-            .as_deref()
-            .or(record.requested_model.as_deref());
-        record.rate = model.and_then(|model| books.prices.load().rate(model, record.admitted_at));
-        record.cost = record.rate.and_then(|rate| rate.cost(&record.tokens));
+        record.price(&books.prices.load());
     }
 
     fn write(mut self) {
