@@ -2,7 +2,7 @@
 
 use serde_json::{Value, de::Deserializer};
 
-use super::message;
+use super::prompt::Prompt;
 
 /// One call, planned.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,17 +25,17 @@ pub(super) enum Reply {
 }
 
 impl Plan {
-    pub(super) fn of(messages: &[Value]) -> Self {
-        let text = message::last_user(messages);
-        let tool = tool(&text).filter(|_| !message::has_tool_result(messages));
+    pub(super) fn of(prompt: &Prompt) -> Self {
+        let number = |name| number(&prompt.last_user, name);
+        let tool = tool(&prompt.last_user).filter(|_| prompt.tool_result.is_none());
         Self {
-            input: number(&text, "in").unwrap_or(100),
-            output: number(&text, "out").unwrap_or(20),
-            cache_read: number(&text, "cache_read").unwrap_or(0),
-            sleep: number(&text, "sleep").unwrap_or(0),
-            chunk_delay: number(&text, "chunk_delay").unwrap_or(0),
-            status: number(&text, "status").and_then(|status| u16::try_from(status).ok()),
-            reply: tool.unwrap_or_else(|| Reply::Text(reply(&text))),
+            input: number("in").unwrap_or(100),
+            output: number("out").unwrap_or(20),
+            cache_read: number("cache_read").unwrap_or(0),
+            sleep: number("sleep").unwrap_or(0),
+            chunk_delay: number("chunk_delay").unwrap_or(0),
+            status: number("status").and_then(|status| u16::try_from(status).ok()),
+            reply: tool.unwrap_or_else(|| Reply::Text(reply(prompt))),
         }
     }
 
@@ -45,13 +45,13 @@ impl Plan {
     }
 }
 
-fn reply(text: &str) -> String {
-    match number(text, "words") {
+fn reply(prompt: &Prompt) -> String {
+    match number(&prompt.last_user, "words") {
         Some(words) => (1..=words)
             .map(|n| format!("word{n}"))
             .collect::<Vec<_>>()
             .join(" "),
-        None => format!("echo: {}", message::bare(text)),
+        None => format!("echo: {}", prompt.bare()),
     }
 }
 
@@ -81,12 +81,10 @@ fn tool(text: &str) -> Option<Reply> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::*;
+    use super::{super::prompt::Turn, *};
 
     fn plan(text: &str) -> Plan {
-        Plan::of(&[json!({"role": "user", "content": text})])
+        Plan::of(&Prompt::of([Turn::User(text.to_owned())]))
     }
 
     #[test]
@@ -131,13 +129,11 @@ mod tests {
 
     #[test]
     fn calls_a_tool_once_in_a_turn() {
-        let messages = [
-            json!({"role": "user", "content": "[[tool=ls]] go"}),
-            json!({"role": "tool", "content": "x"}),
+        let turns = [
+            Turn::User("[[tool=ls]] go".to_owned()),
+            Turn::Tool("x".to_owned()),
         ];
-        assert_eq!(
-            Plan::of(&messages).reply,
-            Reply::Text("echo: go".to_owned())
-        );
+        let plan = Plan::of(&Prompt::of(turns));
+        assert_eq!(plan.reply, Reply::Text("echo: go".to_owned()));
     }
 }

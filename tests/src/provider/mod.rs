@@ -17,11 +17,12 @@
 //! `GET /__requests` lists the [`ModelCall`]s, oldest first, and `POST /__reset` forgets them.
 
 mod call;
+mod chat;
 mod client;
-mod completion;
 mod directive;
-mod message;
+mod prompt;
 mod server;
+mod stream;
 
 pub use call::ModelCall;
 pub use client::ProviderClient;

@@ -26,9 +26,8 @@ use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 use super::{
     ModelCall, ProviderClient,
     call::{Entry, Record},
-    completion::{Head, streamed, whole},
+    chat,
     directive::Plan,
-    message,
 };
 use crate::{
     clock::unix_millis,
@@ -53,6 +52,13 @@ struct Shared {
     keys: Vec<String>,
     record: Record,
     requests: AtomicU64,
+}
+
+/// What all parts of one answer repeat.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) id: String,
+    pub(super) model: String,
 }
 
 impl Provider {
@@ -154,8 +160,8 @@ impl Shared {
         let Ok(body) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
             return refusal(StatusCode::BAD_REQUEST, "the request is no JSON");
         };
-        let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
-        let plan = Plan::of(messages);
+        let prompt = chat::prompt(&body);
+        let plan = Plan::of(&prompt);
         let head = Head {
             id: format!(
                 "chatcmpl-{}",
@@ -182,8 +188,8 @@ impl Shared {
             cached_tokens: if billed { plan.cache_read } else { 0 },
             key,
             finished: false,
-            last_user: message::last_user(messages),
-            tool_result: message::tool_result(messages),
+            last_user: prompt.last_user,
+            tool_result: prompt.tool_result,
             client_request_id,
         });
         if !known {
@@ -196,11 +202,10 @@ impl Shared {
             return refusal(status, &format!("told to answer {status}"));
         }
         if stream {
-            let include_usage = body["stream_options"]["include_usage"] == true;
-            return events(streamed(&head, &plan, include_usage, entry));
+            return events(chat::events(&head, &plan, &body).stream(&plan, entry));
         }
         finish(&entry, &plan);
-        answer(StatusCode::OK, &whole(&head, &plan))
+        answer(StatusCode::OK, &chat::whole(&head, &plan))
     }
 }
 
