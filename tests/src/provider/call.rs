@@ -1,8 +1,13 @@
 //! What the provider writes down.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    iter::Sum,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
+
+use super::Api;
 
 /// One request to the provider, and what it would bill for it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -12,6 +17,8 @@ pub struct ModelCall {
     pub id: String,
     /// When it arrived, in milliseconds since 1970.
     pub at: u64,
+    /// The API it came by.
+    pub api: Api,
     /// The model that was asked for.
     pub model: String,
     /// Whether the answer was streamed.
@@ -24,7 +31,11 @@ pub struct ModelCall {
     pub completion_tokens: u64,
     /// How much of the input came from the cache.
     pub cached_tokens: u64,
-    /// The API key as it was received. The keys of a test are no secrets.
+    /// How much of the input was put into the cache.
+    pub cache_write_tokens: u64,
+    /// How much of the output was thinking.
+    pub reasoning_tokens: u64,
+    /// The API key as it was received, in the header where its API wants it. The keys of a test are no secrets.
     pub key: String,
     /// Whether the whole answer was produced. False for refused calls and for those whose client
     /// went away.
@@ -35,6 +46,22 @@ pub struct ModelCall {
     pub tool_result: Option<String>,
     /// `x-client-request-id`: the caller's own name for the request.
     pub client_request_id: Option<String>,
+}
+
+/// Billed tokens by class. No class is part of another, but `reasoning` of `output`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Tokens {
+    /// Input that has nothing to do with a cache.
+    pub input: u64,
+    /// Input that came from the cache.
+    pub cache_read: u64,
+    /// Input that was put into the cache.
+    pub cache_write: u64,
+    /// Output.
+    pub output: u64,
+    /// How much of the output was thinking.
+    pub reasoning: u64,
 }
 
 /// All calls of one provider.
@@ -50,6 +77,47 @@ pub(super) struct Entry {
     id: String,
 }
 
+// === impl ModelCall ===
+
+impl ModelCall {
+    /// What it is billed.
+    #[must_use]
+    pub fn tokens(&self) -> Tokens {
+        let cached = self.cached_tokens.saturating_add(self.cache_write_tokens);
+        Tokens {
+            input: self.prompt_tokens.saturating_sub(cached),
+            cache_read: self.cached_tokens,
+            cache_write: self.cache_write_tokens,
+            output: self.completion_tokens,
+            reasoning: self.reasoning_tokens,
+        }
+    }
+}
+
+// === impl Tokens ===
+
+impl Tokens {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        [self.input, self.cache_read, self.cache_write, self.output]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+}
+
+impl Sum for Tokens {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, tokens| Self {
+            input: sum.input.saturating_add(tokens.input),
+            cache_read: sum.cache_read.saturating_add(tokens.cache_read),
+            cache_write: sum.cache_write.saturating_add(tokens.cache_write),
+            output: sum.output.saturating_add(tokens.output),
+            reasoning: sum.reasoning.saturating_add(tokens.reasoning),
+        })
+    }
+}
+
 // === impl Record ===
 
 impl Record {
@@ -60,6 +128,13 @@ impl Record {
             record: self.clone(),
             id,
         }
+    }
+
+    /// How many calls with this message have had that status.
+    pub(super) fn count(&self, last_user: &str, status: u16) -> u64 {
+        let calls = self.lock();
+        let calls = calls.iter().filter(|call| call.last_user == last_user);
+        calls.filter(|call| call.status == status).count() as u64
     }
 
     pub(super) fn all(&self) -> Vec<ModelCall> {

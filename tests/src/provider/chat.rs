@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{
+    api::Head,
     directive::{Plan, Reply},
     prompt::{Prompt, Turn, text_of},
-    server::Head,
     stream::{Events, pieces},
 };
 use crate::clock::unix_millis;
@@ -110,8 +110,8 @@ fn usage(plan: &Plan) -> Value {
         "prompt_tokens": plan.prompt_tokens(),
         "completion_tokens": plan.output,
         "total_tokens": plan.prompt_tokens().saturating_add(plan.output),
-        "prompt_tokens_details": {"cached_tokens": plan.cache_read},
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": plan.cache_read, "cache_write_tokens": plan.cache_write},
+        "completion_tokens_details": {"reasoning_tokens": plan.reasoning},
     })
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::ModelCall;
+use super::{ModelCall, Tokens};
 use crate::{
     error::{Error, Result},
     http,
@@ -40,6 +40,16 @@ impl ProviderClient {
         let mut calls = self.calls().await?;
         calls.retain(|call| call.last_user.contains(text));
         Ok(calls)
+    }
+
+    /// What the calls whose user message contains `text` are billed together.
+    ///
+    /// # Errors
+    ///
+    /// As [`calls`](Self::calls).
+    pub async fn tokens_about(&self, text: &str) -> Result<Tokens> {
+        let calls = self.calls_about(text).await?;
+        Ok(calls.iter().map(ModelCall::tokens).sum())
     }
 
     /// Forgets every call. Not for tests that share the provider with others.

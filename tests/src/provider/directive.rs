@@ -10,11 +10,16 @@ pub(super) struct Plan {
     pub(super) input: u64,
     pub(super) output: u64,
     pub(super) cache_read: u64,
+    pub(super) cache_write: u64,
+    /// How much of the output was thinking.
+    pub(super) reasoning: u64,
     /// Milliseconds before the first byte.
     pub(super) sleep: u64,
     /// Milliseconds between two chunks.
     pub(super) chunk_delay: u64,
     pub(super) status: Option<u16>,
+    /// How many of the calls with this message fail with the status.
+    pub(super) times: u64,
     pub(super) reply: Reply,
 }
 
@@ -28,20 +33,36 @@ impl Plan {
     pub(super) fn of(prompt: &Prompt) -> Self {
         let number = |name| number(&prompt.last_user, name);
         let tool = tool(&prompt.last_user).filter(|_| prompt.tool_result.is_none());
+        let output = number("out").unwrap_or(20);
         Self {
             input: number("in").unwrap_or(100),
-            output: number("out").unwrap_or(20),
+            output,
             cache_read: number("cache_read").unwrap_or(0),
+            cache_write: number("cache_write").unwrap_or(0),
+            reasoning: number("reasoning").unwrap_or(0).min(output),
             sleep: number("sleep").unwrap_or(0),
             chunk_delay: number("chunk_delay").unwrap_or(0),
             status: number("status").and_then(|status| u16::try_from(status).ok()),
+            times: number("times").unwrap_or(u64::MAX),
             reply: tool.unwrap_or_else(|| Reply::Text(reply(prompt))),
+        }
+    }
+
+    /// This plan, where nothing is generated and nothing cached.
+    pub(super) fn of_input_only(self) -> Self {
+        Self {
+            output: 0,
+            cache_read: 0,
+            cache_write: 0,
+            reasoning: 0,
+            ..self
         }
     }
 
     /// OpenAI counts cached tokens as part of the prompt.
     pub(super) fn prompt_tokens(&self) -> u64 {
-        self.input.saturating_add(self.cache_read)
+        let cached = self.cache_read.saturating_add(self.cache_write);
+        self.input.saturating_add(cached)
     }
 }
 
@@ -97,7 +118,8 @@ mod tests {
     #[test]
     fn reads_every_number() {
         let plan = plan(
-            "x [[in=1]][[out=2]] [[cache_read=3]] [[sleep=4]] [[chunk_delay=5]] [[status=429]] [[words=2]]",
+            "x [[in=1]][[out=2]] [[cache_read=3]] [[sleep=4]] [[chunk_delay=5]] [[status=429]] [[words=2]] \
+             [[cache_write=6]] [[reasoning=7]] [[times=8]]",
         );
         assert_eq!(
             (
@@ -106,7 +128,12 @@ mod tests {
                 plan.cache_read,
                 plan.prompt_tokens()
             ),
-            (1, 2, 3, 4)
+            (1, 2, 3, 10)
+        );
+        assert_eq!(
+            (plan.cache_write, plan.reasoning, plan.times),
+            (6, 2, 8),
+            "nobody thinks more than they say"
         );
         assert_eq!(
             (plan.sleep, plan.chunk_delay, plan.status),

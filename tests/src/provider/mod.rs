@@ -1,29 +1,38 @@
-//! A model provider for tests: OpenAI's chat completions, deterministic, with a record of what it
-//! would bill.
+//! A model provider for tests: OpenAI's chat completions, responses and embeddings, and Anthropic's messages,
+//! deterministic, with a record of what it would bill.
 //!
 //! The reply is `echo: <the last user message>`. A directive in that message changes what happens:
 //!
 //! | directive | effect |
 //! | --- | --- |
-//! | `[[in=120]] [[out=45]] [[cache_read=30]]` | token counts of this call; without: 100, 20, 0 |
+//! | `[[in=120]] [[out=45]] [[cache_read=30]] [[cache_write=10]]` | token counts of this call; without: 100, 20, 0, 0 |
+//! | `[[reasoning=5]]` | how much of the output was thinking |
 //! | `[[sleep=1500]]` | milliseconds before the first byte |
 //! | `[[words=200]] [[chunk_delay=50]]` | a reply of that many words, and milliseconds between the chunks of a streamed one |
 //! | `[[status=429]]` | fails with that status |
+//! | `[[times=2]]` | only so many calls with this message fail |
 //! | `[[tool=ls {"path":"."}]]` | calls that tool first: two model calls in one run |
 //!
-//! `in` counts what was not read from the cache; OpenAI's `prompt_tokens` is `in` plus `cache_read`.
+//! `in` counts what has nothing to do with a cache, as Anthropic's `input_tokens` do; OpenAI's `prompt_tokens` and
+//! `input_tokens` are `in`, `cache_read` and `cache_write` together. Embeddings have `in` and nothing else.
 //!
-//! `POST /v1/chat/completions` and `GET /v1/models` want one of the provider's keys as bearer token.
-//! `GET /__requests` lists the [`ModelCall`]s, oldest first, and `POST /__reset` forgets them.
+//! OpenAI's API wants one of the provider's keys as bearer token; Anthropic's wants it in `x-api-key`, and
+//! `anthropic-version` too. `GET /__requests` lists the [`ModelCall`]s, oldest first, and `POST /__reset` forgets them.
 
+mod answer;
+mod api;
 mod call;
 mod chat;
 mod client;
 mod directive;
+mod embeddings;
+mod messages;
 mod prompt;
+mod responses;
 mod server;
 mod stream;
 
-pub use call::ModelCall;
+pub use api::Api;
+pub use call::{ModelCall, Tokens};
 pub use client::ProviderClient;
-pub use server::{MODELS, Provider};
+pub use server::{ANTHROPIC_MODEL, EMBEDDING_MODEL, MODELS, Provider};

@@ -10,23 +10,18 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::{
-    body::{Frame, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header::HeaderValue};
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
 use super::{
-    ModelCall, ProviderClient,
+    Api, ModelCall, ProviderClient,
+    answer::{Body, events, whole},
+    api::{Head, openai_error},
     call::{Entry, Record},
-    chat,
     directive::Plan,
 };
 use crate::{
@@ -34,10 +29,16 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The models it has.
+/// The models it has at OpenAI's API.
 pub const MODELS: [&str; 2] = ["test-small", "test-large"];
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// The model for embeddings.
+pub const EMBEDDING_MODEL: &str = "test-embedding";
+
+/// The model it has at Anthropic's API.
+pub const ANTHROPIC_MODEL: &str = "test-claude";
+
+const UNKNOWN_KEY: &str = "this API key is not known";
 
 /// A provider on a loopback port of this process. Dropping it closes the port.
 #[derive(Debug)]
@@ -52,13 +53,6 @@ struct Shared {
     keys: Vec<String>,
     record: Record,
     requests: AtomicU64,
-}
-
-/// What all parts of one answer repeat.
-#[derive(Clone, Debug)]
-pub(super) struct Head {
-    pub(super) id: String,
-    pub(super) model: String,
 }
 
 impl Provider {
@@ -125,133 +119,142 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         match (request.method(), request.uri().path()) {
-            (&Method::GET, "/__requests") => answer(StatusCode::OK, &json!(self.record.all())),
+            (&Method::GET, "/__requests") => whole(StatusCode::OK, &json!(self.record.all())),
             (&Method::POST, "/__reset") => {
                 self.record.clear();
-                answer(StatusCode::OK, &json!({}))
+                whole(StatusCode::OK, &json!({}))
             }
-            (&Method::GET, "/healthz") => answer(StatusCode::OK, &json!({})),
-            (&Method::GET, "/v1/models") => self.models(&request),
-            (&Method::POST, "/v1/chat/completions") => self.complete(request).await,
-            (method, path) => refusal(
-                StatusCode::NOT_FOUND,
-                &format!("nothing at {method} {path}"),
-            ),
+            (&Method::GET, "/healthz") => whole(StatusCode::OK, &json!({})),
+            (&Method::GET, "/v1/models") => self.models(request.headers()),
+            (method, path) => match Api::at(path) {
+                Some(api) if method == Method::POST => self.call(api, request).await,
+                _ => {
+                    let message = format!("nothing at {method} {path}");
+                    whole(StatusCode::NOT_FOUND, &openai_error(&message))
+                }
+            },
         }
     }
 
-    fn models(&self, request: &Request<Incoming>) -> Response<Body> {
-        if !self.keys.iter().any(|key| key == bearer(request)) {
-            return unknown_key();
+    fn models(&self, headers: &HeaderMap) -> Response<Body> {
+        let knows = |api: Api| self.knows(api.key(headers));
+        if knows(Api::Messages) {
+            let model = json!({
+                "type": "model", "id": ANTHROPIC_MODEL, "display_name": "Test", "created_at": "2025-01-01T00:00:00Z",
+            });
+            let page = json!({
+                "data": [model], "has_more": false, "first_id": ANTHROPIC_MODEL, "last_id": ANTHROPIC_MODEL,
+            });
+            return whole(StatusCode::OK, &page);
         }
-        let models = MODELS.map(|id| json!({"id": id, "object": "model", "owned_by": "test"}));
-        answer(StatusCode::OK, &json!({"object": "list", "data": models}))
+        if !knows(Api::Chat) {
+            return whole(StatusCode::UNAUTHORIZED, &openai_error(UNKNOWN_KEY));
+        }
+        let models = MODELS.into_iter().chain([EMBEDDING_MODEL]);
+        let models = models.map(|id| json!({"id": id, "object": "model", "owned_by": "test"}));
+        let models: Vec<_> = models.collect();
+        whole(StatusCode::OK, &json!({"object": "list", "data": models}))
     }
 
-    async fn complete(&self, request: Request<Incoming>) -> Response<Body> {
-        let key = bearer(&request).to_owned();
-        let client_request_id = request.headers().get("x-client-request-id");
-        let client_request_id = client_request_id
-            .and_then(|id| id.to_str().ok())
-            .map(str::to_owned);
-        let Ok(body) = request.into_body().collect().await else {
-            return refusal(StatusCode::BAD_REQUEST, "the request ended too early");
+    async fn call(&self, api: Api, request: Request<Incoming>) -> Response<Body> {
+        let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let request_id = format!("req_{n}");
+        let refusal =
+            |status, message: &str| whole(status, &api.error(status, message, &request_id));
+        let mut response = match self.attempt(api, n, request).await {
+            Ok(response) => response,
+            Err((status, message)) => refusal(status, &message),
         };
-        let Ok(body) = serde_json::from_slice::<Value>(&body.to_bytes()) else {
-            return refusal(StatusCode::BAD_REQUEST, "the request is no JSON");
+        if let Ok(id) = HeaderValue::try_from(&request_id) {
+            response.headers_mut().insert(api.request_id_header(), id);
+        }
+        response
+    }
+
+    async fn attempt(
+        &self,
+        api: Api,
+        n: u64,
+        request: Request<Incoming>,
+    ) -> std::result::Result<Response<Body>, (StatusCode, String)> {
+        let bad = |message: &str| (StatusCode::BAD_REQUEST, message.to_owned());
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await;
+        let body = body.map_err(|_| bad("the request ended too early"))?;
+        let body: Value =
+            serde_json::from_slice(&body.to_bytes()).map_err(|_| bad("the request is no JSON"))?;
+
+        let prompt = api.prompt(&body);
+        let plan = api.plan(&prompt);
+        let key = api.key(&parts.headers);
+        let refused = if self.knows(key) {
+            let missing = api.missing(&parts.headers, &body).map(bad);
+            missing.or_else(|| self.failure(&plan, &prompt.last_user))
+        } else {
+            Some((StatusCode::UNAUTHORIZED, UNKNOWN_KEY.to_owned()))
         };
-        let prompt = chat::prompt(&body);
-        let plan = Plan::of(&prompt);
+        let status = refused
+            .as_ref()
+            .map_or(StatusCode::OK, |(status, _)| *status);
         let head = Head {
-            id: format!(
-                "chatcmpl-{}",
-                self.requests.fetch_add(1, Ordering::Relaxed) + 1
-            ),
+            id: api.id(n),
             model: body["model"].as_str().unwrap_or_default().to_owned(),
         };
-        let known = self.keys.contains(&key);
-        let status = if known {
-            plan.status.unwrap_or(200)
-        } else {
-            401
-        };
-        let billed = status == 200;
-        let stream = body["stream"] == true;
+        let events_of_answer = api.events(&head, &plan, &body);
+        let client_request_id = parts.headers.get("x-client-request-id");
+        let client_request_id = client_request_id.and_then(|id| id.to_str().ok());
+        let billed = |tokens| if refused.is_none() { tokens } else { 0 };
         let entry = self.record.add(ModelCall {
             id: head.id.clone(),
             at: unix_millis(),
+            api,
             model: head.model.clone(),
-            stream,
-            status,
-            prompt_tokens: if billed { plan.prompt_tokens() } else { 0 },
+            stream: events_of_answer.is_some(),
+            status: status.as_u16(),
+            prompt_tokens: billed(plan.prompt_tokens()),
             completion_tokens: 0,
-            cached_tokens: if billed { plan.cache_read } else { 0 },
-            key,
+            cached_tokens: billed(plan.cache_read),
+            cache_write_tokens: billed(plan.cache_write),
+            reasoning_tokens: 0,
+            key: key.to_owned(),
             finished: false,
             last_user: prompt.last_user,
             tool_result: prompt.tool_result,
-            client_request_id,
+            client_request_id: client_request_id.map(str::to_owned),
         });
-        if !known {
-            return unknown_key();
-        }
 
-        sleep(Duration::from_millis(plan.sleep)).await;
-        if !billed {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            return refusal(status, &format!("told to answer {status}"));
+        if status != StatusCode::UNAUTHORIZED {
+            sleep(Duration::from_millis(plan.sleep)).await;
         }
-        if stream {
-            return events(chat::events(&head, &plan, &body).stream(&plan, entry));
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        if let Some(answer) = events_of_answer {
+            return Ok(events(answer.stream(&plan, entry)));
         }
         finish(&entry, &plan);
-        answer(StatusCode::OK, &chat::whole(&head, &plan))
+        Ok(whole(StatusCode::OK, &api.whole(&head, &plan, &body)))
+    }
+
+    fn knows(&self, key: &str) -> bool {
+        self.keys.iter().any(|known| known == key)
+    }
+
+    /// What it is told to fail with.
+    fn failure(&self, plan: &Plan, last_user: &str) -> Option<(StatusCode, String)> {
+        let status = plan.status.filter(|status| *status != 200)?;
+        if self.record.count(last_user, status) >= plan.times {
+            return None;
+        }
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Some((status, format!("told to answer {status}")))
     }
 }
 
 fn finish(entry: &Entry, plan: &Plan) {
     entry.update(|call| {
         call.completion_tokens = plan.output;
+        call.reasoning_tokens = plan.reasoning;
         call.finished = true;
     });
-}
-
-fn bearer<B>(request: &Request<B>) -> &str {
-    let value = request.headers().get(header::AUTHORIZATION);
-    value
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .unwrap_or_default()
-}
-
-fn events(events: impl stream::Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
-    let body = StreamBody::new(events.map(|event| Ok(Frame::data(event))));
-    let mut response = Response::new(BodyExt::boxed_unsync(body));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("text/event-stream"),
-    );
-    response
-}
-
-fn answer(status: StatusCode, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Full::from(body.to_string()).boxed_unsync());
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/json"),
-    );
-    response
-}
-
-fn unknown_key() -> Response<Body> {
-    refusal(StatusCode::UNAUTHORIZED, "this API key is not known")
-}
-
-/// An error as OpenAI words it.
-fn refusal(status: StatusCode, message: &str) -> Response<Body> {
-    answer(
-        status,
-        &json!({"error": {"message": message, "type": "test_error", "code": null}}),
-    )
 }

@@ -38,6 +38,12 @@ impl Events {
         self.0.push_back(Event { text, billed });
     }
 
+    /// Adds an event with a name.
+    pub(super) fn push_named(&mut self, name: &str, data: impl std::fmt::Display, billed: u64) {
+        let text = Bytes::from(format!("event: {name}\ndata: {data}\n\n"));
+        self.0.push_back(Event { text, billed });
+    }
+
     /// Hands them over at the plan's pace.
     ///
     /// The entry follows what has been handed over: a client that goes away drops the stream, and what is written down
@@ -48,6 +54,7 @@ impl Events {
         entry: Entry,
     ) -> impl Stream<Item = Bytes> + Send + use<> {
         let delay = Duration::from_millis(plan.chunk_delay);
+        let reasoning = plan.reasoning;
         let total = self.0.len();
         stream::unfold((self.0, entry), move |(mut events, entry)| async move {
             let is_first = events.len() == total;
@@ -57,6 +64,7 @@ impl Events {
             }
             entry.update(|call| {
                 call.completion_tokens = event.billed;
+                call.reasoning_tokens = reasoning.min(event.billed);
                 call.finished = events.is_empty();
             });
             Some((event.text, (events, entry)))
