@@ -9,13 +9,11 @@ use std::{
 };
 
 use ::http::StatusCode;
-use aws_lc_rs::digest::{SHA256, digest};
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, person_with_key},
     http,
     kit::Kit,
-    secret,
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -32,22 +30,6 @@ fn library() -> PathBuf {
         path.exists().then_some(path)
     });
     paths.next().expect("libfaketime is installed")
-}
-
-/// Puts somebody with a virtual key into the store of a gateway that does not run.
-fn person(dir: &Path, name: &str) -> String {
-    let key = secret::random().expect("randomness");
-    let key = format!("ocg-vk-{key}");
-    let hash = digest(&SHA256, key.as_bytes());
-    let store = Connection::open(dir.join("gateway.db")).expect("the store");
-    let user = "INSERT INTO oauth_users (user_id, provider, provider_user_id, created_at, updated_at, last_login_at)
-                VALUES (?1, 'corp', ?1, 0, 0, 0)";
-    store.execute(user, [name]).expect("a user");
-    let virtual_key =
-        "INSERT INTO virtual_keys (key_id, user_id, hash, created_at) VALUES (?1, ?1, ?2, 0)";
-    let inserted = store.execute(virtual_key, (name, hash.as_ref()));
-    inserted.expect("a key");
-    key
 }
 
 async fn call(gateway: &Gateway, key: &str, name: &str) -> Result<StatusCode> {
@@ -94,7 +76,7 @@ async fn d5_50_a_clock_that_leaps_a_day_opens_and_closes_nobody() -> Result<()> 
     let mut gateway = Gateway::start(config, dir).await?;
     gateway.kill().await?;
     let names = ["spent", "forth", "back", "fresh"];
-    let keys = names.map(|name| person(dir, name));
+    let keys = names.map(|name| person_with_key(dir, name).expect("a key"));
     gateway.start_again().await?;
 
     for _ in 0..2 {

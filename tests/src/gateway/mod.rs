@@ -2,6 +2,8 @@
 
 mod config;
 mod process;
+mod virtual_key;
 
 pub use config::Config;
 pub use process::Gateway;
+pub use virtual_key::person_with_key;

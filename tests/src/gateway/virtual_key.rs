@@ -1,0 +1,38 @@
+//! People whom no gateway has signed in, in its store.
+
+use std::path::Path;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rusqlite::Connection;
+
+use super::config::STORE;
+use crate::{
+    error::{Error, Result},
+    secret,
+};
+
+/// Puts somebody into the store of a gateway that does not run, which has everything it keeps in `dir`, and answers
+/// their virtual key.
+///
+/// # Errors
+///
+/// [`Error::Connection`] for the store, [`Error::Unexpected`] when the system has no random numbers.
+pub fn person_with_key(dir: &Path, name: &str) -> Result<String> {
+    let path = dir.join(STORE);
+    let key = format!("ocg-vk-{}", secret::random()?);
+    let inserted = insert(&path, name, &key);
+    inserted.map_err(|error| Error::connection(path.display().to_string(), error))?;
+    Ok(key)
+}
+
+fn insert(path: &Path, name: &str, key: &str) -> rusqlite::Result<()> {
+    let store = Connection::open(path)?;
+    let user = "INSERT INTO oauth_users (user_id, provider, provider_user_id, created_at, updated_at, last_login_at)
+                VALUES (?1, 'corp', ?1, 0, 0, 0)";
+    store.execute(user, [name])?;
+    let hash = digest(&SHA256, key.as_bytes());
+    let virtual_key =
+        "INSERT INTO virtual_keys (key_id, user_id, hash, created_at) VALUES (?1, ?1, ?2, 0)";
+    store.execute(virtual_key, (name, hash.as_ref()))?;
+    Ok(())
+}
