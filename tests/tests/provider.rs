@@ -179,6 +179,8 @@ async fn messages_whole_and_in_events_say_what_is_recorded() -> Result<()> {
     };
     let all = [20, 30, 10, 30].map(Some);
     assert_eq!(usage(&whole["usage"]), all);
+    let thinking = &whole["usage"]["output_tokens_details"]["thinking_tokens"];
+    assert_eq!(thinking, 8);
     assert_eq!(whole["content"][0]["text"], "word1 word2 word3");
 
     ask["stream"] = json!(true);
@@ -290,6 +292,31 @@ async fn a_call_fails_as_often_as_it_is_told_to() -> Result<()> {
     for status in [500, 500, 200, 200] {
         let answer = openai(&provider, "responses", &ask).await?;
         assert_eq!(answer.status, status);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_asks_for_usage_where_an_api_knows_no_such_question_is_refused() -> Result<()> {
+    let provider = Provider::start([KEY]).await?;
+    let headers = [("x-api-key", KEY), ("anthropic-version", "2023-06-01")];
+    let options = json!({"include_usage": true});
+    let mut ask = message("hi");
+    ask["stream"] = json!(true);
+    ask["stream_options"] = options.clone();
+    let refused = anthropic(&provider, &headers, &ask).await?;
+    assert_eq!(refused.status, 400);
+    let refused = refused.json()?;
+    let message = &refused["error"]["message"];
+    assert_eq!(message, "stream_options: Extra inputs are not permitted");
+    for (path, stream) in [
+        ("responses", true),
+        ("embeddings", false),
+        ("chat/completions", false),
+    ] {
+        let ask = json!({"model": "m", "input": "hi", "stream": stream, "stream_options": options});
+        let refused = openai(&provider, path, &ask).await?;
+        assert_eq!(refused.status, 400, "{path}");
     }
     Ok(())
 }

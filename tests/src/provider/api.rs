@@ -87,13 +87,14 @@ impl Api {
         }
     }
 
-    /// What is missing of a request without which the real provider refuses it.
-    pub(super) fn missing(self, headers: &HeaderMap, body: &Value) -> Option<&'static str> {
+    /// Why the real provider would refuse a request.
+    pub(super) fn problem(self, headers: &HeaderMap, body: &Value) -> Option<String> {
         match self {
-            Self::Messages => messages::missing(headers, body),
-            _ => body["model"]
-                .is_null()
-                .then_some("you must provide a model"),
+            Self::Messages => messages::problem(headers, body),
+            _ if body["model"].is_null() => Some("you must provide a model".to_owned()),
+            Self::Chat => chat::problem(body),
+            Self::Responses => responses::problem(body),
+            Self::Embeddings => embeddings::problem(body),
         }
     }
 

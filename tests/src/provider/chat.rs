@@ -22,6 +22,13 @@ pub(super) fn prompt(body: &Value) -> Prompt {
     }))
 }
 
+pub(super) fn problem(body: &Value) -> Option<String> {
+    let stray = body["stream"] != true && !body["stream_options"].is_null();
+    stray.then(|| {
+        "The 'stream_options' parameter is only allowed when 'stream' is enabled.".to_owned()
+    })
+}
+
 /// The answer to a request without `stream`.
 pub(super) fn whole(head: &Head, plan: &Plan) -> Value {
     let message = match &plan.reply {

@@ -18,6 +18,13 @@ pub(super) fn prompt(body: &Value) -> Prompt {
     Prompt::of([Turn::User(texts.join("\n"))])
 }
 
+pub(super) fn problem(body: &Value) -> Option<String> {
+    let stray = ["stream", "stream_options"].into_iter();
+    let mut stray = stray.filter(|name| !body[*name].is_null());
+    let name = stray.next()?;
+    Some(format!("Unrecognized request argument supplied: {name}"))
+}
+
 pub(super) fn whole(head: &Head, plan: &Plan, body: &Value) -> Value {
     let dimensions = body["dimensions"].as_u64().unwrap_or(DIMENSIONS);
     let encoded = body["encoding_format"] == "base64";

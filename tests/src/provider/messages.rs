@@ -10,6 +10,28 @@ use super::{
     stream::{Events, pieces},
 };
 
+/// What a request may have (API reference, "Create a Message"; Anthropic's SDK 0.125.0).
+const FIELDS: [&str; 18] = [
+    "cache_control",
+    "container",
+    "inference_geo",
+    "max_tokens",
+    "messages",
+    "metadata",
+    "model",
+    "output_config",
+    "service_tier",
+    "stop_sequences",
+    "stream",
+    "system",
+    "temperature",
+    "thinking",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_p",
+];
+
 /// What tools have answered is in messages of the user, before what the user says.
 pub(super) fn prompt(body: &Value) -> Prompt {
     let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
@@ -26,16 +48,22 @@ pub(super) fn prompt(body: &Value) -> Prompt {
     Prompt::of(turns.collect::<Vec<_>>())
 }
 
-pub(super) fn missing(headers: &HeaderMap, body: &Value) -> Option<&'static str> {
+pub(super) fn problem(headers: &HeaderMap, body: &Value) -> Option<String> {
     if !headers.contains_key("anthropic-version") {
-        return Some("anthropic-version: header is required");
+        return Some("anthropic-version: header is required".to_owned());
     }
-    let missing = |name: &str| body[name].is_null();
-    match () {
-        () if missing("model") => Some("model: Field required"),
-        () if missing("max_tokens") => Some("max_tokens: Field required"),
-        () => None,
+    let mut required = ["model", "max_tokens", "messages"].into_iter();
+    if let Some(name) = required.find(|name| body[*name].is_null()) {
+        return Some(format!("{name}: Field required"));
     }
+    // What a beta adds is not known here, but none adds this.
+    let is_beta = headers.contains_key("anthropic-beta");
+    let is_stray = |name: &&String| match name.as_str() {
+        "stream_options" => true,
+        name => !is_beta && !FIELDS.contains(&name),
+    };
+    let stray = body.as_object()?.keys().find(is_stray)?;
+    Some(format!("{stray}: Extra inputs are not permitted"))
 }
 
 /// The answer to a request without `stream`.
@@ -83,6 +111,7 @@ pub(super) fn events(head: &Head, plan: &Plan) -> Events {
             "cache_creation_input_tokens": plan.cache_write,
             "cache_read_input_tokens": plan.cache_read,
             "output_tokens": plan.output,
+            "output_tokens_details": {"thinking_tokens": plan.reasoning},
         },
     });
     push("message_delta", delta, plan.output);
@@ -150,6 +179,7 @@ fn usage(plan: &Plan, output: u64) -> Value {
             "ephemeral_1h_input_tokens": 0,
         },
         "output_tokens": output,
+        "output_tokens_details": {"thinking_tokens": plan.reasoning.min(output)},
         "service_tier": "standard",
     })
 }

@@ -17,7 +17,8 @@
 //! `input_tokens` are `in`, `cache_read` and `cache_write` together. Embeddings have `in` and nothing else.
 //!
 //! OpenAI's API wants one of the provider's keys as bearer token; Anthropic's wants it in `x-api-key`, and
-//! `anthropic-version` too. `GET /__requests` lists the [`ModelCall`]s, oldest first, and `POST /__reset` forgets them.
+//! `anthropic-version` too. As the real ones do, they refuse requests for usage where there is nothing to ask for.
+//! `GET /__requests` lists the [`ModelCall`]s, oldest first, and `POST /__reset` forgets them.
 
 mod answer;
 mod api;

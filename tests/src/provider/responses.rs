@@ -24,6 +24,13 @@ pub(super) fn prompt(body: &Value) -> Prompt {
     ))
 }
 
+/// Usage is always told.
+pub(super) fn problem(body: &Value) -> Option<String> {
+    let name = "include_usage";
+    let stray = !body["stream_options"][name].is_null();
+    stray.then(|| format!("Unknown parameter: 'stream_options.{name}'."))
+}
+
 /// The answer to a request without `stream`.
 pub(super) fn whole(head: &Head, plan: &Plan) -> Value {
     response(head, "completed", &[item(head, plan)], Some(&usage(plan)))

@@ -188,8 +188,9 @@ impl Shared {
         let plan = api.plan(&prompt);
         let key = api.key(&parts.headers);
         let refused = if self.knows(key) {
-            let missing = api.missing(&parts.headers, &body).map(bad);
-            missing.or_else(|| self.failure(&plan, &prompt.last_user))
+            let problem = api.problem(&parts.headers, &body);
+            let refused = problem.map(|problem| bad(&problem));
+            refused.or_else(|| self.failure(&plan, &prompt.last_user))
         } else {
             Some((StatusCode::UNAUTHORIZED, UNKNOWN_KEY.to_owned()))
         };
@@ -247,7 +248,7 @@ impl Shared {
             return None;
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Some((status, format!("told to answer {status}")))
+        Some((status, format!("told to answer {}", status.as_u16())))
     }
 }
 
