@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Result},
     install::Install,
     process::Process,
+    script::SCRIPTS,
 };
 
 /// The names it has on the systems it runs on; `tests/run` looks for the same.
@@ -19,9 +20,6 @@ const NAMES: [&str; 4] = [
     "google-chrome",
     "google-chrome-stable",
 ];
-
-/// Where the scripts are, beside this crate's sources.
-const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node");
 
 /// Runs the script `node/<name>.mjs`, which is one for `node/browser.mjs`, with these variables in its environment and
 /// nothing else of this process'. What it prints, and what it leaves when it fails, is in `dir`/browser.

@@ -2,7 +2,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`provider`] | a model provider that speaks OpenAI's chat completions and writes down what it bills |
+//! | [`provider`] | a model provider that speaks OpenAI's and Anthropic's APIs and writes down what it bills |
 //! | [`openclaw`] | the real OpenClaw gateway as a process |
 //! | [`issuer`] | a real OpenID provider as a process, and its authorization-code flow |
 //! | [`other_issuer`] | one of other authors, which says whatever a test wants |
@@ -13,6 +13,7 @@
 //! | [`person`] | somebody with a token, their calls and their turns |
 //! | [`ws`], [`http`], [`browser`] | clients: frames, requests, redirects with cookies |
 //! | [`chromium`] | a real browser, by scripts |
+//! | [`script`] | what else is run by Node |
 //! | [`canary`] | secrets of a run, looked for where they must not be |
 //! | [`install`], [`process`], [`port`], [`secret`], [`clock`], [`error`] | what those are made of |
 //!
@@ -41,6 +42,7 @@ pub mod postgres;
 pub mod process;
 pub mod provider;
 pub mod redis;
+pub mod script;
 pub mod secret;
 pub mod webhook;
 pub mod ws;

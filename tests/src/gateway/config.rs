@@ -8,7 +8,7 @@ use crate::{
     kit::Kit,
     openclaw::USER_HEADER,
     port::free_address,
-    provider::MODELS,
+    provider::{ANTHROPIC_MODEL, EMBEDDING_MODEL, MODELS},
     secret,
 };
 
@@ -113,6 +113,47 @@ time_zone = "UTC"
             text,
             env: Vec::new(),
         })
+    }
+
+    /// This configuration, with a model for embeddings too, and a provider `anthropic` with a model that costs the same,
+    /// and 3.75 USD per million tokens put into the cache.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when a secret cannot be written.
+    pub fn with_every_api(mut self, kit: &Kit, dir: &Path) -> Result<Self> {
+        let model = |id: &str| format!("{{ id = \"{id}\" }}");
+        let last = model(MODELS[MODELS.len() - 1]);
+        let more = format!("{last}, {{ id = \"{EMBEDDING_MODEL}\", max_output_tokens = 0 }}");
+        self.text = self.text.replacen(&last, &more, 1);
+        // Writing to a String does not fail.
+        let _ = write!(
+            self.text,
+            r#"
+[[provider]]
+name = "anthropic"
+kind = "anthropic"
+base_url = "{provider}"
+api_key_file = "{key}"
+models = [{model}]
+
+[[price]]
+model = "{EMBEDDING_MODEL}"
+input = "3.00"
+output = "15.00"
+
+[[price]]
+model = "{ANTHROPIC_MODEL}"
+input = "3.00"
+output = "15.00"
+cache_read = "0.30"
+cache_write = "3.75"
+"#,
+            provider = kit.provider,
+            key = file(dir, "anthropic-key", &kit.provider_key)?,
+            model = model(ANTHROPIC_MODEL),
+        );
+        Ok(self)
     }
 
     /// This configuration, with sessions in a store that several gateways can share, by its URL, and a key
