@@ -68,7 +68,9 @@ fn parts() -> Parts {
         quota: Arc::new(MemoryStore::new(Limits::new(limits).expect("three limits"))),
         on_store_failure: OnStoreFailure::Closed,
         ledger: Arc::new(Nowhere),
-        prices: price_list(&[]).expect("no prices").into(),
+        prices: price_list(&[], &Default::default())
+            .expect("no prices")
+            .into(),
         gate: Gate::default(),
     }
 }

@@ -27,6 +27,7 @@ pub mod records;
 pub mod rpc;
 pub mod server;
 pub mod sign_in;
+pub mod sinks;
 pub mod socket;
 pub mod stack;
 pub mod store;

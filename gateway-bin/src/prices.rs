@@ -1,22 +1,61 @@
 //! The price list from its configuration.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::time::SystemTime;
 
-use tower_usage::{Price, PriceEntry, PriceList, Rate};
+use tower_usage::{Import, Price, PriceEntry, PriceList, Rate};
+use tracing::info;
 
-use crate::config::{ConfigError, Price as Entry};
+use crate::config::{ConfigError, Price as Entry, Prices};
 
-/// The prices that `[[price]]` names.
+/// The prices of `[[price]]`, those of the imported file for every model that is not named there, and the fallback.
 ///
 /// # Errors
 ///
-/// A price or date that cannot be read, or two for one model and day.
-pub fn price_list(prices: &[Entry]) -> Result<PriceList, ConfigError> {
-    let entries = prices.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-    PriceList::new(entries).map_err(|duplicate| ConfigError::Invalid {
+/// A price or date that cannot be read, two for one model and day, a file that cannot be imported, named with its line, or
+/// a fallback without a price.
+pub fn price_list(prices: &[Entry], more: &Prices) -> Result<PriceList, ConfigError> {
+    let named: BTreeSet<&str> = prices.iter().map(|price| price.model.as_str()).collect();
+    let mut entries = prices.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    if let Some(path) = &more.import {
+        let imported = import(path)?.into_iter();
+        entries.extend(imported.filter(|entry| !named.contains(&**entry.model())));
+    }
+    let list = PriceList::new(entries).map_err(|duplicate| ConfigError::Invalid {
         key: format!("price.{}", duplicate.model()),
         problem: "is priced twice for the same day; keep one".to_owned(),
+    })?;
+    let Some(model) = &more.fallback else {
+        return Ok(list);
+    };
+    list.fallback(model).map_err(|_| ConfigError::Invalid {
+        key: "prices.fallback".to_owned(),
+        problem: format!("`{model}` has no price itself; give it a [[price]]"),
     })
+}
+
+fn import(path: &Path) -> Result<Vec<PriceEntry>, ConfigError> {
+    let invalid = |problem: String| ConfigError::Invalid {
+        key: "prices.import".to_owned(),
+        problem: format!("{}: {problem}", path.display()),
+    };
+    let text = fs::read_to_string(path).map_err(|error| invalid(error.to_string()))?;
+    let import = Import::read(&text).map_err(|error| {
+        let mut problem = error.to_string();
+        if let Some(cause) = std::error::Error::source(&error) {
+            problem = format!("{problem}: {cause}");
+        }
+        invalid(problem)
+    })?;
+    info!(
+        models = import.entries.len(),
+        left_out = import.left_out,
+        costs_not_applied = import.unapplied.len(),
+        "prices imported"
+    );
+    Ok(import.entries)
 }
 
 fn entry(price: &Entry) -> Result<PriceEntry, ConfigError> {
@@ -59,4 +98,55 @@ pub fn parse_day(text: &str) -> Option<SystemTime> {
             .timestamp()
             .into(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn imported(text: &str, prices: &str) -> Result<PriceList, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let mut more = Prices::default();
+        more.import = Some(file.path().to_owned());
+        more.fallback = Some("b".to_owned());
+        #[derive(serde::Deserialize)]
+        struct Named {
+            price: Vec<Entry>,
+        }
+        let named: Named = toml::from_str(prices).unwrap();
+        price_list(&named.price, &more).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_named_wins_over_what_is_imported_and_the_rest_falls_back() {
+        let text = r#"{"a": {"input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06},
+            "b": {"input_cost_per_token": 3e-06, "output_cost_per_token": 4e-06}}"#;
+        let named = "[[price]]\nmodel = \"a\"\ninput = \"9.00\"\noutput = \"9.00\"\n";
+        let list = imported(text, named).unwrap();
+        let input = |model| {
+            let priced = list.price(model, &Default::default(), SystemTime::UNIX_EPOCH);
+            let priced = priced.unwrap();
+            (priced.rate.input_price().to_string(), priced.as_model)
+        };
+        assert_eq!(input("a"), ("9.00".to_owned(), None));
+        assert_eq!(input("b"), ("3.00".to_owned(), None));
+        assert_eq!(input("c"), ("3.00".to_owned(), Some("b".into())));
+    }
+
+    #[test]
+    fn d5_49_a_price_that_is_none_is_refused_with_file_and_line() {
+        for cost in ["-1e-06", "1e400", "\"NaN\""] {
+            let text = format!(
+                "{{\n\"b\": {{\"input_cost_per_token\": 1e-06, \"output_cost_per_token\": 1e-06}},\n\"a\": {{\n\"input_cost_per_token\": {cost}}}\n}}"
+            );
+            let error = imported(&text, "price = []").unwrap_err();
+            assert!(
+                error.contains("prices.import") && error.contains("line 4"),
+                "{error}"
+            );
+        }
+    }
 }

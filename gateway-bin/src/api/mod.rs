@@ -33,6 +33,7 @@ use axum::routing::{delete, get, post, put};
 use tower::util::MapRequest;
 use tower_quota::{Plans, QuotaStore};
 use tower_sso::Require;
+use tower_usage::Prices;
 use tower_usage::sqlite::SqliteLedger;
 
 pub(crate) use self::alerts::shown as shown_alert;
@@ -87,6 +88,8 @@ pub struct Api {
     pub ledger: Arc<SqliteLedger>,
     /// Where they are read.
     pub records: Records,
+    /// What they cost.
+    pub prices: Prices,
     /// Name of the instance.
     pub instance: Arc<str>,
     /// Where browsers reach us.

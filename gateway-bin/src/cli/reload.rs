@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Config, ConfigError};
 use crate::prices::price_list;
+use crate::sinks::Sinks;
 
 /// Says when the configuration is to be read again, and reads it.
 pub(super) struct Reload {
@@ -22,13 +23,18 @@ pub(super) struct Reload {
 pub(super) struct Reloadable {
     prices: Prices,
     vault: Option<Vault>,
+    sinks: Sinks,
 }
 
 // === impl Reloadable ===
 
 impl Reloadable {
-    pub(super) const fn new(prices: Prices, vault: Option<Vault>) -> Self {
-        Self { prices, vault }
+    pub(super) const fn new(prices: Prices, vault: Option<Vault>, sinks: Sinks) -> Self {
+        Self {
+            prices,
+            vault,
+            sinks,
+        }
     }
 
     /// Takes over a configuration each time, until `stop`. One that is wrong changes nothing.
@@ -42,6 +48,8 @@ impl Reloadable {
             let read = Arc::clone(&read);
             // It reads files.
             let read = spawn_blocking(move || read()).await;
+            let sinks = self.sinks.clone();
+            let _ = spawn_blocking(move || sinks.reopen()).await;
             let outcome = match read {
                 Ok(Ok(config)) => self.take_over(&config),
                 Ok(Err(error)) => Err(error),
@@ -66,7 +74,7 @@ impl Reloadable {
 
     fn take_over(&self, config: &Config) -> Result<(), ConfigError> {
         // All of it is looked at before any of it changes.
-        let prices = price_list(&config.price)?;
+        let prices = price_list(&config.price, &config.prices)?;
         let master_keys = config.workspace.master_keys()?;
         match (&self.vault, master_keys) {
             (Some(vault), Some(keys)) => vault.replace(keys),

@@ -19,7 +19,7 @@ use super::reload::{Reload, Reloadable};
 use crate::alerts::Alerts;
 use crate::api::{self, Api, Origins, Pace};
 use crate::client_address::TrustedProxies;
-use crate::config::{self, Config, ProviderKind};
+use crate::config::{self, Config, ProviderKind, UnknownModel};
 use crate::counters::{CounterStore, Counters, Seeding};
 use crate::egress::{Egress, ForwardCall, OwnKeys, Target, VirtualKeys};
 use crate::environment::Environments;
@@ -31,6 +31,7 @@ use crate::prices::price_list;
 use crate::records::Records;
 use crate::server;
 use crate::sign_in::SignIn;
+use crate::sinks::Sinks;
 use crate::socket::Sockets;
 use crate::stack::Parts;
 use crate::store::{FileLock, Store};
@@ -123,7 +124,9 @@ pub(super) async fn serve(
         None => (Store::open(&path).map_err(failed("store"))?, None),
     };
     let ledger = SqliteLedger::open(&path, LedgerOptions::new()).map_err(failed("ledger"))?;
-    let prices = Prices::from(price_list(&config.price).map_err(failed("prices"))?);
+    let prices = Prices::from(price_list(&config.price, &config.prices).map_err(failed("prices"))?);
+
+    let sinks = Sinks::new(Arc::clone(&ledger), &config).map_err(failed("usage.json_lines"))?;
 
     let plans = plan::plans(&config.plan).map_err(failed("plan"))?;
     // Where its connections outlive the calls that are cut off at the end, and are settled after that.
@@ -196,7 +199,7 @@ pub(super) async fn serve(
     }
     let vault = config.workspace.master_keys();
     let vault = vault.map_err(failed("workspace"))?.map(Vault::new);
-    let reloadable = Reloadable::new(prices.clone(), vault.clone());
+    let reloadable = Reloadable::new(prices.clone(), vault.clone(), sinks.clone());
     let own_keys = OwnKeys::load(store.clone(), vault).await;
     let own_keys = own_keys.map_err(failed("store"))?;
     let keys = VirtualKeys::load(store.clone())
@@ -244,8 +247,8 @@ pub(super) async fn serve(
             config::OnStoreFailure::Open => OnStoreFailure::Open,
             config::OnStoreFailure::Closed => OnStoreFailure::Closed,
         },
-        ledger: ledger.clone(),
-        prices,
+        ledger: sinks.sink(),
+        prices: prices.clone(),
         gate: environments.gate().clone(),
     };
     let connect = ConnectVerifier::new(passwords.clone(), sign_in.clone());
@@ -279,6 +282,7 @@ pub(super) async fn serve(
         plans,
         terms,
         records: Records::new(Arc::clone(&ledger)),
+        prices: prices.clone(),
         ledger: ledger.clone(),
         instance: instance.name.as_str().into(),
         public_url: config.server.public_url.as_str().into(),
@@ -295,7 +299,10 @@ pub(super) async fn serve(
     };
 
     let routes = api::public(api.clone(), &parts).map_err(failed("server.allowed_origins"))?;
-    let forward = ForwardCall::new(own_keys).map_err(failed("provider"))?;
+    let mut forward = ForwardCall::new(own_keys).map_err(failed("provider"))?;
+    if config.prices.unknown == UnknownModel::Refuse {
+        forward = forward.refusing_unpriced(prices.clone());
+    }
     let model_calls = Egress::new(
         targets,
         parts.model_calls(ProviderKind::Openai, forward.clone()),
@@ -327,7 +334,12 @@ pub(super) async fn serve(
     if let Some(reload) = signals.reload {
         tokio::spawn(reloadable.follow(reload, stop.clone()));
     }
-    tokio::spawn(upkeep(metrics, Arc::clone(&ledger), stop.clone()));
+    tokio::spawn(upkeep(
+        metrics,
+        Arc::clone(&ledger),
+        sinks.clone(),
+        stop.clone(),
+    ));
     for key in without_effect(&config) {
         warn!(key, "this key has no effect in this version");
     }
@@ -344,6 +356,8 @@ pub(super) async fn serve(
     if ended.await.is_err() {
         warn!("some calls did not end in time; they are recorded as far as they came");
     }
+    // Those that are cut off are written in the background, as far as the process lives.
+    let _ = timeout(CLOSE, tokio::task::spawn_blocking(move || sinks.flush())).await;
     Ok(ledger)
 }
 
@@ -410,6 +424,7 @@ fn provisioner(
 async fn upkeep(
     metrics: metrics_exporter_prometheus::PrometheusHandle,
     ledger: Arc<SqliteLedger>,
+    sinks: Sinks,
     stop: CancellationToken,
 ) {
     let mut ticks = tokio::time::interval(UPKEEP);
@@ -421,5 +436,6 @@ async fn upkeep(
         metrics.run_upkeep();
         let backlog = u32::try_from(ledger.backlog()).unwrap_or(u32::MAX);
         metrics::gauge!("gateway_ledger_backlog_records").set(f64::from(backlog));
+        metrics::counter!("gateway_usage_copies_missed_total").absolute(sinks.missed());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use http::Uri;
-use tower_usage::PriceList;
+use tower_usage::{PriceList, TokenCounts};
 
 use crate::client_address::Network;
 use crate::clock;
@@ -11,7 +11,9 @@ use crate::operator::MAX_PATH;
 use crate::plan;
 use crate::prices::price_list;
 
-use super::{Config, ConfigError, InstanceAuth, InstanceMode, Issuer, IssuerKind, Provider};
+use super::{
+    Config, ConfigError, InstanceAuth, InstanceMode, Issuer, IssuerKind, Provider, UnknownModel,
+};
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     not_yet(config)?;
@@ -36,7 +38,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     instances(config)?;
     config.alerts.webhook()?;
     config.workspace.master_keys()?;
-    let prices = price_list(&config.price)?;
+    let prices = price_list(&config.price, &config.prices)?;
     providers(config, &prices)
 }
 
@@ -293,7 +295,7 @@ fn providers(config: &Config, prices: &PriceList) -> Result<(), ConfigError> {
                 "stands twice; calls are told apart by it",
             ));
         }
-        provider(one, prices)?;
+        provider(one, prices, config.prices.unknown)?;
     }
     let mut models = config.provider.iter().flat_map(|one| &one.models);
     if !models.any(|model| model.max_output_tokens > 0) {
@@ -305,7 +307,11 @@ fn providers(config: &Config, prices: &PriceList) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn provider(provider: &Provider, prices: &PriceList) -> Result<(), ConfigError> {
+fn provider(
+    provider: &Provider,
+    prices: &PriceList,
+    unknown: UnknownModel,
+) -> Result<(), ConfigError> {
     let key = |field: &str| format!("provider.{}.{field}", provider.name);
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if provider.name.is_empty() || !provider.name.bytes().all(plain) {
@@ -341,11 +347,13 @@ fn provider(provider: &Provider, prices: &PriceList) -> Result<(), ConfigError> 
                 format!("names `{}` twice", model.id),
             ));
         }
-        if prices.rate(&model.id, clock::now()).is_none() {
+        let priced = prices.price(&model.id, &TokenCounts::default(), clock::now());
+        if priced.is_none() && unknown == UnknownModel::Refuse {
             return Err(ConfigError::invalid(
                 key("models"),
                 format!(
-                    "`{}` has no [[price]] that holds today; a model without a price would be free",
+                    "`{}` has no [[price]] that holds today; name one, or set `prices.unknown = \"record\"`, and limits \
+                     on money will not see it",
                     model.id
                 ),
             ));

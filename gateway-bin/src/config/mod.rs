@@ -8,6 +8,7 @@ mod alerts;
 mod check;
 pub(crate) mod duration;
 mod load;
+mod prices;
 mod secret;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use tower_workspace::vault::MasterKeys;
 
 pub use self::alerts::Alerts;
 pub use self::load::{ConfigError, load, read};
+pub use self::prices::{Prices, UnknownModel, Usage};
 pub use self::secret::Secret;
 
 /// Everything `gateway.toml` says.
@@ -64,6 +66,12 @@ pub struct Config {
     /// Prices of models.
     #[serde(default)]
     pub price: Vec<Price>,
+    /// Prices of models that are not among those.
+    #[serde(default)]
+    pub prices: Prices,
+    /// What becomes of records beside the ledger.
+    #[serde(default)]
+    pub usage: Usage,
 }
 
 impl Config {

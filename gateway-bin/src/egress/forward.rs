@@ -19,14 +19,15 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 use tower_sso::Identity;
-use tower_usage::RecordId;
 use tower_usage::llm::{CallBody, ModelCall};
+use tower_usage::{Prices, RecordId, TokenCounts};
 use tower_workspace::vault::SecretBytes;
 use tracing::warn;
 
 use super::own_keys::OwnKeys;
 use super::refusal::refusal;
 use super::route::Destination;
+use crate::clock;
 use crate::config::ProviderKind;
 
 /// Headers of a provider's answer that an instance may see.
@@ -58,6 +59,7 @@ pub type ProviderClient = Client<HttpsConnector<HttpConnector>, CallBody>;
 pub struct ForwardCall {
     client: ProviderClient,
     own_keys: OwnKeys,
+    refuse_unpriced: Option<Prices>,
 }
 
 // === impl ForwardCall ===
@@ -77,7 +79,28 @@ impl ForwardCall {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self { client, own_keys })
+        Ok(Self {
+            client,
+            own_keys,
+            refuse_unpriced: None,
+        })
+    }
+
+    /// Refuses calls for a model that has no price among these now.
+    #[must_use]
+    pub fn refusing_unpriced(self, prices: Prices) -> Self {
+        Self {
+            refuse_unpriced: Some(prices),
+            ..self
+        }
+    }
+
+    fn is_refused(&self, model: &str) -> bool {
+        let prices = self.refuse_unpriced.as_ref();
+        prices.is_some_and(|prices| {
+            let counts = TokenCounts::default();
+            prices.load().price(model, &counts, clock::now()).is_none()
+        })
     }
 }
 
@@ -91,7 +114,7 @@ impl Service<Request<CallBody>> for ForwardCall {
     }
 
     fn call(&mut self, req: Request<CallBody>) -> Self::Future {
-        let (client, own_keys) = (self.client.clone(), self.own_keys.clone());
+        let this = self.clone();
         Box::pin(async move {
             let Some(Destination { target, path }) = req.extensions().get::<Destination>().cloned()
             else {
@@ -101,7 +124,9 @@ impl Service<Request<CallBody>> for ForwardCall {
             };
             let kind = target.kind;
             let call = req.extensions().get::<ModelCall>();
-            let offered = call.filter(|call| target.offers(&call.requested_model));
+            let offered = call.filter(|call| {
+                target.offers(&call.requested_model) && !this.is_refused(&call.requested_model)
+            });
             let (Some(id), Some(uri)) = (offered.map(|call| call.id), target.uri(path)) else {
                 let message = "This model is not available.";
                 return Ok(refusal(
@@ -112,7 +137,7 @@ impl Service<Request<CallBody>> for ForwardCall {
                 ));
             };
             let owner: Option<&Arc<Identity>> = req.extensions().get();
-            let own = owner.map(|owner| own_keys.find(owner.user_id(), &target.name));
+            let own = owner.map(|owner| this.own_keys.find(owner.user_id(), &target.name));
             let own = match own.transpose() {
                 Ok(own) => own.flatten(),
                 Err(error) => {
@@ -139,7 +164,7 @@ impl Service<Request<CallBody>> for ForwardCall {
             let is_own = own.is_some();
             drop(own);
             Ok(
-                match tokio::time::timeout(HEAD_TIMEOUT, client.request(outbound)).await {
+                match tokio::time::timeout(HEAD_TIMEOUT, this.client.request(outbound)).await {
                     Ok(Ok(response)) => inbound(response, kind, is_own),
                     Ok(Err(error)) => {
                         warn!(

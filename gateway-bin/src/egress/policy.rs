@@ -37,16 +37,12 @@ impl<B> QuotaPolicy<Request<B>> for ModelCallCharge {
         let call: &ModelCall = req.extensions().get()?;
         let output = call.max_output.unwrap_or(DEFAULT_OUTPUT);
         let tokens = call.estimated_input.saturating_add(output);
-        let cost = self
-            .prices
-            .load()
-            .rate(&call.requested_model, clock::now())
-            .and_then(|rate| {
-                let mut counts = TokenCounts::default();
-                counts.input = Some(call.estimated_input);
-                counts.output = Some(output);
-                rate.cost(&counts)
-            });
+        let mut counts = TokenCounts::default();
+        counts.input = Some(call.estimated_input);
+        counts.output = Some(output);
+        let prices = self.prices.load();
+        let priced = prices.price(&call.requested_model, &counts, clock::now());
+        let cost = priced.and_then(|priced| priced.rate.cost(&counts));
         let cost = cost
             .and_then(|cost| u64::try_from(cost.as_nanos()).ok())
             .unwrap_or(0);

@@ -67,7 +67,7 @@ pub(crate) fn fixture(keys: VirtualKeys) -> Fixture {
         quota: quota.clone(),
         on_store_failure: OnStoreFailure::Closed,
         ledger: records.clone(),
-        prices: price_list(&prices).unwrap().into(),
+        prices: price_list(&prices, &Default::default()).unwrap().into(),
         gate: Gate::default(),
     };
     Fixture {
