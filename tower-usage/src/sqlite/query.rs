@@ -3,7 +3,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     Export, LedgerError, Mark, SqliteLedger,
@@ -113,11 +113,22 @@ impl SqliteLedger {
         before: Option<RecordId>,
     ) -> Result<Vec<UsageRecord>, LedgerError> {
         let user = user.into();
-        let id = before.map(|id| id.as_u128().to_be_bytes());
-        let params = params![user, millis(from), millis(to), integer(limit as u64), id];
         let reader = self.reader();
+        let mut to = millis(to);
+        let mut key = None;
+        if let Some(id) = before {
+            key = find_key(&reader, id, user).map_err(LedgerError::store)?;
+            let Some((at, _)) = key else {
+                return Ok(Vec::new());
+            };
+            // By which the index is entered: all that is later would be gone through otherwise.
+            to = to.min(at.saturating_add(1));
+        }
+        let (at, seq) = key.unzip();
+        let limit = integer(limit as u64);
+        let params = params![user, millis(from), to, limit, at, seq];
         let mut query = reader
-            .prepare_cached(&records_query(user.is_some(), before.is_some()))
+            .prepare_cached(&records_query(user.is_some(), key.is_some()))
             .map_err(LedgerError::store)?;
         let rows = query.query_map(params, row::read);
         rows.and_then(Iterator::collect).map_err(LedgerError::store)
@@ -232,14 +243,26 @@ fn totals_query(of_user: bool, group_by: GroupBy) -> String {
 fn records_query(of_user: bool, before: bool) -> String {
     let (columns, scope) = (row::COLUMNS, scope(of_user));
     let before = match before {
-        true => {
-            "AND (admitted_at, seq) < (SELECT admitted_at, seq FROM token_usage_logs \
-             WHERE id = ?5 AND user_id = coalesce(?1, user_id))"
-        }
-        false => "AND ?5 IS NULL",
+        true => "AND (admitted_at, seq) < (?5, ?6)",
+        false => "AND ?5 IS NULL AND ?6 IS NULL",
     };
     format!("SELECT {columns} FROM {scope} {before} ORDER BY admitted_at DESC, seq DESC LIMIT ?4")
 }
+
+/// Time and number of a record, if it is of the user.
+fn find_key(
+    conn: &Connection,
+    id: RecordId,
+    user: Option<&str>,
+) -> Result<Option<(i64, i64)>, rusqlite::Error> {
+    conn.prepare_cached(KEY)?
+        .query_row(params![id.as_u128().to_be_bytes(), user], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()
+}
+
+const KEY: &str = "SELECT admitted_at, seq FROM token_usage_logs WHERE id = ?1 AND user_id = coalesce(?2, user_id)";
 
 fn response_query() -> String {
     let columns = row::COLUMNS;
@@ -286,6 +309,10 @@ fn read_sum(row: &Row<'_>) -> Result<Sum, rusqlite::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
+    use rusqlite::{StatementStatus, ToSql, types::Null};
+
     use super::*;
     use crate::sqlite::LedgerOptions;
 
@@ -356,6 +383,79 @@ mod tests {
                 println!("{detail}");
                 assert!(!detail.contains("TEMP B-TREE"), "{query}");
             }
+        }
+    }
+
+    /// Of a thousand users.
+    const MILLION: &str = "
+        PRAGMA cache_size = -400000; PRAGMA synchronous = OFF;
+        INSERT INTO token_usage_logs (id, user_id, operation, model, session_key, response_id, input_tokens, total_tokens,
+            calls, cost_nano_usd, source, outcome, settled, admitted_at, created_at)
+        WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 999999)
+        SELECT unhex(printf('%032x', n)), 'user ' || n * 7919 % 1000, 'model_call', 'm', 's', 'answer ' || n, 1, 1, 0, 1, 'exact',
+            'complete', 1, n * 1000, n * 1000 FROM numbers";
+
+    #[test]
+    fn what_a_query_of_a_million_records_reads_is_what_it_answers() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.db");
+        let ledger = SqliteLedger::open(&path, LedgerOptions::new()).unwrap();
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch(MILLION)
+            .unwrap();
+        let reader = ledger.reader();
+        let (user, nobody) = (Some("user 7"), None::<&str>);
+        let (all, hour) = (0..i64::MAX, 3_600_000..7_200_000_i64);
+        let mut steps = Vec::new();
+        let mut ask =
+            |query: String, user: Option<&str>, range: &Range<i64>, rest: &[&dyn ToSql]| {
+                let mut statement = reader.prepare(&query).unwrap();
+                let mut values: Vec<&dyn ToSql> = vec![&user, &range.start, &range.end];
+                values.extend(rest);
+                let mut rows = statement.query(&*values).unwrap();
+                while rows.next().unwrap().is_some() {}
+                drop(rows);
+                assert_eq!(
+                    statement.get_status(StatementStatus::FullscanStep),
+                    0,
+                    "{query}"
+                );
+                steps.push((statement.get_status(StatementStatus::VmStep), query));
+            };
+        for (user, range) in [(user, &all), (nobody, &hour)] {
+            let of_user = user.is_some();
+            ask(sum_query(of_user), user, range, &[]);
+            for by in [
+                GroupBy::Day,
+                GroupBy::Model,
+                GroupBy::Session,
+                GroupBy::User,
+            ] {
+                ask(totals_query(of_user, by), user, range, &[]);
+            }
+            ask(
+                records_query(of_user, false),
+                user,
+                &all,
+                &[&100, &Null, &Null],
+            );
+            // With the end that `records` gives it.
+            ask(
+                records_query(of_user, true),
+                user,
+                &(0..500_000_001),
+                &[&100, &500_000_000, &500_000],
+            );
+            ask(
+                export_query(of_user),
+                user,
+                &(500_000_000..i64::MAX),
+                &[&0, &1_000],
+            );
+        }
+        for (steps, query) in steps {
+            assert!(steps < 500_000, "{steps} steps of {query}");
         }
     }
 }
