@@ -1,11 +1,11 @@
 #![cfg_attr(
-    all(feature = "llm", feature = "sqlite"),
+    all(feature = "llm", feature = "postgres"),
     doc = include_str!("../README.md")
 )]
 // The README shows what is behind these two features.
 #![cfg_attr(
-    not(all(feature = "llm", feature = "sqlite")),
-    doc = "Meters what calls of language models take. Described in full with the features `llm` and `sqlite`."
+    not(all(feature = "llm", feature = "postgres")),
+    doc = "Meters what calls of language models take. Described in full with the features `llm` and `postgres`."
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -22,6 +22,8 @@ mod meter;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod money;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod price;
 #[cfg(feature = "sqlite")]
 mod query;

@@ -18,6 +18,11 @@ pub(super) struct Backlog {
     settler_lost: AtomicBool,
     closing: AtomicBool,
     vacated: Notify,
+    #[cfg(feature = "postgres")]
+    shipping: AtomicBool,
+    #[cfg(feature = "postgres")]
+    ended: Notify,
+    stored: Notify,
 }
 
 /// A record that is not finished: stored, and settled if there is a settler. Finished when dropped.
@@ -41,6 +46,11 @@ impl Backlog {
             settler_lost: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             vacated: Notify::const_new(),
+            #[cfg(feature = "postgres")]
+            shipping: AtomicBool::new(false),
+            #[cfg(feature = "postgres")]
+            ended: Notify::const_new(),
+            stored: Notify::const_new(),
         }
     }
 
@@ -93,6 +103,42 @@ impl Backlog {
     /// Notes that the settler has ended; true the first time.
     pub(super) fn lose_settler(&self) -> bool {
         !self.settler_lost.swap(true, Relaxed)
+    }
+
+    /// Tells who ships that there is something.
+    pub(super) fn notify_stored(&self) {
+        self.stored.notify_one();
+    }
+
+    /// Waits until something was stored since it was last waited for.
+    #[cfg(feature = "postgres")]
+    pub(super) async fn stored(&self) {
+        self.stored.notified().await;
+    }
+
+    /// Notes that somebody ships; false if somebody did already.
+    #[cfg(feature = "postgres")]
+    pub(super) fn begin_shipping(&self) -> bool {
+        !self.shipping.swap(true, SeqCst)
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) fn end_shipping(&self) {
+        self.shipping.store(false, SeqCst);
+        self.ended.notify_waiters();
+    }
+
+    /// Waits until nobody ships.
+    #[cfg(feature = "postgres")]
+    pub(super) async fn shipping_ended(&self) {
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if !self.shipping.load(SeqCst) {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// Lets nobody in any more and waits until the last place is vacated.

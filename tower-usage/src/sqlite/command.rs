@@ -1,5 +1,7 @@
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
+#[cfg(feature = "postgres")]
+use super::outbox::{Refused, Shipped};
 use super::{backlog::Owed, joins::Join, ledger::Mark, reprice::Reprice, row::Settled};
 use crate::{Full, RecordId, UsageRecord};
 
@@ -27,6 +29,12 @@ pub(super) enum Command {
     Mark(String, oneshot::Sender<Mark>),
     /// Price what has no price yet, a page of it, and answer what that changed.
     Reprice(Reprice),
+    /// Keep what is changed from now on, to be shipped, and answer when that has begun.
+    #[cfg(feature = "postgres")]
+    Ship(oneshot::Sender<()>),
+    /// Note how far everything was shipped, but for these, and answer when it is stored.
+    #[cfg(feature = "postgres")]
+    Shipped(Shipped, Vec<Refused>, oneshot::Sender<()>),
     /// Answer when all that was recorded before is stored and settled.
     Flush(oneshot::Sender<()>),
     /// Answer: the settler has come so far.
@@ -73,10 +81,16 @@ pub(super) struct Unsettled {
 impl Command {
     /// Whether it is part of a transaction with others.
     pub(super) const fn is_write(&self) -> bool {
-        matches!(
-            self,
-            Self::Begin(..) | Self::Forget(_) | Self::Record(..) | Self::Join(_) | Self::Settled(_)
-        )
+        match self {
+            Self::Begin(..)
+            | Self::Forget(_)
+            | Self::Record(..)
+            | Self::Join(_)
+            | Self::Settled(_) => true,
+            #[cfg(feature = "postgres")]
+            Self::Ship(_) | Self::Shipped(..) => true,
+            _ => false,
+        }
     }
 }
 

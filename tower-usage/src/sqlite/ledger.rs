@@ -1,3 +1,5 @@
+#[cfg(feature = "postgres")]
+use std::path::PathBuf;
 use std::{
     fmt,
     path::Path,
@@ -14,6 +16,8 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::{runtime::Handle, sync::oneshot};
 use uuid::Uuid;
 
+#[cfg(feature = "postgres")]
+use super::outbox::Outbox;
 use super::{
     LedgerError, LedgerOptions, Settle,
     backlog::{Backlog, Owed},
@@ -44,6 +48,10 @@ pub struct SqliteLedger {
     backlog: Arc<Backlog>,
     settling: AtomicBool,
     pub(super) reader: Mutex<Connection>,
+    #[cfg(feature = "postgres")]
+    path: PathBuf,
+    #[cfg(feature = "postgres")]
+    options: LedgerOptions,
 }
 
 /// How far a ledger was at a time: see [`SqliteLedger::mark`].
@@ -55,6 +63,9 @@ pub struct Mark {
     /// When the mark was made.
     pub at: SystemTime,
 }
+
+const READ_ONLY: OpenFlags =
+    OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 // === impl SqliteLedger ===
 
@@ -77,8 +88,7 @@ impl SqliteLedger {
                 "calls that were not ended are recorded as they began"
             );
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let reader = connect(path.as_ref(), flags, options).map_err(LedgerError::store)?;
+        let reader = connect(path.as_ref(), READ_ONLY, options).map_err(LedgerError::store)?;
         let backlog = Arc::new(Backlog::new(options.capacity));
         let (commands, queue) = mpsc::channel();
         let writer = Writer::new(conn, queue, Arc::clone(&backlog));
@@ -91,6 +101,10 @@ impl SqliteLedger {
             backlog,
             settling: AtomicBool::new(false),
             reader: Mutex::new(reader),
+            #[cfg(feature = "postgres")]
+            path: path.as_ref().into(),
+            #[cfg(feature = "postgres")]
+            options,
         }))
     }
 
@@ -230,6 +244,20 @@ impl SqliteLedger {
     #[must_use]
     pub fn healthy(&self) -> bool {
         self.backlog.is_healthy()
+    }
+
+    /// What is to be shipped elsewhere, for the one who does.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn outbox(&self) -> Result<Outbox, LedgerError> {
+        if !self.backlog.begin_shipping() {
+            return Err(LedgerError::AlreadyShipping);
+        }
+        let made = connect(&self.path, READ_ONLY, self.options)
+            .map_err(LedgerError::store)
+            .and_then(|conn| Ok((conn, self.id()?)));
+        let (conn, id) = made.inspect_err(|_| self.backlog.end_shipping())?;
+        // From here on it ends with the outbox.
+        Outbox::begin(id, conn, self.commands.clone(), Arc::clone(&self.backlog)).await
     }
 
     pub(super) fn tell(&self, command: Command) -> Result<(), LedgerError> {

@@ -37,9 +37,11 @@ mod export;
 mod joins;
 mod ledger;
 mod options;
+#[cfg(feature = "postgres")]
+pub(crate) mod outbox;
 mod query;
 mod reprice;
-mod row;
+pub(crate) mod row;
 mod schema;
 mod settle;
 mod settler;

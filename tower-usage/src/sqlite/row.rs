@@ -256,7 +256,7 @@ fn name<T>(
 }
 
 /// A count as it is stored. One beyond the largest is as good as the largest.
-pub(super) fn integer(count: u64) -> i64 {
+pub(crate) fn integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(LARGEST).min(LARGEST)
 }
 
@@ -266,16 +266,16 @@ fn price(price: Price) -> i64 {
 }
 
 /// An amount as it is stored.
-fn money(amount: NanoUsd) -> i64 {
+pub(crate) fn money(amount: NanoUsd) -> i64 {
     amount.as_nanos().clamp(-LARGEST, LARGEST)
 }
 
-pub(super) fn count(integer: i64) -> u64 {
+pub(crate) fn count(integer: i64) -> u64 {
     u64::try_from(integer).unwrap_or(0)
 }
 
 /// Milliseconds since the epoch, rounded towards the past.
-pub(super) fn millis(time: SystemTime) -> i64 {
+pub(crate) fn millis(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
         Err(before) => {
@@ -285,7 +285,7 @@ pub(super) fn millis(time: SystemTime) -> i64 {
     }
 }
 
-pub(super) fn time(millis: i64) -> SystemTime {
+pub(crate) fn time(millis: i64) -> SystemTime {
     let distance = Duration::from_millis(millis.unsigned_abs());
     let time = match millis {
         0.. => SystemTime::UNIX_EPOCH.checked_add(distance),

@@ -8,6 +8,8 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
+#[cfg(feature = "postgres")]
+use super::outbox;
 use super::{
     backlog::{Backlog, Owed},
     command::{Command, ToSettle, Unsettled},
@@ -200,6 +202,10 @@ impl Writer {
                         update.execute(params![mark.seq, mark.settled as i64])?;
                     }
                 }
+                #[cfg(feature = "postgres")]
+                Command::Ship(_) => outbox::begin(&tx)?,
+                #[cfg(feature = "postgres")]
+                Command::Shipped(shipped, refused, _) => outbox::mark(&tx, *shipped, refused)?,
                 _ => {}
             }
         }
@@ -211,7 +217,9 @@ impl Writer {
     fn hand_on(&mut self, count: usize, stored: Vec<Stored>) {
         let mut stored = stored.into_iter();
         let mut unsettled = Vec::new();
+        let mut is_stored = false;
         for command in self.pending.drain(..count) {
+            is_stored |= matches!(command, Command::Record(..) | Command::Join(_));
             match command {
                 Command::Record(record, owed) => {
                     if let Some(id) = record.response_id.as_deref() {
@@ -228,8 +236,13 @@ impl Writer {
                 // Whoever waits for it may have left; the call is forgotten by a command of its own then.
                 Command::Begin(_, kept) => drop(kept.send(Ok(()))),
                 Command::Join(_) => self.backlog.end_join(),
+                #[cfg(feature = "postgres")]
+                Command::Ship(done) | Command::Shipped(_, _, done) => answer(done),
                 _ => {}
             }
+        }
+        if is_stored {
+            self.backlog.notify_stored();
         }
         if !unsettled.is_empty() {
             self.send(ToSettle::Stored(unsettled));
