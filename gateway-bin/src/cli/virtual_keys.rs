@@ -31,7 +31,7 @@ enum What {
     )]
     Rotate(Whose),
     /// End somebody's key at once, as when it has leaked: their agent calls no model until they come again, and gets
-    /// another key then.
+    /// another key then. OpenClaw waits a minute after a key was refused.
     #[command(after_help = "Example: gateway virtual-keys revoke alice")]
     Revoke(User),
 }
