@@ -26,6 +26,7 @@ pub mod protocol;
 pub mod records;
 pub mod rpc;
 pub mod server;
+pub mod shipping;
 pub mod sign_in;
 pub mod sinks;
 pub mod socket;

@@ -6,13 +6,18 @@ use std::time::SystemTime;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::task::spawn_blocking;
-use tower_usage::sqlite::{Group, GroupBy, GroupTotal, LedgerError, SqliteLedger, Sum};
+use tower_usage::postgres::{self, PostgresLedger};
+use tower_usage::sqlite::{self, Group, GroupBy, GroupTotal, LedgerError, SqliteLedger, Sum};
 use tower_usage::{RecordId, UsageRecord};
 
-/// The records of this gateway's ledger; clones read the same.
+/// The records of this gateway's ledger, or, where gateways share a database, those that all of them have shipped there;
+/// clones read the same.
 #[derive(Clone)]
-pub struct Records {
-    ledger: Arc<SqliteLedger>,
+pub enum Records {
+    /// In the file of this gateway.
+    File(Arc<SqliteLedger>),
+    /// In the database. What was recorded in the last second or two may lack.
+    Database(PostgresLedger),
 }
 
 /// Whose records: of one user, or everybody's.
@@ -30,20 +35,18 @@ pub struct Span {
 // === impl Records ===
 
 impl Records {
-    /// Reads this ledger.
-    #[must_use]
-    pub const fn new(ledger: Arc<SqliteLedger>) -> Self {
-        Self { ledger }
-    }
-
     /// The sum of them.
     ///
     /// # Errors
     ///
     /// They cannot be read.
-    pub async fn sum(&self, whose: Whose, span: Span) -> Result<Sum, LedgerError> {
-        self.read(move |ledger| ledger.sum(whose.as_deref(), span.from, span.to))
-            .await
+    pub async fn sum(&self, whose: Whose, Span { from, to }: Span) -> Result<Sum, LedgerError> {
+        match self {
+            Self::File(ledger) => {
+                read(ledger, move |ledger| ledger.sum(whose.as_deref(), from, to)).await
+            }
+            Self::Database(ledger) => ledger.sum(whose.as_deref(), from, to).await,
+        }
     }
 
     /// The sums of them by day, model, conversation or user.
@@ -54,11 +57,18 @@ impl Records {
     pub async fn totals(
         &self,
         whose: Whose,
-        span: Span,
-        group_by: GroupBy,
+        Span { from, to }: Span,
+        by: GroupBy,
     ) -> Result<Vec<GroupTotal>, LedgerError> {
-        self.read(move |ledger| ledger.totals(whose.as_deref(), span.from, span.to, group_by))
-            .await
+        match self {
+            Self::File(ledger) => {
+                read(ledger, move |ledger| {
+                    ledger.totals(whose.as_deref(), from, to, by)
+                })
+                .await
+            }
+            Self::Database(ledger) => ledger.totals(whose.as_deref(), from, to, by).await,
+        }
     }
 
     /// The latest ones, at most `limit`, from `before` on backwards if it is given.
@@ -69,37 +79,75 @@ impl Records {
     pub async fn latest(
         &self,
         whose: Whose,
-        span: Span,
+        Span { from, to }: Span,
         limit: usize,
         before: Option<RecordId>,
     ) -> Result<Vec<UsageRecord>, LedgerError> {
-        self.read(move |ledger| ledger.records(whose.as_deref(), span.from, span.to, limit, before))
-            .await
+        match self {
+            Self::File(ledger) => {
+                let latest = move |ledger: &SqliteLedger| {
+                    ledger.records(whose.as_deref(), from, to, limit, before)
+                };
+                read(ledger, latest).await
+            }
+            Self::Database(ledger) => {
+                ledger
+                    .records(whose.as_deref(), from, to, limit, before)
+                    .await
+            }
+        }
     }
 
     /// All of them, page by page, in the order of their admission; one page is in memory at a time.
     pub fn export(
         &self,
         whose: Whose,
-        span: Span,
+        Span { from, to }: Span,
     ) -> impl Stream<Item = Result<Vec<UsageRecord>, LedgerError>> + Send + use<> {
-        let pages = self.ledger.export(whose.as_deref(), span.from, span.to);
-        unfold(pages, |mut pages| async move {
-            let next = spawn_blocking(move || (pages.next(), pages)).await;
-            // The runtime ends.
-            let (page, pages) = next.ok()?;
-            Some((page?, pages))
+        let pages = match self {
+            Self::File(ledger) => Pages::File(ledger.export(whose.as_deref(), from, to)),
+            Self::Database(ledger) => Pages::Database(ledger.export(whose.as_deref(), from, to)),
+        };
+        // After an error there is nothing more.
+        unfold(Some(pages), |pages| async move {
+            let (page, pages) = pages?.next().await?;
+            let pages = pages.filter(|_| page.is_ok());
+            Some((page, pages))
         })
     }
+}
 
-    async fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&SqliteLedger) -> Result<T, LedgerError> + Send + 'static,
-    ) -> Result<T, LedgerError> {
-        let ledger = Arc::clone(&self.ledger);
-        let read = spawn_blocking(move || query(&ledger)).await;
-        read.unwrap_or(Err(LedgerError::Closed))
+enum Pages {
+    File(sqlite::Export),
+    Database(postgres::Export),
+}
+
+// === impl Pages ===
+
+impl Pages {
+    async fn next(self) -> Option<(Result<Vec<UsageRecord>, LedgerError>, Option<Self>)> {
+        match self {
+            Self::File(mut pages) => {
+                let next = spawn_blocking(move || (pages.next(), pages)).await;
+                // The runtime ends.
+                let (page, pages) = next.ok()?;
+                Some((page?, Some(Self::File(pages))))
+            }
+            Self::Database(mut pages) => {
+                let page = pages.next_page().await.transpose()?;
+                Some((page, Some(Self::Database(pages))))
+            }
+        }
     }
+}
+
+async fn read<T: Send + 'static>(
+    ledger: &Arc<SqliteLedger>,
+    query: impl FnOnce(&SqliteLedger) -> Result<T, LedgerError> + Send + 'static,
+) -> Result<T, LedgerError> {
+    let ledger = Arc::clone(ledger);
+    let read = spawn_blocking(move || query(&ledger)).await;
+    read.unwrap_or(Err(LedgerError::Closed))
 }
 
 impl std::fmt::Debug for Records {

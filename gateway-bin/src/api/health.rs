@@ -8,6 +8,7 @@ use http::StatusCode;
 use tokio::time::timeout;
 
 use super::Api;
+use crate::shipping::Shipping;
 
 /// How long a store may take to answer: whoever asks whether we are ready does not wait long.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -37,6 +38,9 @@ async fn readyz(State(api): State<Api>) -> Response {
     }
     if !api.ledger.healthy() {
         failing.push("ledger");
+    }
+    if !api.shipping.as_ref().is_none_or(Shipping::is_in_time) {
+        failing.push("ledger_shipping");
     }
     if !api.environments.is_ready() {
         failing.push("instance");

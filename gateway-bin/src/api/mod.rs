@@ -46,6 +46,7 @@ use crate::egress::{OwnKeys, Target};
 use crate::environment::Environments;
 use crate::password::Passwords;
 use crate::records::Records;
+use crate::shipping::Shipping;
 use crate::sign_in::{SignIn, scope};
 use crate::socket::Sockets;
 use crate::stack::Parts;
@@ -88,6 +89,8 @@ pub struct Api {
     pub ledger: Arc<SqliteLedger>,
     /// Where they are read.
     pub records: Records,
+    /// How they get to where all gateways read them.
+    pub shipping: Option<Shipping>,
     /// What they cost.
     pub prices: Prices,
     /// Name of the instance.

@@ -141,8 +141,8 @@ fn serve_to_the_end(
     let settling = settling.map_err(|error| error.to_string())?;
     let served = runtime.block_on(serve::serve(config, settling.handle(), signals));
     runtime.shutdown_timeout(ABORT);
-    let ledger = served.map_err(|error| error.to_string())?;
-    settling.block_on(serve::close(&ledger));
+    let books = served.map_err(|error| error.to_string())?;
+    settling.block_on(serve::close(books));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_quota::{Charge, Denied, OnStoreFailure, Renewing, Shadow};
 use tower_usage::Prices;
+use tower_usage::postgres::PostgresLedger;
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_workspace::fs::{Owner, Provisioner};
 use tower_workspace::vault::Vault;
@@ -30,6 +31,7 @@ use crate::plan;
 use crate::prices::price_list;
 use crate::records::Records;
 use crate::server;
+use crate::shipping::Shipping;
 use crate::sign_in::SignIn;
 use crate::sinks::Sinks;
 use crate::socket::Sockets;
@@ -94,13 +96,12 @@ pub(super) struct Signals {
     pub(super) reload: Option<Reload>,
 }
 
-/// Runs the gateway until it is told to stop, and answers the ledger, which settles on `settling` and is still to be
-/// [`close`]d.
+/// Runs the gateway until it is told to stop, and answers the books, which are settled on `settling` and still to be [`close`]d.
 pub(super) async fn serve(
     config: Config,
     settling: &Handle,
     signals: Signals,
-) -> Result<Arc<SqliteLedger>, ServeError> {
+) -> Result<Books, ServeError> {
     let seconds = Matcher::Full("gateway_quota_store_seconds".to_owned());
     let metrics = PrometheusBuilder::new()
         .set_buckets_for_metric(seconds, &STORE_SECONDS)
@@ -126,6 +127,21 @@ pub(super) async fn serve(
     let ledger = SqliteLedger::open(&path, LedgerOptions::new()).map_err(failed("ledger"))?;
     let prices = Prices::from(price_list(&config.price, &config.prices).map_err(failed("prices"))?);
 
+    let (records, shipping) = match &config.store.database_url {
+        Some(url) => {
+            let database = PostgresLedger::new(url.expose());
+            let database = database.map_err(failed("store.database_url"))?;
+            let shipping = Shipping::start(
+                Arc::clone(&ledger),
+                database.clone(),
+                settling,
+                stop.clone(),
+            );
+            let shipping = shipping.await.map_err(failed("ledger"))?;
+            (Records::Database(database), Some(shipping))
+        }
+        None => (Records::File(Arc::clone(&ledger)), None),
+    };
     let sinks = Sinks::new(Arc::clone(&ledger), &config).map_err(failed("usage.json_lines"))?;
 
     let plans = plan::plans(&config.plan).map_err(failed("plan"))?;
@@ -281,7 +297,8 @@ pub(super) async fn serve(
         seeding,
         plans,
         terms,
-        records: Records::new(Arc::clone(&ledger)),
+        records,
+        shipping: shipping.clone(),
         prices: prices.clone(),
         ledger: ledger.clone(),
         instance: instance.name.as_str().into(),
@@ -358,12 +375,24 @@ pub(super) async fn serve(
     }
     // Those that are cut off are written in the background, as far as the process lives.
     let _ = timeout(CLOSE, tokio::task::spawn_blocking(move || sinks.flush())).await;
-    Ok(ledger)
+    Ok(Books { ledger, shipping })
 }
 
-/// Waits until everything that was recorded is stored and settled. To be called when the tasks of the server are gone:
-/// those that were cut off record what they took by being dropped.
-pub(super) async fn close(ledger: &SqliteLedger) {
+/// What is still to be closed when the server has ended.
+pub(super) struct Books {
+    ledger: Arc<SqliteLedger>,
+    shipping: Option<Shipping>,
+}
+
+/// Waits until everything that was recorded is stored, settled and shipped. To be called when the tasks of the server are
+/// gone: those that were cut off record what they took by being dropped.
+pub(super) async fn close(Books { ledger, shipping }: Books) {
+    if let Some(shipping) = shipping {
+        // What is not stored in time is not shipped either.
+        if let Ok(Ok(())) = timeout(CLOSE, ledger.flush()).await {
+            shipping.flush().await;
+        }
+    }
     match timeout(CLOSE, ledger.close()).await {
         Ok(Ok(())) => info!("ledger closed"),
         Ok(Err(error)) => warn!(%error, "ledger was not closed well"),
