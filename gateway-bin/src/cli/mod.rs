@@ -7,6 +7,7 @@ mod operate;
 mod quotas;
 mod reload;
 mod serve;
+mod usage;
 mod virtual_keys;
 
 use std::io::IsTerminal;
@@ -64,6 +65,9 @@ enum Command {
     /// Show and change people's quotas.
     #[command(after_help = "Example: gateway quotas set alice tokens/day=2000000 plan=pro")]
     Quotas(quotas::Quotas),
+    /// Show what people have used, and price what had no price.
+    #[command(after_help = "Example: gateway usage show --by user")]
+    Usage(usage::Usage),
     /// Show, rotate and revoke the keys by which people's agents call models.
     #[command(after_help = "Example: gateway virtual-keys rotate alice")]
     VirtualKeys(virtual_keys::VirtualKeys),
@@ -123,6 +127,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Err(error) => fail(1, &error.to_string()),
         },
         Command::Quotas(quotas) => operated(runtime.block_on(quotas.run())),
+        Command::Usage(usage) => operated(runtime.block_on(usage.run())),
         Command::VirtualKeys(keys) => operated(runtime.block_on(keys.run())),
     }
 }

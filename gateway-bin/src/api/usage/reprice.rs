@@ -1,0 +1,35 @@
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+use tower_sso::Identity;
+use tracing::info;
+
+use crate::api::actor::Actor;
+use crate::api::{Api, ApiError};
+use crate::counters;
+
+/// `POST /api/admin/usage/reprice`: what this gateway has recorded without a price gets one, if there is one now.
+pub(in crate::api) async fn reprice(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+) -> Result<Json<Value>, ApiError> {
+    let (ledger, prices) = (Arc::clone(&api.ledger), api.prices.load());
+    let counters = api.counters.clone();
+    // To the end, also if whoever asked does not wait for it.
+    let repricing = tokio::spawn(async move { counters::reprice(&ledger, prices, counters).await });
+    let corrected = repricing
+        .await
+        .map_err(|error| ApiError::unavailable("ledger", &error))?
+        .map_err(|error| ApiError::unavailable("ledger", &error))?;
+    let repriced = corrected.repriced;
+    info!(by = %Actor(&admin), records = repriced.records, cost = %repriced.cost, "records were priced afterwards");
+    Ok(Json(json!({
+        "records": repriced.records,
+        "cost": repriced.cost.to_string(),
+        "unpriced": repriced.unpriced,
+        "unsettled": repriced.unsettled,
+        "uncounted": corrected.uncounted,
+    })))
+}

@@ -1,0 +1,101 @@
+//! `gateway usage …`: what people have used, on the gateway's own host.
+
+mod show;
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use http::Method;
+
+use self::show::Show;
+use super::operate::{OperateError, Reach, print, read};
+use crate::operator::OperatorClient;
+
+/// Shows what people have used, at a gateway that runs on this host.
+#[derive(Debug, Args)]
+pub(super) struct Usage {
+    #[command(subcommand)]
+    what: What,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// What somebody has used, or everybody, added up.
+    #[command(
+        after_help = "Examples:\n  gateway usage show --by user --from 2026-11-01\n  gateway usage show alice --by model"
+    )]
+    Show(Show),
+    /// Price what this gateway has recorded without a price, by the prices that it has read last; what has a price keeps
+    /// it. Each of several gateways has records of its own.
+    #[command(after_help = "Example: kill -HUP $(pidof gateway) && gateway usage reprice")]
+    Reprice,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Repriced {
+    records: u64,
+    cost: String,
+    unpriced: u64,
+    unsettled: u64,
+    uncounted: u64,
+}
+
+/// How long a ledger may take to be gone through.
+const TIME: Duration = Duration::from_secs(600);
+
+// === impl Usage ===
+
+impl Usage {
+    /// Does it, and prints what is asked for.
+    pub(super) async fn run(self) -> Result<(), OperateError> {
+        let client = OperatorClient::new(self.reach.socket()?).within(TIME);
+        match self.what {
+            What::Show(show) => show.run(&client, self.reach.json).await,
+            What::Reprice => {
+                let path = "/api/admin/usage/reprice";
+                let answer = client.request(Method::POST, path, None).await?;
+                print(self.reach.json, answer, |answer| {
+                    read(answer).map(|repriced: Repriced| repriced.shown())
+                })
+            }
+        }
+    }
+}
+
+// === impl Repriced ===
+
+impl Repriced {
+    fn shown(&self) -> String {
+        let mut shown = format!("{} records priced, ${}\n", self.records, self.cost);
+        for (count, what) in [
+            (self.unpriced, "have no price still"),
+            (self.unsettled, "are not settled yet; ask again"),
+            (self.uncounted, "are priced, but quotas do not know"),
+        ] {
+            if count > 0 {
+                shown += &format!("{count} {what}\n");
+            }
+        }
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use crate::cli::Cli;
+
+    #[test]
+    fn every_command_has_an_example() {
+        let mut gateway = Cli::command();
+        let usage = gateway.find_subcommand_mut("usage").unwrap();
+        for command in usage.get_subcommands_mut() {
+            let name = command.get_name().to_owned();
+            let help = command.render_help().to_string();
+            assert!(help.contains(&format!("gateway usage {name}")), "{help}");
+        }
+    }
+}
