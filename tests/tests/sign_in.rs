@@ -565,7 +565,15 @@ async fn two_people_work_in_openclaws_own_page_and_see_nothing_of_each_other() -
     )
     .await?;
 
-    // What she attached has come to nobody else's model.
+    // What she attached has come to the model, whole, and nobody else's model.
+    let sent = kit.provider().calls_about(&alice).await?;
+    for attached in ["what the note says", "(text/plain)", "(image/png)"] {
+        let mut sent = sent.iter();
+        assert!(
+            sent.any(|call| call.last_user.contains(attached)),
+            "{attached}"
+        );
+    }
     for call in kit.provider().calls_about(&bob).await? {
         assert!(!call.last_user.contains("what the note says"));
     }
