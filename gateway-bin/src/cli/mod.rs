@@ -3,6 +3,7 @@
 mod chat;
 mod check_config;
 mod dev;
+mod keys;
 mod operate;
 mod quotas;
 mod reload;
@@ -65,6 +66,9 @@ enum Command {
     /// Show and change people's quotas.
     #[command(after_help = "Example: gateway quotas set alice tokens/day=2000000 plan=pro")]
     Quotas(quotas::Quotas),
+    /// Seal people's own provider keys under another master key.
+    #[command(after_help = "Example: gateway keys rotate")]
+    Keys(keys::Keys),
     /// Show what people have used, and price what had no price.
     #[command(after_help = "Example: gateway usage show --by user")]
     Usage(usage::Usage),
@@ -127,6 +131,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Err(error) => fail(1, &error.to_string()),
         },
         Command::Quotas(quotas) => operated(runtime.block_on(quotas.run())),
+        Command::Keys(keys) => operated(runtime.block_on(keys.run())),
         Command::Usage(usage) => operated(runtime.block_on(usage.run())),
         Command::VirtualKeys(keys) => operated(runtime.block_on(keys.run())),
     }
