@@ -14,6 +14,7 @@ use crate::{Rate, TokenCounts};
 pub struct PriceList {
     models: HashMap<Arc<str>, Vec<Terms>>,
     fallback: Option<Arc<str>>,
+    as_requested: bool,
 }
 
 /// What a [`PriceList`] says of one call.
@@ -103,7 +104,44 @@ impl PriceList {
         Ok(Self {
             models,
             fallback: None,
+            as_requested: false,
         })
+    }
+
+    /// Prices an answer by a model that has no rate as one by the model that was asked for, if that has one, and says so:
+    /// see [`UsageRecord::price`](crate::UsageRecord::price). Before the [`fallback`](Self::fallback).
+    ///
+    /// Providers answer with dated names (`gpt-4o-2024-08-06` to a call for `gpt-4o`), and add some over night. It is for
+    /// those who let only models with a price be asked for.
+    #[must_use]
+    pub fn unlisted_as_requested(self) -> Self {
+        Self {
+            as_requested: true,
+            ..self
+        }
+    }
+
+    /// The price of an answer by `model`, where it names one, to a call for `requested`.
+    pub(super) fn price_answer(
+        &self,
+        model: Option<&str>,
+        requested: Option<&Arc<str>>,
+        tokens: &TokenCounts,
+        at: SystemTime,
+    ) -> Option<Priced> {
+        let own = |model| self.terms(model, at).map(|terms| terms.rate_of(tokens));
+        let answered = model.or(requested.map(|requested| &**requested))?;
+        if let Some(rate) = own(answered) {
+            let as_model = None;
+            return Some(Priced { rate, as_model });
+        }
+        if let Some(requested) = requested.filter(|_| self.as_requested)
+            && let Some(rate) = own(requested)
+        {
+            let as_model = Some(Arc::clone(requested));
+            return Some(Priced { rate, as_model });
+        }
+        self.price(answered, tokens, at)
     }
 
     /// Prices every model that has no rate as this one, and says so: see [`Priced`].

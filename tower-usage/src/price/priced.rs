@@ -11,13 +11,13 @@ impl UsageRecord {
     /// Prices the record: sets `cost` and `rate` by the model that answered, else the one that was asked for, at the
     /// time of admission. Both are `None` if that model has no price, and `cost` alone if the amount does not fit.
     ///
-    /// Where it is priced as the list's [fallback](PriceList::fallback), `metadata` begins with `priced_as`, the name
-    /// of that model. What else is in `metadata` stays; what is not an object, which it should be, does not.
+    /// Where it is priced as [the one that was asked for](PriceList::unlisted_as_requested) or as the list's
+    /// [fallback](PriceList::fallback), `metadata` begins with `priced_as`, the name of that model. What else is in `metadata` stays; what is not an object, which it should be, does not.
     ///
     /// Can be called again, when more is known or there are other prices.
     pub fn price(&mut self, prices: &PriceList) {
-        let model = self.model.as_deref().or(self.requested_model.as_deref());
-        let priced = prices.price(model.unwrap_or_default(), &self.tokens, self.admitted_at);
+        let (model, requested) = (self.model.as_deref(), self.requested_model.as_ref());
+        let priced = prices.price_answer(model, requested, &self.tokens, self.admitted_at);
         let rate = priced.as_ref().map(|priced| priced.rate);
         self.rate = rate;
         self.cost = rate.and_then(|rate| rate.cost(&self.tokens));
@@ -153,5 +153,45 @@ mod tests {
             record.price(&prices());
             assert_eq!(record.metadata.as_deref(), Some(metadata));
         }
+    }
+
+    #[test]
+    fn d6_61_a_dated_name_is_priced_as_what_was_asked_for_if_that_is_chosen() {
+        let rate = |price: &str| crate::Rate::new(price.parse().unwrap(), price.parse().unwrap());
+        let entries = [
+            crate::PriceEntry::new("m", rate("3")),
+            crate::PriceEntry::new("m-listed", rate("5")),
+            crate::PriceEntry::new("dear", rate("9")),
+        ];
+        let list = PriceList::new(entries).unwrap();
+        let priced = |list: &PriceList, answered: Option<&str>, requested: &str| {
+            let mut record = UsageRecord::new("alice".into(), crate::Operation::ModelCall);
+            record.model = answered.map(Into::into);
+            record.requested_model = Some(requested.into());
+            record.tokens.input = Some(1_000_000);
+            record.price(list);
+            let cost = record.cost.map(|cost| cost.to_string());
+            (cost, record.metadata.as_deref().map(str::to_owned))
+        };
+        let own = |cost: &str| (Some(cost.to_owned()), None);
+        let marked = |cost: &str, model: &str| {
+            let mark = format!(r#"{{"priced_as":"{model}"}}"#);
+            (Some(cost.to_owned()), Some(mark))
+        };
+        assert_eq!(priced(&list, Some("m-2026-11-01"), "m"), (None, None));
+        let list = list.unlisted_as_requested();
+        assert_eq!(
+            priced(&list, Some("m-2026-11-01"), "m"),
+            marked("3.00", "m")
+        );
+        assert_eq!(priced(&list, Some("m-listed"), "m"), own("5.00"));
+        assert_eq!(priced(&list, None, "m"), own("3.00"));
+        assert_eq!(priced(&list, Some("x"), "y"), (None, None));
+        let list = list.fallback("dear").unwrap();
+        assert_eq!(
+            priced(&list, Some("m-2026-11-01"), "m"),
+            marked("3.00", "m")
+        );
+        assert_eq!(priced(&list, Some("x"), "y"), marked("9.00", "dear"));
     }
 }

@@ -15,6 +15,7 @@ use super::{
 use crate::llm::Api;
 
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""usage""#));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""error""#));
 static RESPONSE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""response""#));
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -60,7 +61,10 @@ impl Reading {
         let text = answer_bytes(self.api, json);
         if let Some(answer) = Answer::read(json) {
             self.take(&answer);
-            self.text += text.unwrap_or(0);
+            // What an error says was not written by a model.
+            if !answer.is_error() {
+                self.text += text.unwrap_or(0);
+            }
         } else {
             let text = text.or_else(|| delta_bytes(json));
             self.text += text.unwrap_or(json.trim_ascii().len() as u64);
@@ -115,9 +119,11 @@ impl Reading {
     /// Whether an event that has a delta may tell more than its text.
     fn may_tell(&self, event: &[u8]) -> bool {
         match self.api {
-            Api::ChatCompletions | Api::Embeddings => self.model.is_none() || tells_usage(event),
+            Api::ChatCompletions | Api::Embeddings => {
+                self.model.is_none() || tells(event, &USAGE) || tells(event, &ERROR)
+            }
             Api::Responses => RESPONSE.find(event).is_some(),
-            Api::Messages => tells_usage(event),
+            Api::Messages => tells(event, &USAGE),
         }
     }
 
@@ -188,11 +194,12 @@ impl Reading {
     }
 }
 
-/// Whether an event names usage that is not `null`: with `include_usage`, every chunk but the last says `null`.
-fn tells_usage(event: &[u8]) -> bool {
-    USAGE.find_iter(event).any(|at| {
+/// Whether an event has a member of this name that is not `null`: with `include_usage`, every chunk but the last says that
+/// its usage is `null`.
+fn tells(event: &[u8], name: &Finder<'_>) -> bool {
+    name.find_iter(event).any(|at| {
         let rest = event
-            .get(at + USAGE.needle().len()..)
+            .get(at + name.needle().len()..)
             .unwrap_or_default()
             .trim_ascii_start();
         let value = rest.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
@@ -414,5 +421,38 @@ mod tests {
         );
         assert!(!reading.is_free());
         reading.refusal(b"<html>");
+    }
+
+    #[test]
+    fn d6_59_an_error_in_place_of_an_answer_is_free() {
+        for (api, json) in [
+            (
+                Api::ChatCompletions,
+                r#"{"error":{"message":"overloaded","type":"server_error"}}"#,
+            ),
+            (
+                Api::Responses,
+                r#"{"error":{"message":"overloaded"},"status":"failed","output":[]}"#,
+            ),
+            (
+                Api::Messages,
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#,
+            ),
+            (Api::Embeddings, r#"{"error":{"message":"overloaded"}}"#),
+        ] {
+            let mut reading = Reading::new(api);
+            reading.answer(json.as_bytes());
+            assert!(reading.failed && reading.is_free(), "{json}");
+        }
+    }
+
+    #[test]
+    fn d6_59_an_error_beside_a_delta_is_a_failure() {
+        let mut reading = Reading::new(Api::ChatCompletions);
+        reading.event(br#"data: {"model":"m","choices":[{"delta":{"content":"x"}}]}"#);
+        reading.event(br#"data: {"error":null,"choices":[{"delta":{"content":"\"error\":1"}}]}"#);
+        assert!(!reading.failed);
+        reading.event(br#"data: {"error":{"code":502},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}"#);
+        assert!(reading.failed);
     }
 }

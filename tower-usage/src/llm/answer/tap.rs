@@ -15,6 +15,9 @@ pub(super) struct Books {
     pub(super) clock: Arc<dyn Clock>,
 }
 
+/// What is known of a call whose end nobody has seen.
+const LOST: &str = r#"{"lost":true}"#;
+
 /// Follows one call of a [`ModelMeter`](super::ModelMeter) and records it once.
 ///
 /// Dropped before there is an answer, it records an aborted call that took its estimated prompt.
@@ -87,6 +90,8 @@ impl ModelTap {
         let Some(entry) = &mut self.entry else {
             return Begun::ready(Ok(()));
         };
+        // It is seen only if nobody is there to say how the call ended.
+        entry.record.metadata = Some(LOST.into());
         entry.fill(Outcome::Aborted, Reading::new(entry.api));
         let kept = entry.place.begin(&entry.record);
         entry.record.tokens = TokenCounts::default();
