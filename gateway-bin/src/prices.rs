@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use tower_usage::{Import, Price, PriceEntry, PriceList, Rate};
 use tracing::info;
 
-use crate::config::{ConfigError, Price as Entry, Prices};
+use crate::config::{ConfigError, Price as Entry, Prices, UnknownModel};
 
 /// The prices of `[[price]]`, those of the imported file for every model that is not named there, and the fallback.
 ///
@@ -17,7 +17,9 @@ use crate::config::{ConfigError, Price as Entry, Prices};
 /// A price or date that cannot be read, two for one model and day, a file that cannot be imported, named with its line, or
 /// a fallback without a price.
 pub fn price_list(prices: &[Entry], more: &Prices) -> Result<PriceList, ConfigError> {
-    let named: BTreeSet<&str> = prices.iter().map(|price| price.model.as_str()).collect();
+    // One that begins on a day does not take away what holds until then.
+    let since_ever = prices.iter().filter(|price| price.from.is_none());
+    let named: BTreeSet<&str> = since_ever.map(|price| price.model.as_str()).collect();
     let mut entries = prices.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = &more.import {
         let imported = import(path)?.into_iter();
@@ -27,6 +29,10 @@ pub fn price_list(prices: &[Entry], more: &Prices) -> Result<PriceList, ConfigEr
         key: format!("price.{}", duplicate.model()),
         problem: "is priced twice for the same day; keep one".to_owned(),
     })?;
+    let list = match more.unknown {
+        UnknownModel::Refuse => list.unlisted_as_requested(),
+        UnknownModel::Record => list,
+    };
     let Some(model) = &more.fallback else {
         return Ok(list);
     };
@@ -134,6 +140,12 @@ mod tests {
         assert_eq!(input("a"), ("9.00".to_owned(), None));
         assert_eq!(input("b"), ("3.00".to_owned(), None));
         assert_eq!(input("c"), ("3.00".to_owned(), Some("b".into())));
+        // A price that is announced does not end the one before.
+        let announced = named.replace("9.00\"\n", "9.00\"\nfrom = \"2100-01-01\"\n");
+        let announced = announced.replacen("from = \"2100-01-01\"\n", "", 1);
+        let list = imported(text, &announced).unwrap();
+        let priced = list.price("a", &Default::default(), SystemTime::UNIX_EPOCH);
+        assert_eq!(priced.unwrap().rate.input_price().to_string(), "1.00");
     }
 
     #[test]

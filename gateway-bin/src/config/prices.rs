@@ -21,7 +21,8 @@ pub struct Prices {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum UnknownModel {
-    /// They are refused, and a configuration that offers such a model too.
+    /// They are refused, and a configuration that offers such a model too. An answer by a model without one, such as a
+    /// dated name, is charged as one by the model that was asked for, and its record says so.
     #[default]
     Refuse,
     /// They are recorded without a cost, and counted in `gateway_unpriced_records_total`: limits on money do not see them.

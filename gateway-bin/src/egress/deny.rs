@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
-use tower_quota::{Deny, Refusal, ResponseBody, StoreError};
+use tower_quota::{Denied, Deny, Refusal, ResponseBody, StoreError};
 use tracing::warn;
 
 use super::refusal::error;
@@ -14,6 +14,9 @@ use crate::rpc::exceeded;
 /// reads as a full context or is tried again (observed of OpenClaw 2026.9.6).
 #[derive(Clone, Copy, Debug)]
 pub struct DenyModelCall(pub ProviderKind);
+
+/// Seconds after which a call that waits for others is worth another try.
+const HELD_FOR: u64 = 5;
 
 impl<B, R> Deny<Request<B>, Response<R>> for DenyModelCall {
     type Response = Response<ResponseBody<R>>;
@@ -33,6 +36,16 @@ impl<B, R> Deny<Request<B>, Response<R>> for DenyModelCall {
 
     fn deny(&self, _: Request<B>, refusal: Refusal) -> Self::Response {
         let (status, code, message, wait) = match refusal {
+            Refusal::Denied(denied) if is_held(&denied) => {
+                metrics::counter!("gateway_refusals_total", "plane" => "egress", "reason" => "quota_held").increment(1);
+                let message = format!(
+                    "Other calls hold what is left of this limit ({} of {} used). Try again in a moment.",
+                    denied.used(),
+                    denied.limit()
+                );
+                let code = "quota_in_use".to_owned();
+                (StatusCode::TOO_MANY_REQUESTS, code, message, HELD_FOR)
+            }
             Refusal::Denied(denied) => {
                 metrics::counter!("gateway_refusals_total", "plane" => "egress", "reason" => "quota").increment(1);
                 let (code, sentence) = exceeded(&denied);
@@ -67,4 +80,9 @@ impl<B, R> Deny<Request<B>, Response<R>> for DenyModelCall {
         headers.insert(RETRY_AFTER, HeaderValue::from(wait));
         response
     }
+}
+
+/// Whether nothing but calls in flight stand in the way: most of what they hold is given back when they end.
+const fn is_held(denied: &Denied) -> bool {
+    denied.used() < denied.limit() && denied.reserved() > 0
 }

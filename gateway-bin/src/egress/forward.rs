@@ -11,7 +11,7 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -49,6 +49,13 @@ const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-
 
 /// How long a provider may take to begin its answer; thinking models take minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How providers say that a key has no credit (OpenAI's API reference, "Error codes"; Anthropic's answer to a call without).
+const NO_CREDIT: [&str; 2] = ["insufficient_quota", "credit balance is too low"];
+
+/// Longest answer of a provider that refuses, in bytes, and how long it may take.
+const MAX_ERROR: usize = 256 << 10;
+const ERROR_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connections to providers, pooled.
 pub type ProviderClient = Client<HttpsConnector<HttpConnector>, CallBody>;
@@ -165,7 +172,7 @@ impl Service<Request<CallBody>> for ForwardCall {
             drop(own);
             Ok(
                 match tokio::time::timeout(HEAD_TIMEOUT, this.client.request(outbound)).await {
-                    Ok(Ok(response)) => inbound(response, kind, is_own),
+                    Ok(Ok(response)) => inbound(response, kind, is_own).await,
                     Ok(Err(error)) => {
                         warn!(
                             error = &error as &dyn std::error::Error,
@@ -225,14 +232,16 @@ fn outbound(req: Request<CallBody>, kind: ProviderKind, id: RecordId) -> Request
     outbound
 }
 
-fn inbound(
+async fn inbound(
     response: Response<Incoming>,
     kind: ProviderKind,
     is_own: bool,
 ) -> Response<Either<Incoming, Full<Bytes>>> {
-    let status = response.status();
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        // It is our key that was refused, not the instance's; passed on, the instance would give up its own.
+    let (head, body) = response.into_parts();
+    let status = head.status;
+    let refused = || {
+        // It is our key that was refused, or has no credit, and not the instance's; passed on, the instance would give up
+        // its own.
         warn!(%status, is_own, "provider refused the key");
         let message = match is_own {
             true => {
@@ -240,17 +249,42 @@ fn inbound(
             }
             false => "The model provider refused the gateway. Tell your administrator.",
         };
-        return refusal(kind, StatusCode::BAD_GATEWAY, "provider_refused", message);
-    }
-    let (head, body) = response.into_parts();
+        refusal(kind, StatusCode::BAD_GATEWAY, "provider_refused", message)
+    };
+    let body = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
+            return refused();
+        }
+        // Where a provider says that there is no credit left, in words of its own.
+        StatusCode::BAD_REQUEST | StatusCode::TOO_MANY_REQUESTS => {
+            let read = Limited::new(body, MAX_ERROR).collect();
+            let Ok(Ok(read)) = tokio::time::timeout(ERROR_TIMEOUT, read).await else {
+                let message = "The model provider's answer broke off.";
+                return refusal(kind, StatusCode::BAD_GATEWAY, "provider_failed", message);
+            };
+            let read = read.to_bytes();
+            if NO_CREDIT.iter().any(|words| holds(&read, words)) {
+                return refused();
+            }
+            Either::Right(Full::from(read))
+        }
+        _ => Either::Left(body),
+    };
     let mut headers = HeaderMap::new();
     for name in PASSED {
         if let Some(value) = head.headers.get(&name) {
             headers.insert(name, value.clone());
         }
     }
-    let mut response = Response::new(Either::Left(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Whether these words are in an answer.
+fn holds(answer: &[u8], words: &str) -> bool {
+    answer
+        .windows(words.len())
+        .any(|part| part.eq_ignore_ascii_case(words.as_bytes()))
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use thiserror::Error;
+use tokio::sync::Mutex;
 use tower_workspace::vault::{Sealed, SecretBytes, Vault, VaultError};
 use tracing::warn;
 
@@ -19,6 +20,8 @@ use crate::store::{ProviderKeyRow, Store, StoreError};
 pub struct OwnKeys(Arc<Inner>);
 
 struct Inner {
+    /// Changes, one at a time: what is known here is what was put last.
+    turn: Mutex<()>,
     store: Option<Store>,
     vault: Option<Vault>,
     /// By user.
@@ -40,6 +43,9 @@ pub enum OwnKeyError {
     /// The store does not answer.
     #[error("the store does not answer")]
     Store(#[from] StoreError),
+    /// The gateway ends.
+    #[error("the gateway ends")]
+    Stopped,
 }
 
 // === impl OwnKeys ===
@@ -72,6 +78,7 @@ impl OwnKeys {
 
     fn new(store: Option<Store>, vault: Option<Vault>) -> Self {
         Self(Arc::new(Inner {
+            turn: Mutex::default(),
             store,
             vault,
             sealed: RwLock::default(),
@@ -89,15 +96,38 @@ impl OwnKeys {
         provider: &Arc<str>,
         key: &[u8],
     ) -> Result<(), OwnKeyError> {
-        let (store, vault) = self.parts()?;
-        let sealed = vault.seal(user_id, &key_name(provider), key)?.to_bytes();
-        store.put_provider_key(user_id, provider, &sealed).await?;
-        self.0.keep(&ProviderKeyRow {
+        let (_, vault) = self.parts()?;
+        let row = ProviderKeyRow {
             user_id: Arc::clone(user_id),
             provider: Arc::clone(provider),
-            sealed,
+            sealed: vault.seal(user_id, &key_name(provider), key)?.to_bytes(),
+        };
+        self.change(move |keys| async move {
+            let (store, _) = keys.parts()?;
+            store
+                .put_provider_key(&row.user_id, &row.provider, &row.sealed)
+                .await?;
+            keys.0.keep(&row);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes something to the end, also if nobody waits for it any longer, and while nobody else does.
+    async fn change<T, F>(
+        &self,
+        change: impl FnOnce(Self) -> F + Send + 'static,
+    ) -> Result<T, OwnKeyError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, OwnKeyError>> + Send,
+    {
+        let keys = self.clone();
+        let changed = tokio::spawn(async move {
+            let _turn = keys.0.turn.lock().await;
+            change(keys.clone()).await
         });
-        Ok(())
+        changed.await.unwrap_or(Err(OwnKeyError::Stopped))
     }
 
     /// Takes somebody's own key away; whether there was one.
@@ -105,13 +135,21 @@ impl OwnKeys {
     /// # Errors
     ///
     /// See [`OwnKeyError`].
-    pub async fn delete(&self, user_id: &str, provider: &str) -> Result<bool, OwnKeyError> {
-        let Some(store) = &self.0.store else {
-            return Ok(false);
-        };
-        let deleted = store.delete_provider_key(user_id, provider).await?;
-        self.0.forget(user_id, provider);
-        Ok(deleted)
+    pub async fn delete(
+        &self,
+        user_id: &Arc<str>,
+        provider: &Arc<str>,
+    ) -> Result<bool, OwnKeyError> {
+        let (user_id, provider) = (Arc::clone(user_id), Arc::clone(provider));
+        self.change(move |keys| async move {
+            let Some(store) = &keys.0.store else {
+                return Ok(false);
+            };
+            let deleted = store.delete_provider_key(&user_id, &provider).await?;
+            keys.0.forget(&user_id, &provider);
+            Ok(deleted)
+        })
+        .await
     }
 
     /// The providers at which somebody has a key of their own, by name.
@@ -148,6 +186,11 @@ impl OwnKeys {
     ///
     /// See [`OwnKeyError`]; some may be sealed anew then.
     pub async fn reseal(&self) -> Result<usize, OwnKeyError> {
+        self.change(|keys| async move { keys.reseal_all().await })
+            .await
+    }
+
+    async fn reseal_all(&self) -> Result<usize, OwnKeyError> {
         let (store, vault) = self.parts()?;
         let mut resealed = 0;
         for mut row in store.provider_keys().await? {

@@ -42,12 +42,23 @@ impl Environments {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future may leave it undone.
-    pub async fn revoke_virtual_keys(&self, user_id: &str) -> Result<usize, EnvironmentError> {
-        let revoked = self.shared.store.revoke_virtual_keys(user_id).await;
-        let revoked = revoked.map_err(|error| unavailable("store", error))?;
-        self.shared.keys.end_all_of(user_id);
-        Ok(revoked)
+    /// Dropping the future does not stop what was begun.
+    pub async fn revoke_virtual_keys(&self, user_id: &Arc<str>) -> Result<usize, EnvironmentError> {
+        let shared = Arc::clone(&self.shared);
+        let user_id = Arc::clone(user_id);
+        // Not in turn with whoever opens or rotates, which may take a minute: what they put in force meanwhile is ended
+        // by the second look.
+        let revoking = tokio::spawn(async move {
+            let mut ended = 0;
+            for _ in 0..2 {
+                let revoked = shared.store.revoke_virtual_keys(&user_id).await;
+                ended += revoked.map_err(|error| unavailable("store", error))?;
+                shared.keys.end_all_of(&user_id);
+            }
+            Ok(ended)
+        });
+        let revoked = revoking.await;
+        revoked.unwrap_or_else(|stopped| Err(unavailable("gateway", stopped)))
     }
 
     /// The newest virtual key of each who has one, by user after `after`, at most `limit`.

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use http::StatusCode;
 use serde_json::{Value, json};
 use tower_sso::Identity;
 use tracing::info;
@@ -15,6 +16,15 @@ pub(in crate::api) async fn reprice(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
 ) -> Result<Json<Value>, ApiError> {
+    // Counters that are being filled from the ledger would have a part of it twice.
+    if !api.counters.is_ready() {
+        let message = "quotas are not counted yet; try again when the gateway is ready";
+        return Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not_ready",
+            message,
+        ));
+    }
     let (ledger, prices) = (Arc::clone(&api.ledger), api.prices.load());
     let counters = api.counters.clone();
     // To the end, also if whoever asked does not wait for it.
