@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-use tower_usage::{Import, Price, PriceEntry, PriceList, Rate};
+use tower_usage::{Import, PriceEntry, PriceList, Rate};
 use tracing::info;
 
 use crate::config::{ConfigError, Price as Entry, Prices, UnknownModel};
@@ -14,13 +14,13 @@ use crate::config::{ConfigError, Price as Entry, Prices, UnknownModel};
 ///
 /// # Errors
 ///
-/// A price or date that cannot be read, two for one model and day, a file that cannot be imported, named with its line, or
+/// Two prices for one model and day, a file that cannot be imported, named with its line, or
 /// a fallback without a price.
 pub fn price_list(prices: &[Entry], more: &Prices) -> Result<PriceList, ConfigError> {
     // One that begins on a day does not take away what holds until then.
     let since_ever = prices.iter().filter(|price| price.from.is_none());
     let named: BTreeSet<&str> = since_ever.map(|price| price.model.as_str()).collect();
-    let mut entries = prices.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    let mut entries: Vec<_> = prices.iter().map(entry).collect();
     if let Some(path) = &more.import {
         let imported = import(path)?.into_iter();
         entries.extend(imported.filter(|entry| !named.contains(&**entry.model())));
@@ -64,34 +64,19 @@ fn import(path: &Path) -> Result<Vec<PriceEntry>, ConfigError> {
     Ok(import.entries)
 }
 
-fn entry(price: &Entry) -> Result<PriceEntry, ConfigError> {
-    let parse = |field: &str, text: &str| {
-        text.parse::<Price>().map_err(|error| ConfigError::Invalid {
-            key: format!("price.{}.{field}", price.model),
-            problem: format!(
-                "`{text}`: {error}; write US dollars per million tokens, like \"3.00\""
-            ),
-        })
-    };
-    let mut rate = Rate::new(
-        parse("input", &price.input)?,
-        parse("output", &price.output)?,
-    );
-    if let Some(text) = &price.cache_read {
-        rate = rate.cache_read(parse("cache_read", text)?);
+fn entry(price: &Entry) -> PriceEntry {
+    let mut rate = Rate::new(price.input.0, price.output.0);
+    if let Some(price) = price.cache_read {
+        rate = rate.cache_read(price.0);
     }
-    if let Some(text) = &price.cache_write {
-        rate = rate.cache_write(parse("cache_write", text)?);
+    if let Some(price) = price.cache_write {
+        rate = rate.cache_write(price.0);
     }
     let entry = PriceEntry::new(price.model.as_str(), rate);
-    let Some(from) = &price.from else {
-        return Ok(entry);
-    };
-    let day = parse_day(from).ok_or_else(|| ConfigError::Invalid {
-        key: format!("price.{}.from", price.model),
-        problem: format!("`{from}` is not a day; write it like \"2025-09-29\""),
-    })?;
-    Ok(entry.effective_from(day))
+    match price.from {
+        Some(day) => entry.effective_from(day.0),
+        None => entry,
+    }
 }
 
 /// Midnight UTC of an ISO 8601 calendar date.

@@ -317,6 +317,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn d5_49_a_price_that_is_none_is_refused_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        for (price, why) in [
+            ("-3.00", "negative"),
+            ("NaN", "not a decimal"),
+            ("inf", "not a decimal"),
+            ("99999999999999999999", "out of range"),
+            ("0.0000000001", "more than nine"),
+        ] {
+            let text = format!(
+                "[[price]]\nmodel = \"m\"\ninput = \"1.00\"\noutput = \"2.00\"\ncache_read = \"{price}\"\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            let error = load(&path, |_| None).unwrap_err().to_string();
+            let said = format!("gateway.toml: line 5: `cache_read`: `{price}`: ");
+            assert!(error.contains(&said) && error.contains(why), "{error}");
+        }
+        std::fs::write(&path, "[[price]]\nmodel = \"m\"\nfrom = \"soon\"\n").unwrap();
+        let error = load(&path, |_| None).unwrap_err().to_string();
+        assert!(
+            error.contains("line 3: `from`: `soon` is not a day"),
+            "{error}"
+        );
+    }
+
     const WHOLE: &str = r#"
 [server]
 public = "127.0.0.1:1"

@@ -22,7 +22,7 @@ use tower_workspace::vault::MasterKeys;
 
 pub use self::alerts::Alerts;
 pub use self::load::{ConfigError, load, read};
-pub use self::prices::{Prices, UnknownModel, Usage};
+pub use self::prices::{Day, Price, Prices, UnknownModel, Usage, UsdPerMillion};
 pub use self::secret::Secret;
 
 /// Everything `gateway.toml` says.
@@ -497,25 +497,6 @@ pub enum QuotaMode {
     Enforce,
     /// Decide and report only.
     Shadow,
-}
-
-/// `[[price]]`: USD per million tokens, as decimals.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Price {
-    /// The model as the provider's answer names it.
-    pub model: String,
-    /// Input that was not cached.
-    pub input: String,
-    /// Output, reasoning included.
-    pub output: String,
-    /// Input read from a cache; default: as input.
-    pub cache_read: Option<String>,
-    /// Input written to a cache; default: as input.
-    pub cache_write: Option<String>,
-    /// First day (UTC) on which the price holds, `YYYY-MM-DD`; default: always.
-    pub from: Option<String>,
 }
 
 fn default_idle() -> Duration {

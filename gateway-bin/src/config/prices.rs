@@ -1,6 +1,58 @@
 use std::path::PathBuf;
+use std::time::SystemTime;
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+/// `[[price]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Price {
+    /// The model as the provider's answer names it.
+    pub model: String,
+    /// Input that was not cached.
+    pub input: UsdPerMillion,
+    /// Output, reasoning included.
+    pub output: UsdPerMillion,
+    /// Input read from a cache; default: as input.
+    pub cache_read: Option<UsdPerMillion>,
+    /// Input written to a cache; default: as input.
+    pub cache_write: Option<UsdPerMillion>,
+    /// First day on which the price holds; default: always.
+    pub from: Option<Day>,
+}
+
+/// US dollars per million tokens, as a decimal: `"3.00"`.
+#[derive(Clone, Copy, Debug)]
+pub struct UsdPerMillion(pub tower_usage::Price);
+
+/// Midnight UTC of a day: `"2025-09-29"`.
+#[derive(Clone, Copy, Debug)]
+pub struct Day(pub SystemTime);
+
+// Read with the file, so that an error names the line.
+
+impl<'de> Deserialize<'de> for UsdPerMillion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let price = text.parse().map_err(|error| {
+            D::Error::custom(format!(
+                "`{text}`: {error}; write US dollars per million tokens, like \"3.00\""
+            ))
+        });
+        price.map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let day = crate::prices::parse_day(&text);
+        let problem = || format!("`{text}` is not a day; write it like \"2025-09-29\"");
+        day.map(Self).ok_or_else(|| D::Error::custom(problem()))
+    }
+}
 
 /// `[prices]`
 #[derive(Clone, Debug, Default, Deserialize)]
