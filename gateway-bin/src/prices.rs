@@ -100,9 +100,11 @@ mod tests {
     fn imported(text: &str, prices: &str) -> Result<PriceList, String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        let mut more = Prices::default();
-        more.import = Some(file.path().to_owned());
-        more.fallback = Some("b".to_owned());
+        let more = Prices {
+            import: Some(file.path().to_owned()),
+            fallback: Some("b".to_owned()),
+            ..Prices::default()
+        };
         #[derive(serde::Deserialize)]
         struct Named {
             price: Vec<Entry>,

@@ -17,7 +17,7 @@ pub enum Records {
     /// In the file of this gateway.
     File(Arc<SqliteLedger>),
     /// In the database. What was recorded in the last second or two may lack.
-    Database(PostgresLedger),
+    Database(Box<PostgresLedger>),
 }
 
 /// Whose records: of one user, or everybody's.
@@ -101,12 +101,12 @@ impl Records {
     /// All of them, page by page, in the order of their admission; one page is in memory at a time.
     pub fn export(
         &self,
-        whose: Whose,
+        whose: Option<&str>,
         Span { from, to }: Span,
     ) -> impl Stream<Item = Result<Vec<UsageRecord>, LedgerError>> + Send + use<> {
         let pages = match self {
-            Self::File(ledger) => Pages::File(ledger.export(whose.as_deref(), from, to)),
-            Self::Database(ledger) => Pages::Database(ledger.export(whose.as_deref(), from, to)),
+            Self::File(ledger) => Pages::File(ledger.export(whose, from, to)),
+            Self::Database(ledger) => Pages::Database(Box::new(ledger.export(whose, from, to))),
         };
         // After an error there is nothing more.
         unfold(Some(pages), |pages| async move {
@@ -119,7 +119,7 @@ impl Records {
 
 enum Pages {
     File(sqlite::Export),
-    Database(postgres::Export),
+    Database(Box<postgres::Export>),
 }
 
 // === impl Pages ===

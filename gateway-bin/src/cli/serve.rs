@@ -138,7 +138,7 @@ pub(super) async fn serve(
                 stop.clone(),
             );
             let shipping = shipping.await.map_err(failed("ledger"))?;
-            (Records::Database(database), Some(shipping))
+            (Records::Database(Box::new(database)), Some(shipping))
         }
         None => (Records::File(Arc::clone(&ledger)), None),
     };

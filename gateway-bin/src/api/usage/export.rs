@@ -15,7 +15,6 @@ use tower_usage::UsageRecord;
 use super::query::{self, Exported, Format};
 use super::{csv, shown};
 use crate::api::{Api, ApiError};
-use crate::records::Whose;
 
 /// `GET /api/usage/export?format=csv|jsonl&from&to`: all records, the first ones first.
 pub(in crate::api) async fn export(
@@ -24,7 +23,7 @@ pub(in crate::api) async fn export(
     wanted: Result<Query<Exported>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let wanted = query::read(wanted)?.of_oneself()?;
-    exported(&api, Some(Arc::clone(identity.user_id())), &wanted)
+    exported(&api, Some(identity.user_id()), &wanted)
 }
 
 /// `GET /api/admin/usage/export?format=csv|jsonl&user&from&to`: the same of somebody, or of everybody.
@@ -33,11 +32,11 @@ pub(in crate::api) async fn export_all(
     wanted: Result<Query<Exported>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let wanted = query::read(wanted)?;
-    exported(&api, wanted.user.clone(), &wanted)
+    exported(&api, wanted.user.as_deref(), &wanted)
 }
 
 /// Sent page by page while it is read: whoever reads slowly keeps one page in memory, and none read ahead.
-fn exported(api: &Api, whose: Whose, wanted: &Exported) -> Result<Response, ApiError> {
+fn exported(api: &Api, whose: Option<&str>, wanted: &Exported) -> Result<Response, ApiError> {
     let format = wanted.format;
     let pages = api.records.export(whose, wanted.span()?);
     let pages = pages.map(move |page| page.map(|page| Bytes::from(lines(&page, format))));

@@ -102,15 +102,17 @@ impl Call<'_> {
             "sessions.patch" => self.patch_session(&mut instance),
             "sessions.resolve" => {
                 let key = self.known(&instance).ok_or_else(|| self.unknown())?;
-                let mut answer = json!({"ok": true, "key": key, "agentId": self.agent_of(key)?});
-                if let Some(label) = instance
+                let agent = self.agent_of(key)?;
+                let label = instance
                     .sessions
                     .get(key)
-                    .and_then(|found| found.label.as_ref())
-                {
-                    answer["displayName"] = label.as_str().into();
-                }
-                Ok(answer)
+                    .and_then(|found| found.label.as_ref());
+                Ok(match label {
+                    Some(label) => {
+                        json!({"ok": true, "key": key, "agentId": agent, "displayName": label})
+                    }
+                    None => json!({"ok": true, "key": key, "agentId": agent}),
+                })
             }
             "sessions.subscribe" => {
                 instance.follow(self.connection, None, true);
