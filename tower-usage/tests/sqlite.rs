@@ -17,7 +17,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Wake, Waker},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rusqlite::Connection;
@@ -459,6 +459,37 @@ async fn a_locked_file_delays_records_and_loses_none() {
     );
     assert!(ledger.healthy());
     assert_eq!(ledger.backlog(), 0);
+}
+
+#[tokio::test]
+async fn calls_are_refused_soon_however_many_records_wait_for_a_file_that_cannot_be_written() {
+    const RECORDS: usize = 2_000;
+    const BEGINS: u32 = 20;
+    let directory = tempfile::tempdir().unwrap();
+    let options = LedgerOptions::new().busy_timeout(Duration::from_millis(1));
+    let ledger = open_with(&directory, options);
+    let other = Connection::open(path(directory.path())).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for _ in 0..RECORDS {
+        record(&ledger, model_call("alice", time(DAY), 1));
+    }
+    // Until it is tried again no more often than every two seconds.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!((ledger.healthy(), ledger.backlog()), (false, RECORDS));
+    let begun = Instant::now();
+    for _ in 0..BEGINS {
+        let mut place = Place::take(ledger.clone() as Arc<dyn Sink>).unwrap();
+        let kept = place.begin(&model_call("alice", time(DAY), 1));
+        let kept = tokio::time::timeout(Duration::from_secs(5), kept).await;
+        assert_eq!(kept, Ok(Err(Full::new())));
+    }
+    let took = begun.elapsed();
+    println!("{BEGINS} calls were refused in {took:?}");
+    assert!(took < Duration::from_secs(15), "not one every two seconds");
+    other.execute_batch("ROLLBACK").unwrap();
+    ledger.flush().await.unwrap();
+    assert_eq!(count(&directory, "true"), RECORDS as i64);
+    assert!(ledger.healthy());
 }
 
 /// Panics in the thread that wakes it.

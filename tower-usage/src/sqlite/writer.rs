@@ -1,8 +1,11 @@
 use std::{
     collections::VecDeque,
-    sync::{Arc, mpsc::Receiver},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -43,6 +46,8 @@ struct Settler {
 
 enum Next {
     Go,
+    /// The file can be written.
+    Written,
     Stop(Option<oneshot::Sender<()>>),
 }
 
@@ -72,7 +77,8 @@ impl Writer {
         let mut wait = RETRY.0;
         while self.receive() {
             match self.step() {
-                Ok(Next::Go) => {
+                Ok(Next::Go) => {}
+                Ok(Next::Written) => {
                     wait = RETRY.0;
                     if self.backlog.set_writable(true) {
                         tracing::info!("usage ledger can be written again");
@@ -88,7 +94,7 @@ impl Writer {
                         tracing::error!(%error, "usage ledger cannot be written, trying again");
                     }
                     self.refuse_begins();
-                    thread::park_timeout(wait);
+                    self.wait(wait);
                     wait = RETRY.1.min(wait * 2);
                 }
             }
@@ -112,8 +118,29 @@ impl Writer {
     fn refuse_begins(&mut self) {
         for command in std::mem::take(&mut self.pending) {
             match command {
+                // Whoever waits for it may have left.
                 Command::Begin(_, kept) => drop(kept.send(Err(Full::new()))),
                 command => self.pending.push_back(command),
+            }
+        }
+    }
+
+    /// Waits for a time after a failure, but not long once a call waits for being kept. Takes whatever comes, however much
+    /// there is already: behind all of it a call would wait for the file.
+    fn wait(&mut self, time: Duration) {
+        let failed = Instant::now();
+        let mut until = failed + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.commands.recv_timeout(left) {
+                Ok(command) => {
+                    if matches!(command, Command::Begin(..)) {
+                        until = until.min(failed + RETRY.0);
+                    }
+                    self.pending.push_back(command);
+                }
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => return thread::park_timeout(left),
             }
         }
     }
@@ -124,11 +151,12 @@ impl Writer {
             .pending
             .iter()
             .take_while(|command| command.is_write())
+            .take(BATCH)
             .count();
         if writes > 0 {
             let stored = self.write(writes)?;
             self.hand_on(writes, stored);
-            return Ok(Next::Go);
+            return Ok(Next::Written);
         }
         match self.pending.front() {
             Some(Command::Settle(inbox)) => {
@@ -148,14 +176,14 @@ impl Writer {
                     // Whoever asked may have left.
                     let _ = marked.send(mark);
                 }
-                return Ok(Next::Go);
+                return Ok(Next::Written);
             }
             Some(Command::Reprice(reprice)) => {
                 let page = reprice.run(&mut self.conn)?;
                 if let Some(Command::Reprice(reprice)) = self.pending.pop_front() {
                     reprice.answer(page);
                 }
-                return Ok(Next::Go);
+                return Ok(Next::Written);
             }
             _ => {}
         }
