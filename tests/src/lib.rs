@@ -14,6 +14,7 @@
 //! | [`ws`], [`http`], [`browser`] | clients: frames, requests, redirects with cookies |
 //! | [`chromium`] | a real browser, by scripts |
 //! | [`script`] | what else is run by Node |
+//! | [`dice`] | numbers that look random |
 //! | [`canary`] | secrets of a run, looked for where they must not be |
 //! | [`install`], [`process`], [`port`], [`secret`], [`clock`], [`error`] | what those are made of |
 //!
@@ -28,6 +29,7 @@ pub mod browser;
 pub mod canary;
 pub mod chromium;
 pub mod clock;
+pub mod dice;
 pub mod error;
 pub mod gateway;
 pub mod http;

@@ -19,6 +19,7 @@ use std::{
 };
 
 use gateway_tests::{
+    dice::Dice,
     error::Result,
     gateway::{Config, Gateway},
     kit::Kit,
@@ -205,20 +206,6 @@ async fn an_instance_that_restarts_sends_its_people_back_and_they_go_on() -> Res
     Ok(())
 }
 
-/// Numbers that look random and are the same for the same seed (xorshift64*).
-struct Dice(AtomicU64);
-
-impl Dice {
-    fn roll(&self, below: u64) -> u64 {
-        let mut x = self.0.load(Relaxed);
-        x ^= x >> 12;
-        x ^= x << 25;
-        x ^= x >> 27;
-        self.0.store(x, Relaxed);
-        (x.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % below
-    }
-}
-
 /// What people are at, and what became of it.
 #[derive(Default)]
 struct Traffic {
@@ -286,8 +273,7 @@ async fn quiet(kit: &Kit, mark: &str) -> Result<Vec<ModelCall>> {
 async fn d5_49_a_gateway_that_is_killed_at_any_moment_loses_and_invents_nothing() -> Result<()> {
     let number = |name: &str| env::var(name).ok().and_then(|text| text.parse().ok());
     let rounds: u64 = number("KILL_ROUNDS").unwrap_or(6);
-    let seed: u64 = number("KILL_SEED").unwrap_or(0x9E37_79B9_7F4A_7C15);
-    let dice = Arc::new(Dice(AtomicU64::new(seed)));
+    let dice = Arc::new(Dice::from_env("KILL_SEED"));
     let kit = Kit::from_env()?;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut gateway = Gateway::start(Config::new(&kit, dir.path())?, dir.path()).await?;
@@ -390,7 +376,7 @@ async fn d5_49_a_gateway_that_is_killed_at_any_moment_loses_and_invents_nothing(
         runs >= started,
         "{runs} runs recorded, {started} were started"
     );
-    println!("\n{rounds} rounds of kill -9, seed {seed}");
+    println!("\n{rounds} rounds of kill -9, seed {}", dice.seed());
     println!(
         "  runs started {started}, ended {}, recorded {runs}",
         traffic.ended.load(Relaxed)
