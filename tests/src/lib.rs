@@ -14,6 +14,7 @@
 //! | [`ws`], [`http`], [`browser`] | clients: frames, requests, redirects with cookies |
 //! | [`chromium`] | a real browser, by scripts |
 //! | [`script`] | what else is run by Node |
+//! | [`storage`] | a disk whose power can be cut, or that is full |
 //! | [`dice`] | numbers that look random |
 //! | [`canary`] | secrets of a run, looked for where they must not be |
 //! | [`install`], [`process`], [`port`], [`secret`], [`clock`], [`error`] | what those are made of |
@@ -46,5 +47,6 @@ pub mod provider;
 pub mod redis;
 pub mod script;
 pub mod secret;
+pub mod storage;
 pub mod webhook;
 pub mod ws;
