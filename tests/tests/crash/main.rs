@@ -13,4 +13,8 @@
     reason = "a test that cannot go on has failed; the numbers are for people"
 )]
 
+mod books;
+mod killed;
+mod load;
+mod place;
 mod storage;
