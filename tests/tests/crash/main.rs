@@ -14,6 +14,7 @@
 )]
 
 mod books;
+mod full;
 mod killed;
 mod load;
 mod place;
