@@ -18,4 +18,5 @@ mod full;
 mod killed;
 mod load;
 mod place;
+mod shipping;
 mod storage;
