@@ -79,7 +79,11 @@ async fn kill(disk: Disk) -> Result<()> {
     );
     if disk == Disk::Faulty {
         println!("  lost with the power: {cuts:?}");
-        assert!(cuts.writes > 0, "nothing was there to be lost");
+        // In a few rounds chance may have it so that all was synced.
+        assert!(
+            cuts.writes > 0 || rounds() < 20,
+            "nothing was there to be lost"
+        );
     }
     Ok(())
 }
