@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use gateway_tests::{
-    error::Result,
+    error::{Error, Result},
     http,
     provider::{Api, Provider},
 };
@@ -293,6 +293,53 @@ async fn a_call_fails_as_often_as_it_is_told_to() -> Result<()> {
         let answer = openai(&provider, "responses", &ask).await?;
         assert_eq!(answer.status, status);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_breaks_off_or_ends_in_an_error_as_often_as_it_is_told_to() -> Result<()> {
+    let provider = Provider::start([KEY]).await?;
+    let headers = [("x-api-key", KEY), ("anthropic-version", "2023-06-01")];
+    let mut ask = message(&format!("{NUMBERS} [[words=3]] [[fault=4]] [[times=1]]"));
+    ask["stream"] = json!(true);
+    let broken = events(&anthropic(&provider, &headers, &ask).await?);
+    let expected = [
+        "message_start",
+        "content_block_start",
+        "ping",
+        "content_block_delta",
+        "error",
+    ];
+    assert_eq!(names(&broken), expected);
+    assert_eq!(broken[4].1["error"]["type"], "overloaded_error");
+    let whole = events(&anthropic(&provider, &headers, &ask).await?);
+    assert_eq!(names(&whole).last(), Some(&"message_stop"));
+
+    let mut ask = json!({"model": "test-small", "input": "[[fault=2]]", "stream": true});
+    let broken = events(&openai(&provider, "responses", &ask).await?);
+    assert_eq!(
+        names(&broken).last().zip(broken[2].1["code"].as_str()),
+        Some((&"error", "server_error"))
+    );
+    ask["input"] = json!("[[cut=2]]");
+    let cut = openai(&provider, "responses", &ask).await;
+    assert!(matches!(cut, Err(Error::Connection { .. })), "{cut:?}");
+
+    let text = "[[words=3]] [[out=30]] [[fault=2]]";
+    let mut ask = json!({"model": "test-small", "messages": [{"role": "user", "content": text}]});
+    ask["stream"] = json!(true);
+    let broken = openai(&provider, "chat/completions", &ask).await?.text();
+    let last = broken.trim_end().rsplit_once("\n\n").expect("events").1;
+    assert!(
+        last.starts_with(r#"data: {"error":{"#) && !broken.contains("[DONE]"),
+        "{broken}"
+    );
+
+    let calls = provider.client().calls().await?;
+    let ends: Vec<_> = calls.iter().map(|call| call.finished).collect();
+    assert_eq!(ends, [false, true, false, false, false]);
+    let billed: Vec<_> = calls.iter().map(|call| call.completion_tokens).collect();
+    assert_eq!(billed, [10, 30, 0, 0, 10]);
     Ok(())
 }
 

@@ -5,7 +5,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    chat, directive::Plan, embeddings, messages, prompt::Prompt, responses, stream::Events,
+    chat,
+    directive::{Break, Plan},
+    embeddings, messages,
+    prompt::Prompt,
+    responses,
+    stream::Events,
 };
 
 /// An API of model providers.
@@ -118,6 +123,29 @@ impl Api {
             Self::Responses => Some(responses::events(head, plan)),
             Self::Embeddings => None,
             Self::Messages => Some(messages::events(head, plan)),
+        }
+    }
+
+    /// Makes a streamed answer fail as its plan says.
+    pub(super) fn fail(self, events: &mut Events, (breaks, after): (Break, u64)) {
+        events.truncate(after, breaks);
+        if breaks == Break::Cut {
+            return;
+        }
+        let (message, billed) = ("told to fail", events.billed());
+        match self {
+            Self::Messages => {
+                let overloaded =
+                    StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+                events.push_named("error", messages::error(overloaded, message, ""), billed);
+            }
+            Self::Responses => {
+                let error = json!({
+                    "type": "error", "code": "server_error", "message": message, "param": null, "sequence_number": after,
+                });
+                events.push_named("error", error, billed);
+            }
+            _ => events.push(openai_error(message), billed),
         }
     }
 

@@ -37,8 +37,8 @@ pub struct ModelCall {
     pub reasoning_tokens: u64,
     /// The API key as it was received, in the header where its API wants it. The keys of a test are no secrets.
     pub key: String,
-    /// Whether the whole answer was produced. False for refused calls and for those whose client
-    /// went away.
+    /// Whether the whole answer was produced. False for refused calls, for those that broke off,
+    /// and for those whose client went away.
     pub finished: bool,
     /// The last user message, without what OpenClaw adds in blocks of its own.
     pub last_user: String,
@@ -135,6 +135,13 @@ impl Record {
         let calls = self.lock();
         let calls = calls.iter().filter(|call| call.last_user == last_user);
         calls.filter(|call| call.status == status).count() as u64
+    }
+
+    /// How many calls with this message there have been.
+    pub(super) fn begun(&self, last_user: &str) -> u64 {
+        let calls = self.lock();
+        let calls = calls.iter().filter(|call| call.last_user == last_user);
+        calls.count() as u64
     }
 
     pub(super) fn all(&self) -> Vec<ModelCall> {

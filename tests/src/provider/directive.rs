@@ -18,9 +18,20 @@ pub(super) struct Plan {
     /// Milliseconds between two chunks.
     pub(super) chunk_delay: u64,
     pub(super) status: Option<u16>,
-    /// How many of the calls with this message fail with the status.
+    /// How a streamed answer fails, and after how many events.
+    pub(super) breaks: Option<(Break, u64)>,
+    /// How many of the calls with this message fail.
     pub(super) times: u64,
     pub(super) reply: Reply,
+}
+
+/// How a streamed answer fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Break {
+    /// The connection breaks off.
+    Cut,
+    /// An error is the last event.
+    Fault,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +45,8 @@ impl Plan {
         let number = |name| number(&prompt.last_user, name);
         let tool = tool(&prompt.last_user).filter(|_| prompt.tool_result.is_none());
         let output = number("out").unwrap_or(20);
+        let cut = number("cut").map(|after| (Break::Cut, after));
+        let fault = || number("fault").map(|after| (Break::Fault, after));
         Self {
             input: number("in").unwrap_or(100),
             output,
@@ -43,6 +56,7 @@ impl Plan {
             sleep: number("sleep").unwrap_or(0),
             chunk_delay: number("chunk_delay").unwrap_or(0),
             status: number("status").and_then(|status| u16::try_from(status).ok()),
+            breaks: cut.or_else(fault),
             times: number("times").unwrap_or(u64::MAX),
             reply: tool.unwrap_or_else(|| Reply::Text(reply(prompt))),
         }
@@ -119,7 +133,7 @@ mod tests {
     fn reads_every_number() {
         let plan = plan(
             "x [[in=1]][[out=2]] [[cache_read=3]] [[sleep=4]] [[chunk_delay=5]] [[status=429]] [[words=2]] \
-             [[cache_write=6]] [[reasoning=7]] [[times=8]]",
+             [[cache_write=6]] [[reasoning=7]] [[times=8]] [[fault=9]]",
         );
         assert_eq!(
             (
@@ -139,6 +153,7 @@ mod tests {
             (plan.sleep, plan.chunk_delay, plan.status),
             (4, 5, Some(429))
         );
+        assert_eq!(plan.breaks, Some((Break::Fault, 9)));
         assert_eq!(plan.reply, Reply::Text("word1 word2".to_owned()));
     }
 

@@ -10,6 +10,8 @@
 //! | `[[sleep=1500]]` | milliseconds before the first byte |
 //! | `[[words=200]] [[chunk_delay=50]]` | a reply of that many words, and milliseconds between the chunks of a streamed one |
 //! | `[[status=429]]` | fails with that status |
+//! | `[[cut=3]]` | a streamed answer breaks off with its connection, after so many events |
+//! | `[[fault=3]]` | an error is the last event of a streamed answer, after so many others |
 //! | `[[times=2]]` | only so many calls with this message fail |
 //! | `[[tool=ls {"path":"."}]]` | calls that tool first: two model calls in one run |
 //!

@@ -201,7 +201,13 @@ impl Shared {
             id: api.id(n),
             model: body["model"].as_str().unwrap_or_default().to_owned(),
         };
-        let events_of_answer = api.events(&head, &plan, &body);
+        let mut events_of_answer = api.events(&head, &plan, &body);
+        let breaks = plan
+            .breaks
+            .filter(|_| self.record.begun(&prompt.last_user) < plan.times);
+        if let Some((events, breaks)) = events_of_answer.as_mut().zip(breaks) {
+            api.fail(events, breaks);
+        }
         let client_request_id = parts.headers.get("x-client-request-id");
         let client_request_id = client_request_id.and_then(|id| id.to_str().ok());
         let billed = |tokens| if refused.is_none() { tokens } else { 0 };

@@ -1,19 +1,26 @@
 //! An answer in server-sent events, and what has been billed once each of them is out.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, future::ready, stream};
 use tokio::time::sleep;
 
 use super::{
     call::Entry,
-    directive::{Plan, Reply},
+    directive::{Break, Plan, Reply},
 };
+
+/// Time enough for what was said before a connection breaks off to have gone out.
+const BEFORE_CUT: Duration = Duration::from_millis(50);
 
 /// The events of one answer, in order.
 #[derive(Debug, Default)]
-pub(super) struct Events(VecDeque<Event>);
+pub(super) struct Events {
+    events: VecDeque<Event>,
+    /// What becomes of the answer after them.
+    breaks: Option<Break>,
+}
 
 /// One event, and the output tokens that are billed once it is out.
 #[derive(Debug)]
@@ -35,13 +42,25 @@ impl Events {
     /// Adds an event without a name, as chat completions have them.
     pub(super) fn push(&mut self, data: impl std::fmt::Display, billed: u64) {
         let text = Bytes::from(format!("data: {data}\n\n"));
-        self.0.push_back(Event { text, billed });
+        self.events.push_back(Event { text, billed });
     }
 
     /// Adds an event with a name.
     pub(super) fn push_named(&mut self, name: &str, data: impl std::fmt::Display, billed: u64) {
         let text = Bytes::from(format!("event: {name}\ndata: {data}\n\n"));
-        self.0.push_back(Event { text, billed });
+        self.events.push_back(Event { text, billed });
+    }
+
+    /// Leaves out what comes after the first `count` events. Nothing more is billed.
+    pub(super) fn truncate(&mut self, count: u64, breaks: Break) {
+        self.events
+            .truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        self.breaks = Some(breaks);
+    }
+
+    /// What is billed once all of them are out.
+    pub(super) fn billed(&self) -> u64 {
+        self.events.back().map_or(0, |last| last.billed)
     }
 
     /// Hands them over at the plan's pace.
@@ -52,23 +71,35 @@ impl Events {
         self,
         plan: &Plan,
         entry: Entry,
-    ) -> impl Stream<Item = Bytes> + Send + use<> {
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let delay = Duration::from_millis(plan.chunk_delay);
         let reasoning = plan.reasoning;
-        let total = self.0.len();
-        stream::unfold((self.0, entry), move |(mut events, entry)| async move {
-            let is_first = events.len() == total;
-            let event = events.pop_front()?;
-            if !is_first && !delay.is_zero() {
-                sleep(delay).await;
+        let breaks = self.breaks;
+        let total = self.events.len();
+        let cut = stream::once(async move {
+            if breaks != Some(Break::Cut) {
+                return None;
             }
-            entry.update(|call| {
-                call.completion_tokens = event.billed;
-                call.reasoning_tokens = reasoning.min(event.billed);
-                call.finished = events.is_empty();
-            });
-            Some((event.text, (events, entry)))
-        })
+            sleep(BEFORE_CUT).await;
+            Some(Err(io::ErrorKind::ConnectionAborted.into()))
+        });
+        let events = stream::unfold(
+            (self.events, entry),
+            move |(mut events, entry)| async move {
+                let is_first = events.len() == total;
+                let event = events.pop_front()?;
+                if !is_first && !delay.is_zero() {
+                    sleep(delay).await;
+                }
+                entry.update(|call| {
+                    call.completion_tokens = event.billed;
+                    call.reasoning_tokens = reasoning.min(event.billed);
+                    call.finished = events.is_empty() && breaks.is_none();
+                });
+                Some((Ok(event.text), (events, entry)))
+            },
+        );
+        events.chain(cut.filter_map(ready))
     }
 }
 
