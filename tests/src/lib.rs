@@ -8,6 +8,7 @@
 //! | [`other_issuer`] | one of other authors, which says whatever a test wants |
 //! | [`postgres`], [`redis`] | the real stores as processes |
 //! | [`gateway`] | the gateway under test as a process |
+//! | [`ledger`] | what that has recorded |
 //! | [`webhook`] | a receiver of webhooks, which answers what a test wants |
 //! | [`kit`] | those of them that are shared by all tests of one run |
 //! | [`person`] | somebody with a token, their calls and their turns |
@@ -37,6 +38,7 @@ pub mod http;
 pub mod install;
 pub mod issuer;
 pub mod kit;
+pub mod ledger;
 pub mod openclaw;
 pub mod other_issuer;
 pub mod person;

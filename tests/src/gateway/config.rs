@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The file with everything that is not in a store of several gateways.
-pub(super) const STORE: &str = "gateway.db";
+pub(crate) const STORE: &str = "gateway.db";
 
 /// A configuration file's text, and the addresses that are in it.
 ///

@@ -5,5 +5,6 @@ mod process;
 mod virtual_key;
 
 pub use config::Config;
+pub(crate) use config::STORE;
 pub use process::Gateway;
 pub use virtual_key::person_with_key;

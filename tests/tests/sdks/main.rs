@@ -14,6 +14,7 @@ use gateway_tests::{
     error::Result,
     gateway::{Config, Gateway, person_with_key},
     kit::Kit,
+    ledger::settled,
     provider::Provider,
     secret,
 };
@@ -82,7 +83,7 @@ async fn through_egress_sdks_and_the_ledger_tell_what_the_provider_has_written_d
             assert_eq!(call.key, kit.provider_key, "{call:?}");
         }
         agree(&told, &calls, mark);
-        let rows = ledger::rows(dir, mark, calls.len()).await;
+        let rows = settled(dir, mark, calls.len()).await?;
         // Answers that somebody has left are read on.
         ledger::compare(&kit.provider().calls_about(mark).await?, &rows);
     }
