@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use tower_quota::{Denied, Deny, Refusal, ResponseBody, StoreError};
 use tracing::warn;
@@ -9,9 +9,16 @@ use crate::clock;
 use crate::config::ProviderKind;
 use crate::rpc::exceeded;
 
+/// By which the SDKs of OpenAI and Anthropic are told whether to try again.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
 /// Refuses a model call in the words that OpenClaw understands as they are meant: 429 with `Retry-After`, a code that
 /// is not `insufficient_quota`, and a sentence that the person then reads. Any other answer disables the provider,
 /// reads as a full context or is tried again (observed of OpenClaw 2026.9.6).
+///
+/// By Anthropic's API OpenClaw shows nothing of a refusal that has `Retry-After`, since it puts that behind the JSON that it
+/// then cannot read any more. There the sentence alone says when: without "try again in" it would be tried again, or shown
+/// as "API rate limit reached".
 #[derive(Clone, Copy, Debug)]
 pub struct DenyModelCall(pub ProviderKind);
 
@@ -51,7 +58,10 @@ impl<B, R> Deny<Request<B>, Response<R>> for DenyModelCall {
                 let (code, sentence) = exceeded(&denied);
                 let resets = crate::api::rfc3339(denied.resets_at());
                 let wait = denied.retry_after(clock::now()).as_secs().max(1);
-                let message = format!("{sentence} It is available again at {resets}.");
+                let message = format!(
+                    "{sentence} The limit resets at {resets}. Try again in {}.",
+                    in_words(wait)
+                );
                 (
                     StatusCode::TOO_MANY_REQUESTS,
                     code.to_ascii_lowercase(),
@@ -77,7 +87,14 @@ impl<B, R> Deny<Request<B>, Response<R>> for DenyModelCall {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(RETRY_AFTER, HeaderValue::from(wait));
+        match (self.0, status) {
+            (ProviderKind::Anthropic, StatusCode::TOO_MANY_REQUESTS) if wait > HELD_FOR => {
+                headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+            _ => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(wait));
+            }
+        }
         response
     }
 }
@@ -85,4 +102,31 @@ impl<B, R> Deny<Request<B>, Response<R>> for DenyModelCall {
 /// Whether nothing but calls in flight stand in the way: most of what they hold is given back when they end.
 const fn is_held(denied: &Denied) -> bool {
     denied.used() < denied.limit() && denied.reserved() > 0
+}
+
+/// Seconds in the largest unit of which there are at least two, rounded up.
+fn in_words(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} seconds"),
+        120..=7_199 => format!("{} minutes", seconds.div_ceil(60)),
+        _ => format!("{} hours", seconds.div_ceil(3_600)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_in_words_is_never_too_short() {
+        for (seconds, words) in [
+            (1, "1 seconds"),
+            (119, "119 seconds"),
+            (121, "3 minutes"),
+            (7_200, "2 hours"),
+            (86_399, "24 hours"),
+        ] {
+            assert_eq!(in_words(seconds), words);
+        }
+    }
 }
