@@ -43,7 +43,8 @@ pub(super) enum Reply {
 impl Plan {
     pub(super) fn of(prompt: &Prompt) -> Self {
         let number = |name| number(&prompt.last_user, name);
-        let tool = tool(&prompt.last_user).filter(|_| prompt.tool_result.is_none());
+        let rounds = number("rounds").unwrap_or(1);
+        let tool = tool(&prompt.last_user).filter(|_| prompt.tool_results < rounds);
         let output = number("out").unwrap_or(20);
         let cut = number("cut").map(|after| (Break::Cut, after));
         let fault = || number("fault").map(|after| (Break::Fault, after));
@@ -170,12 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn calls_a_tool_once_in_a_turn() {
-        let turns = [
-            Turn::User("[[tool=ls]] go".to_owned()),
-            Turn::Tool("x".to_owned()),
-        ];
-        let plan = Plan::of(&Prompt::of(turns));
+    fn calls_a_tool_as_often_as_it_is_told_to() {
+        let turns = |text: &str| [Turn::User(text.to_owned()), Turn::Tool("x".to_owned())];
+        let plan = |text: &str| Plan::of(&Prompt::of(turns(text)));
+        let again = plan("[[tool=ls]] [[rounds=2]] go").reply;
+        assert!(matches!(again, Reply::Tool { .. }));
+        let plan = plan("[[tool=ls]] go");
         assert_eq!(plan.reply, Reply::Text("echo: go".to_owned()));
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Prompt {
     pub(super) last_user: String,
     /// What a tool has answered last since then.
     pub(super) tool_result: Option<String>,
+    /// How many of them have answered since then.
+    pub(super) tool_results: u64,
 }
 
 impl Prompt {
@@ -40,6 +42,7 @@ impl Prompt {
                 }
                 Turn::Tool(answer) => {
                     prompt.tool_result.get_or_insert(answer);
+                    prompt.tool_results += 1;
                 }
                 Turn::Other => {}
             }
