@@ -37,7 +37,7 @@ impl Config {
     /// One gateway before the shared pool instance, with everything it keeps and its secrets below
     /// `dir`, on free ports, with limits that no test meets by accident.
     ///
-    /// Test models cost 3 USD per million input tokens, 0.30 from the cache, and 15 of output.
+    /// Test models cost 3 USD per million input tokens, 0.30 from the cache, 3.75 put into it, and 15 of output.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ time_zone = "UTC"
             let _ = write!(
                 text,
                 "\n[[price]]\nmodel = \"{model}\"\ninput = \"3.00\"\noutput = \"15.00\"\n\
-                 cache_read = \"0.30\"\nfrom = \"2025-01-01\"\n",
+                 cache_read = \"0.30\"\ncache_write = \"3.75\"\nfrom = \"2025-01-01\"\n",
             );
         }
         Ok(Self {
@@ -115,8 +115,7 @@ time_zone = "UTC"
         })
     }
 
-    /// This configuration, with a model for embeddings too, and a provider `anthropic` with a model that costs the same,
-    /// and 3.75 USD per million tokens put into the cache.
+    /// This configuration, with a model for embeddings too, and a provider `anthropic` with a model that costs the same.
     ///
     /// # Errors
     ///
