@@ -256,6 +256,32 @@ fn is_called(file: &Path, start: &str) -> bool {
     name.is_some_and(|name| name.as_encoded_bytes().starts_with(start.as_bytes()))
 }
 
+/// Which of these files, and of those in these directories, hold a secret. What is not there holds none.
+///
+/// # Errors
+///
+/// [`Error::File`], and [`Error::Unexpected`] when there is nothing to search.
+pub fn files_with(places: &[PathBuf], secret: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for place in places {
+        if place.is_dir() {
+            found.extend(files(place)?);
+        } else if place.is_file() {
+            found.push(place.clone());
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::unexpected("places", "nothing to search"));
+    }
+    found.retain(|file| {
+        // What is gone meanwhile holds nothing.
+        let bytes = fs::read(file).unwrap_or_default();
+        let mut windows = bytes.windows(secret.len());
+        windows.any(|window| window == secret.as_bytes())
+    });
+    Ok(found)
+}
+
 /// The regular files of a directory and all below it; links are not followed.
 fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let error = |source| Error::File {

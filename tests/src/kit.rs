@@ -29,6 +29,9 @@ pub const POSTGRES_FILE: &str = "postgres.url";
 /// The file with the URL of Redis and nothing else.
 pub const REDIS_FILE: &str = "redis.url";
 
+/// The directory of the pool instance in the kit's directory.
+const INSTANCE: &str = "openclaw";
+
 /// The provider's key that the gateway is configured with.
 const PROVIDER_KEY: &str = "sk-test-gateway-0123456789abcdef";
 
@@ -57,6 +60,18 @@ pub struct Kit {
     pub postgres: String,
     /// The URL of Redis, `redis://…`.
     pub redis: String,
+}
+
+/// Where the shared pool instance keeps everything.
+///
+/// # Errors
+///
+/// [`Error::NoKit`].
+pub fn instance_dir() -> Result<PathBuf> {
+    let file = env::var_os(VARIABLE).map(PathBuf::from);
+    let dir = file.as_deref().and_then(Path::parent);
+    let dir = dir.map(|dir| dir.join(INSTANCE));
+    dir.ok_or_else(|| Error::NoKit(format!("{VARIABLE} is not set")))
 }
 
 /// The running servers. Dropping it kills them.
@@ -126,7 +141,7 @@ impl Servers {
     pub async fn start(install: Install, dir: &Path) -> Result<Self> {
         let provider = Provider::start([PROVIDER_KEY, USER_KEY]).await?;
         let password = crate::secret::random()?;
-        let instance = dir.join("openclaw");
+        let instance = dir.join(INSTANCE);
         let (postgres, redis, issuer, openclaw) = tokio::try_join!(
             start_postgres(dir),
             start_redis(dir),

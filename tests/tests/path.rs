@@ -7,16 +7,14 @@
     reason = "a test that cannot go on has failed"
 )]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use gateway_tests::{
+    canary::files_with,
     error::{Error, Result},
     gateway::{Config, Gateway},
     http,
-    kit::Kit,
+    kit::{Kit, instance_dir},
     person::{Person, Socket, connect_params, send_params},
     secret,
     ws::Ws,
@@ -80,45 +78,6 @@ async fn egress_refusals(gateway: &Gateway) -> Result<u64> {
         .unwrap_or(0))
 }
 
-fn files_below(path: &Path, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(path) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => files_below(&entry.path(), files),
-            Ok(kind) if kind.is_file() => files.push(entry.path()),
-            _ => {}
-        }
-    }
-}
-
-/// The files below `paths` that hold `secret`.
-fn leaks(paths: &[&Path], secret: &str) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for path in paths {
-        if path.is_file() {
-            files.push((*path).to_owned());
-        }
-        files_below(path, &mut files);
-    }
-    assert!(!files.is_empty(), "there is something to search");
-    files.retain(|file| {
-        let bytes = fs::read(file).unwrap_or_default();
-        bytes
-            .windows(secret.len())
-            .any(|window| window == secret.as_bytes())
-    });
-    files
-}
-
-fn kit_dir() -> PathBuf {
-    let kit = std::env::var_os("GATEWAY_TEST_KIT")
-        .map(PathBuf::from)
-        .unwrap_or_default();
-    kit.parent().map(Path::to_owned).unwrap_or_default()
-}
-
 /// One person's conversation from the first message to a used-up quota and back. One test, since its parts build on each
 /// other, and since making an agent takes the real OpenClaw some seconds.
 #[tokio::test]
@@ -174,42 +133,26 @@ async fn a_conversation_is_metered_to_the_token_and_held_to_its_quota() -> Resul
         turn.text
     );
 
-    let openclaw = kit_dir().join("openclaw");
     let key = kit.provider_key.as_str();
     for calls in kit.provider().calls_about(&mark).await? {
         assert_eq!(calls.key, key, "the provider gets the real key");
     }
     // The configuration names the file that holds the key; everything else must not hold it.
+    let below = |name: &str| dir.path().join(name);
     let places = [
-        openclaw.clone(),
-        dir.path().join("users"),
-        dir.path().join("gateway.db"),
-        dir.path().join("gateway.db-wal"),
-        dir.path().join("gateway.log"),
+        instance_dir()?,
+        below("users"),
+        below("gateway.db"),
+        below("gateway.db-wal"),
+        below("gateway.log"),
     ];
-    let places: Vec<&Path> = places.iter().map(PathBuf::as_path).collect();
-    assert_eq!(
-        leaks(&places, key),
-        Vec::<PathBuf>::new(),
-        "the provider's key"
-    );
-    assert_eq!(
-        leaks(&places, &alice.token),
-        Vec::<PathBuf>::new(),
-        "the person's token"
-    );
-    let ours = [
-        dir.path().join("gateway.db"),
-        dir.path().join("gateway.log"),
-        dir.path().join("users"),
-    ];
-    let ours: Vec<&Path> = ours.iter().map(PathBuf::as_path).collect();
-    assert_eq!(
-        leaks(&ours, "ocg-vk-"),
-        Vec::<PathBuf>::new(),
-        "the virtual key"
-    );
-    assert_eq!(leaks(&ours, &mark), Vec::<PathBuf>::new(), "what was said");
+    let nowhere = Vec::<PathBuf>::new();
+    for secret in [key, &alice.token] {
+        assert_eq!(files_with(&places, secret)?, nowhere);
+    }
+    let ours = [below("gateway.db"), below("gateway.log"), below("users")];
+    assert_eq!(files_with(&ours, "ocg-vk-")?, nowhere, "the virtual key");
+    assert_eq!(files_with(&ours, &mark)?, nowhere, "what was said");
     Ok(())
 }
 
