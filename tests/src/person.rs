@@ -78,8 +78,19 @@ impl Person {
     ///
     /// Any status but 200.
     pub async fn get(&self, path: &str) -> Result<Value> {
-        let response = http::get(&format!("{}{path}", self.api), Some(&self.token)).await?;
-        response.expect_status(StatusCode::OK)?.json()
+        self.fetch(path)
+            .await?
+            .expect_status(StatusCode::OK)?
+            .json()
+    }
+
+    /// `GET` of an API route, whatever the status and whatever is answered.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub async fn fetch(&self, path: &str) -> Result<http::Response> {
+        http::get(&format!("{}{path}", self.api), Some(&self.token)).await
     }
 
     /// `POST` of an API route, whatever the status.
