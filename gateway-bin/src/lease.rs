@@ -3,21 +3,23 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::store::{Store, StoreError};
 
-/// That nobody else does it: as long as it is held, and a minute after a gateway has died that had it.
+/// That nobody else does it: as long as it is held, and for its length after a gateway has died that had it.
 pub(crate) struct Lease {
     store: Store,
     name: String,
     holder: String,
     renewing: JoinHandle<()>,
+    lost: CancellationToken,
 }
 
 const LENGTH: Duration = Duration::from_secs(60);
 
-/// How often somebody who waits asks.
+/// How often somebody who waits asks, for something that takes a moment.
 const AGAIN: Duration = Duration::from_millis(200);
 
 // === impl Lease ===
@@ -25,18 +27,38 @@ const AGAIN: Duration = Duration::from_millis(200);
 impl Lease {
     /// Waits until nobody else has it.
     pub(crate) async fn take(store: &Store, name: String) -> Result<Self, StoreError> {
+        Self::take_for(store, name, LENGTH, AGAIN).await
+    }
+
+    /// As [`take`](Self::take), for something that goes on: whoever waits asks every `again`, and takes over at the latest
+    /// that and `length` after its holder died.
+    pub(crate) async fn take_for(
+        store: &Store,
+        name: String,
+        length: Duration,
+        again: Duration,
+    ) -> Result<Self, StoreError> {
         let holder = uuid::Uuid::new_v4().to_string();
-        while !store.lease(&name, &holder, LENGTH).await? {
-            sleep(AGAIN).await;
+        while !store.lease(&name, &holder, length).await? {
+            sleep(again).await;
         }
+        let lost = CancellationToken::new();
         let renewing = {
             let (store, name, holder) = (store.clone(), name.clone(), holder.clone());
+            let lost = lost.clone();
             tokio::spawn(async move {
-                loop {
-                    sleep(LENGTH / 3).await;
-                    // What does not answer now is asked again in time.
-                    let _ = store.lease(&name, &holder, LENGTH).await;
+                let mut renewed = Instant::now();
+                while renewed.elapsed() < length {
+                    sleep(length / 3).await;
+                    let asked = Instant::now();
+                    match store.lease(&name, &holder, length).await {
+                        Ok(true) => renewed = asked,
+                        Ok(false) => break,
+                        // What does not answer now is asked again in time.
+                        Err(_) => {}
+                    }
                 }
+                lost.cancel();
             })
         };
         Ok(Self {
@@ -44,7 +66,13 @@ impl Lease {
             name,
             holder,
             renewing,
+            lost,
         })
+    }
+
+    /// Waits until somebody else may have it.
+    pub(crate) async fn lost(&self) {
+        self.lost.cancelled().await;
     }
 }
 

@@ -17,6 +17,7 @@ pub mod environment;
 mod follow;
 pub mod instance;
 mod lease;
+pub mod observed;
 pub mod operator;
 pub mod password;
 pub mod people;

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::serve::unmet;
-use crate::config::{Config, Instance};
+use crate::config::{Config, Instance, Metering};
 use crate::instance::{Admin, Device, Dialer};
 
 /// How long an instance may take to answer.
@@ -33,7 +33,16 @@ pub(super) async fn check_config(config: &Config) -> ExitCode {
         );
     }
     for instance in &config.instance {
-        println!("  instance      {} at {}", instance.name, instance.url);
+        let metered = match instance.metering {
+            Metering::Egress => "",
+            Metering::Observed => {
+                ", metered by what it announces: charged afterwards, limits can be overshot"
+            }
+        };
+        println!(
+            "  instance      {} at {}{metered}",
+            instance.name, instance.url
+        );
     }
     for provider in &config.provider {
         let models: Vec<&str> = provider

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -20,11 +21,12 @@ use super::reload::{Reload, Reloadable};
 use crate::alerts::Alerts;
 use crate::api::{self, Api, Origins, Pace};
 use crate::client_address::TrustedProxies;
-use crate::config::{self, Config, ProviderKind, UnknownModel};
+use crate::config::{self, Config, Metering, ProviderKind, UnknownModel};
 use crate::counters::{CounterStore, Counters, Seeding};
 use crate::egress::{Egress, ForwardCall, OwnKeys, Target, VirtualKeys};
 use crate::environment::Environments;
-use crate::instance::{Admin, Device, Dialer, Offer, Upstream, unmet_requirements};
+use crate::instance::{Admin, Device, Dialer, Offer, RunMessage, Upstream, unmet_requirements};
+use crate::observed::{self, Meter};
 use crate::operator::OperatorListener;
 use crate::password::{ConnectVerifier, Passwords};
 use crate::plan;
@@ -180,26 +182,39 @@ pub(super) async fn serve(
     let [instance, ..] = config.instance.as_slice() else {
         return Err(failed("instance")("is missing"));
     };
-    let egress = config
-        .server
-        .egress
-        .ok_or_else(|| failed("server.egress")("is missing"))?;
-
     let device = device(&store).await?;
     let dialer = Arc::new(Dialer::new(instance, Arc::new(device)).map_err(failed("instance"))?);
     let pages = Pages::new(Arc::clone(&dialer), &config.server.public_url);
-    let joins = Arc::clone(&ledger);
-    let admin = Admin::start(
-        Arc::clone(&dialer),
-        move |message| {
-            joins.join_run(
-                message.response_id,
-                message.run_id,
-                Some(message.session_key),
-            );
-        },
-        stop.clone(),
-    );
+    let admin = match instance.metering {
+        Metering::Egress => {
+            let joins = Arc::clone(&ledger);
+            let join = move |payload: &RawValue| {
+                if let Some(message) = RunMessage::read(payload) {
+                    let (run, session) = (message.run_id, message.session_key);
+                    joins.join_run(message.response_id, run, Some(session));
+                }
+            };
+            Admin::start(Arc::clone(&dialer), join, stop.clone())
+        }
+        Metering::Observed => {
+            let (ear, heard) = observed::channel();
+            let hear = move |payload: &RawValue| ear.hear(payload);
+            let admin = Admin::start(Arc::clone(&dialer), hear, stop.clone());
+            let providers = config.provider.iter();
+            let metered = observed::Parts {
+                instance: instance.name.as_str().into(),
+                admin: admin.clone(),
+                heard,
+                store: store.clone(),
+                sink: sinks.sink(),
+                ledger: Arc::clone(&ledger),
+                prices: prices.clone(),
+                behind_egress: providers.map(|provider| provider.name.clone()).collect(),
+            };
+            Meter::start(metered, stop.clone());
+            admin
+        }
+    };
     let unmet = match timeout(INSTANCE_WAIT, unmet(&admin, instance)).await {
         Ok(unmet) => unmet,
         Err(_) => {
@@ -221,12 +236,15 @@ pub(super) async fn serve(
     let keys = VirtualKeys::load(store.clone())
         .await
         .map_err(failed("store"))?;
-    let egress_url = config
-        .server
-        .egress_url
-        .clone()
-        .unwrap_or_else(|| format!("http://{egress}"));
-    let offer = Offer::new(&config.provider, &egress_url);
+    let offer = match (instance.metering, config.server.egress) {
+        (Metering::Observed, _) => Offer::of_the_instance(),
+        (Metering::Egress, Some(egress)) => {
+            let url = config.server.egress_url.clone();
+            let url = url.unwrap_or_else(|| format!("http://{egress}"));
+            Offer::new(&config.provider, &url)
+        }
+        (Metering::Egress, None) => return Err(failed("server.egress")("is missing")),
+    };
     let environments = Environments::new(
         store.clone(),
         provisioner(&config, instance.workspace_root.as_ref())?,
@@ -328,9 +346,14 @@ pub(super) async fn serve(
     let public = server::bind(config.server.public)
         .await
         .map_err(failed("server.public"))?;
-    let egress = server::bind(egress)
-        .await
-        .map_err(failed("server.egress"))?;
+    let egress = match config.server.egress {
+        Some(egress) => Some(
+            server::bind(egress)
+                .await
+                .map_err(failed("server.egress"))?,
+        ),
+        None => None,
+    };
     let operator = OperatorListener::bind(&config.socket())
         .await
         .map_err(failed("server.socket"))?;
@@ -347,7 +370,9 @@ pub(super) async fn serve(
         ));
     }
     listeners.spawn(server::serve(public, routes, stop.clone()));
-    listeners.spawn(server::serve(egress, model_calls, stop.clone()));
+    if let Some(egress) = egress {
+        listeners.spawn(server::serve(egress, model_calls, stop.clone()));
+    }
     if let Some(reload) = signals.reload {
         tokio::spawn(reloadable.follow(reload, stop.clone()));
     }

@@ -12,7 +12,8 @@ use crate::plan;
 use crate::prices::price_list;
 
 use super::{
-    Config, ConfigError, InstanceAuth, InstanceMode, Issuer, IssuerKind, Provider, UnknownModel,
+    Config, ConfigError, Instance, InstanceAuth, InstanceMode, Issuer, IssuerKind, Metering, Provider,
+    UnknownModel,
 };
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
@@ -275,6 +276,11 @@ fn instances(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn providers(config: &Config, prices: &PriceList) -> Result<(), ConfigError> {
+    let observed = |instance: &Instance| instance.metering == Metering::Observed;
+    let needs_none = config.instance.iter().all(observed) && config.server.egress.is_none();
+    if needs_none && config.provider.is_empty() {
+        return Ok(());
+    }
     if config.provider.is_empty() {
         return Err(ConfigError::invalid(
             "provider",

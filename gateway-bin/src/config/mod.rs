@@ -338,6 +338,22 @@ pub struct Instance {
     /// Whether the instance runs the patched OpenClaw that takes `workspaceDir` in `chat.send`.
     #[serde(default)]
     pub extended_chat_params: bool,
+    /// How its model calls are metered.
+    #[serde(default)]
+    pub metering: Metering,
+}
+
+/// `metering` of an instance.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Metering {
+    /// They go through egress: counted to the token, and refused when nothing is left.
+    #[default]
+    Egress,
+    /// The instance calls its own providers, and what it announces is charged afterwards: limits may be overshot, and a
+    /// call that was aborted or failed has no tokens.
+    Observed,
 }
 
 /// `mode` of an instance.

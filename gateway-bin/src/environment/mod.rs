@@ -162,6 +162,18 @@ impl Environments {
         &self.shared.upstream.gate
     }
 
+    /// The instance's administration channel.
+    #[must_use]
+    pub fn admin(&self) -> &Admin {
+        &self.shared.upstream.admin
+    }
+
+    /// Whether people's model calls go through egress, which refuses those for which nothing is left.
+    #[must_use]
+    pub fn use_egress(&self) -> bool {
+        !self.shared.offer.is_of_the_instance()
+    }
+
     /// The id of the auth profile in somebody's workspace.
     #[must_use]
     pub fn auth_profile_id(&self, workspace: &Workspace) -> String {

@@ -136,11 +136,11 @@ struct OfRun {
 // === impl Admin ===
 
 impl Admin {
-    /// Starts the channel. `on_message` is called for every answer of a model that an instance announces; it must not
-    /// wait.
+    /// Starts the channel. `on_message` is called with every message of a session as the instance announces it; it must
+    /// not wait.
     pub fn start(
         dialer: Arc<Dialer>,
-        on_message: impl Fn(RunMessage) + Send + Sync + 'static,
+        on_message: impl Fn(&RawValue) + Send + Sync + 'static,
         stop: CancellationToken,
     ) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
@@ -177,6 +177,12 @@ impl Admin {
             // The channel was stopped; it will never be open.
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether the channel is open, from now on.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
     }
 
     /// Waits until the channel was closed and is open again: the instance may not be what it was.
@@ -231,7 +237,7 @@ struct Channel<F> {
 
 // === impl Channel ===
 
-impl<F: Fn(RunMessage)> Channel<F> {
+impl<F: Fn(&RawValue)> Channel<F> {
     async fn run(&mut self) {
         let mut pause = RECONNECT.0;
         loop {
@@ -290,7 +296,7 @@ impl<F: Fn(RunMessage)> Channel<F> {
                         continue;
                     };
                     if frame.event.as_deref() == Some("session.message") {
-                        if let Some(message) = frame.payload.as_deref().and_then(run_message) {
+                        if let Some(message) = frame.payload.as_deref() {
                             (self.on_message)(message);
                         }
                     } else if let Some((method, answer)) = frame.id.and_then(|id| waiting.remove(&id)) {
@@ -324,17 +330,22 @@ impl<F: Fn(RunMessage)> Channel<F> {
     }
 }
 
-/// The join between a run and a model's answer, if the announced message is one: only those have a response's id.
-fn run_message(payload: &RawValue) -> Option<RunMessage> {
-    let SessionMessage {
-        session_key,
-        message,
-    } = serde_json::from_str(payload.get()).ok()?;
-    Some(RunMessage {
-        response_id: message.response_id,
-        run_id: message.openclaw.run_id,
-        session_key,
-    })
+// === impl RunMessage ===
+
+impl RunMessage {
+    /// The join between a run and a model's answer, if the announced message is one: only those have a response's id.
+    #[must_use]
+    pub fn read(payload: &RawValue) -> Option<Self> {
+        let SessionMessage {
+            session_key,
+            message,
+        } = serde_json::from_str(payload.get()).ok()?;
+        Some(Self {
+            response_id: message.response_id,
+            run_id: message.openclaw.run_id,
+            session_key,
+        })
+    }
 }
 
 // === impl Refusal ===

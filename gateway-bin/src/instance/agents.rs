@@ -118,14 +118,27 @@ impl AgentSpec {
 
     /// What this agent adds to `agents.entries` and `models.providers`.
     fn patch(&self, virtual_key: &str) -> (Value, Map<String, Value>) {
+        let (model, policy) = self.offer.of_agent(&self.agent);
         let agent = json!({
             "name": &*self.agent,
             "workspace": self.workspace,
-            "model": { "primary": self.offer.default_model(&self.agent) },
-            "modelPolicy": { "allow": self.offer.allowed(&self.agent) },
+            "model": model,
+            "modelPolicy": policy,
             "tools": { "allow": TOOLS, "fs": { "workspaceOnly": true } },
         });
         (agent, self.offer.providers(&self.agent, virtual_key))
+    }
+
+    /// Providers that the agent was given before, where it uses the instance's own now, each to be removed.
+    fn left_over(&self, current: &Value) -> Map<String, Value> {
+        let own = format!("{}-", self.agent);
+        let there = current
+            .pointer("/config/models/providers")
+            .and_then(Value::as_object)
+            .filter(|_| self.offer.is_of_the_instance());
+        let names = there.into_iter().flat_map(Map::keys);
+        let ours = names.filter(|name| name.starts_with(&own));
+        ours.map(|name| (name.clone(), Value::Null)).collect()
     }
 }
 
@@ -307,6 +320,10 @@ async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), Admin
         if current.pointer("/config/agents/entries/main").is_none() {
             entries.insert("main".to_owned(), json!({}));
         }
+        let mut providers = providers.clone();
+        for Wanted { spec, .. } in batch {
+            providers.extend(spec.left_over(&current));
+        }
         let patch = json!({
             "agents": { "ownership": "explicit", "entries": entries },
             "models": { "providers": providers },
@@ -360,4 +377,29 @@ fn listed(list: &Value) -> impl Iterator<Item = &str> {
         .and_then(Value::as_array)
         .map_or(&[][..], Vec::as_slice);
     agents.iter().filter_map(|agent| agent.get("id")?.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_models_are_the_instances_own_an_agent_has_none_of_ours() {
+        let spec = AgentSpec::new(
+            "slot-001".into(),
+            "alice".into(),
+            "/w".to_owned(),
+            &Offer::of_the_instance(),
+        );
+        let (agent, providers) = spec.patch("key");
+        assert_eq!((&agent["model"], &agent["modelPolicy"]), (&Value::Null, &Value::Null));
+        assert!(!agent["tools"]["allow"].as_array().unwrap().is_empty());
+        assert!(providers.is_empty());
+        let current = json!({"config": {"models": {"providers": {
+            "openai": {}, "slot-001-openai": {}, "slot-0011-openai": {}, "slot-001": {},
+        }}}});
+        let left_over = json!(spec.left_over(&current));
+        assert_eq!(left_over, json!({"slot-001-openai": null}));
+        assert!(spec.left_over(&json!({})).is_empty());
+    }
 }

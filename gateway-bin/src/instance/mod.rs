@@ -18,6 +18,7 @@ pub use self::dial::{DialError, Dialer, Person, Socket};
 pub use self::gate::Gate;
 pub use self::offer::Offer;
 pub use self::requirements::unmet_requirements;
+pub(crate) use self::roles::slot_of;
 pub use self::roles::{SlotsInUse, slot_name};
 
 /// One instance and how it is worked with; clones share it.

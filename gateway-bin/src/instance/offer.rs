@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{Model, Provider, ProviderKind};
 
-/// The models that agents may use, all behind our egress.
+/// The models that agents may use, all behind our egress; or none of ours, where the instance has its own.
 ///
 /// Each agent has providers of its own on the instance, each with the agent's virtual key, so that what an instance does
 /// to a provider that refused something concerns nobody else.
@@ -36,14 +36,29 @@ impl Offer {
         }
     }
 
-    /// The name of the provider whose first model is everybody's default.
+    /// Nothing: agents use the models that the instance itself is configured with.
+    #[must_use]
+    pub fn of_the_instance() -> Self {
+        Self {
+            providers: Arc::default(),
+        }
+    }
+
+    /// Whether agents use the instance's own models.
+    #[must_use]
+    pub fn is_of_the_instance(&self) -> bool {
+        self.providers.is_empty()
+    }
+
+    /// The name of the provider whose first model is everybody's default; `instance` where that is the instance's own.
     #[must_use]
     pub fn first_provider(&self) -> &str {
-        self.providers.first().map_or("", |first| &first.name)
+        let first = self.providers.first();
+        first.map_or("instance", |first| &first.name)
     }
 
     /// The model that an agent uses unless another is chosen.
-    pub(super) fn default_model(&self, agent: &str) -> String {
+    fn default_model(&self, agent: &str) -> String {
         let first = self.providers.first();
         let model = first.and_then(|first| Some((first, first.default_model.as_ref()?)));
         model.map_or_else(String::new, |(first, model)| {
@@ -51,8 +66,19 @@ impl Offer {
         })
     }
 
+    /// What an agent's entry says of models. Nothing where they are the instance's own, also if it did before.
+    pub(super) fn of_agent(&self, agent: &str) -> (Value, Value) {
+        match self.is_of_the_instance() {
+            true => (Value::Null, Value::Null),
+            false => (
+                json!({ "primary": self.default_model(agent) }),
+                json!({ "allow": self.allowed(agent) }),
+            ),
+        }
+    }
+
     /// The models that an agent may choose.
-    pub(super) fn allowed(&self, agent: &str) -> Vec<String> {
+    fn allowed(&self, agent: &str) -> Vec<String> {
         let providers = self.providers.iter();
         providers
             .map(|offered| format!("{}/*", offered.id(agent)))

@@ -34,7 +34,8 @@ pub fn slot_name(slot: u32) -> String {
     format!("slot-{slot:03}")
 }
 
-fn slot_of(name: &str) -> Option<u32> {
+/// The slot of that name.
+pub(crate) fn slot_of(name: &str) -> Option<u32> {
     let slot = name.strip_prefix("slot-")?.parse().ok()?;
     (slot_name(slot) == name).then_some(slot)
 }

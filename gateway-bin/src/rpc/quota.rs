@@ -11,7 +11,8 @@ use crate::protocol::ErrorShape;
 /// only must not be used up.
 ///
 /// OpenClaw's page shows a refusal as a tooltip, but what egress says in the conversation: its runs begin also when
-/// tokens or cost are used up, and end with their first model call.
+/// tokens or cost are used up, and end with their first model call. Where the instance calls its providers itself nobody
+/// refuses that: there the page's runs are like all others.
 #[derive(Clone, Copy, Debug)]
 pub struct RunCharge {
     is_page: bool,

@@ -216,7 +216,8 @@ where
     let gate = sockets.environments.gate().clone();
     let (queue, outgoing) = mpsc::unbounded_channel();
     let stack = sockets.layers.frames(
-        RunCharge::new(connect.is_page),
+        // Only egress can refuse what the page begins all the same.
+        RunCharge::new(connect.is_page && sockets.environments.use_egress()),
         Forward::new(queue, gate.clone()),
     );
     let relay = Relay::new(client, instance, stack, outgoing, credential, owner, gate)

@@ -173,6 +173,14 @@ const MIGRATIONS: &[&str] = &[
     );
     CREATE INDEX provider_keys_by_change ON provider_keys (updated_at);
     ",
+    r"
+    -- From when on, and until when, the messages of an instance that calls its providers itself are in some ledger.
+    CREATE TABLE observed_instances (
+        instance          TEXT NOT NULL PRIMARY KEY,
+        since             BIGINT NOT NULL,
+        seen_until        BIGINT NOT NULL
+    );
+    ",
 ];
 
 /// Gateways that start at once go on one after the other; one that hangs is not waited for longer than a start may take.

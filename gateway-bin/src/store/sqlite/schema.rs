@@ -188,6 +188,14 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE INDEX provider_keys_by_change ON provider_keys (updated_at);
     ",
+    r"
+    -- From when on, and until when, the messages of an instance that calls its providers itself are in some ledger.
+    CREATE TABLE observed_instances (
+        instance          TEXT NOT NULL PRIMARY KEY,
+        since             INTEGER NOT NULL,
+        seen_until        INTEGER NOT NULL
+    ) STRICT;
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.
