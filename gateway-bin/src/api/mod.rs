@@ -222,6 +222,7 @@ fn administration() -> Router<Api> {
         .route("/api/admin/usage/records", get(usage::records_of_all))
         .route("/api/admin/usage/export", get(usage::export_all))
         .route("/api/admin/usage/reprice", post(usage::reprice))
+        .route("/api/admin/usage/reconcile", get(usage::reconcile))
         .route("/api/admin/virtual-keys", get(virtual_keys::list))
         .route(
             "/api/admin/users/{user_id}/virtual-key",

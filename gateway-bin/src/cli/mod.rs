@@ -132,8 +132,11 @@ pub fn run(cli: Cli) -> ExitCode {
         },
         Command::Quotas(quotas) => operated(runtime.block_on(quotas.run())),
         Command::Keys(keys) => operated(runtime.block_on(keys.run())),
-        Command::Usage(usage) => operated(runtime.block_on(usage.run())),
         Command::VirtualKeys(keys) => operated(runtime.block_on(keys.run())),
+        Command::Usage(usage) => match runtime.block_on(usage.run()) {
+            Ok(code) => code,
+            Err(error) => operated(Err(error)),
+        },
     }
 }
 

@@ -12,8 +12,8 @@ use crate::plan;
 use crate::prices::price_list;
 
 use super::{
-    Config, ConfigError, Instance, InstanceAuth, InstanceMode, Issuer, IssuerKind, Metering, Provider,
-    UnknownModel,
+    Config, ConfigError, Instance, InstanceAuth, InstanceMode, Issuer, IssuerKind, Metering,
+    Provider, UnknownModel,
 };
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {

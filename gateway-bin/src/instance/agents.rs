@@ -392,7 +392,10 @@ mod tests {
             &Offer::of_the_instance(),
         );
         let (agent, providers) = spec.patch("key");
-        assert_eq!((&agent["model"], &agent["modelPolicy"]), (&Value::Null, &Value::Null));
+        assert_eq!(
+            (&agent["model"], &agent["modelPolicy"]),
+            (&Value::Null, &Value::Null)
+        );
         assert!(!agent["tools"]["allow"].as_array().unwrap().is_empty());
         assert!(providers.is_empty());
         let current = json!({"config": {"models": {"providers": {

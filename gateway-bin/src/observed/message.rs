@@ -321,7 +321,11 @@ mod tests {
         assert_eq!(announced.settle_ref.as_deref(), Some(UNRESERVED));
         assert_eq!(announced.run_id.as_deref(), Some("run-1"));
         assert_eq!(announced.session_key.as_deref(), Some(KEY));
-        assert_eq!(announced.cost, Some(NanoUsd::from_nanos(207 * 3_000 + 150_000)), "by our prices");
+        assert_eq!(
+            announced.cost,
+            Some(NanoUsd::from_nanos(207 * 3_000 + 150_000)),
+            "by our prices"
+        );
     }
 
     #[test]
@@ -329,7 +333,11 @@ mod tests {
         let id = |message: Option<Message>| message.unwrap().record_id("pool-1");
         let first = id(read(&written()));
         let text = first.to_string();
-        assert_eq!((&text[14..15], "89ab".contains(&text[19..20])), ("7", true), "{text}");
+        assert_eq!(
+            (&text[14..15], "89ab".contains(&text[19..20])),
+            ("7", true),
+            "{text}"
+        );
         assert_eq!(first, id(with(|m| m["__openclaw"]["id"] = "copied".into())));
         assert_ne!(first, id(with(|m| m["responseId"] = "chatcmpl-46".into())));
         let later = id(with(|m| m["timestamp"] = 1_795_358_576_974_u64.into()));
@@ -347,10 +355,20 @@ mod tests {
 
     #[test]
     fn who_pays_is_told_by_the_agent() {
-        let subject = |key: &str| Message::of_history(&key.into(), &written()).unwrap().subject();
+        let subject = |key: &str| {
+            Message::of_history(&key.into(), &written())
+                .unwrap()
+                .subject()
+        };
         assert_eq!(subject(KEY), Subject::Slot(2));
         assert_eq!(subject("agent:slot-002:subagent:1"), Subject::Slot(2));
-        for other in ["agent:main:main", "agent:slot-2:main", "main", "agent:slot-002", "cron:slot-002:x"] {
+        for other in [
+            "agent:main:main",
+            "agent:slot-2:main",
+            "main",
+            "agent:slot-002",
+            "cron:slot-002:x",
+        ] {
             assert_eq!(subject(other), Subject::Instance, "{other}");
         }
     }
@@ -362,8 +380,12 @@ mod tests {
         });
         let tokens = record(&message.unwrap()).tokens;
         assert_eq!(tokens.input, Some(0));
-        assert_eq!((tokens.output, tokens.cache_read, tokens.cache_write), (None, None, None));
-        let tokens = record(&with(|m| m["usage"] = json!({"input": 12.0, "output": null})).unwrap()).tokens;
+        assert_eq!(
+            (tokens.output, tokens.cache_read, tokens.cache_write),
+            (None, None, None)
+        );
+        let tokens =
+            record(&with(|m| m["usage"] = json!({"input": 12.0, "output": null})).unwrap()).tokens;
         assert_eq!((tokens.input, tokens.output), (Some(12), None));
     }
 
@@ -372,7 +394,10 @@ mod tests {
         for (name, change) in [
             ("a user's", json!({"role": "user"})),
             ("without usage", json!({"usage": null})),
-            ("of a command", json!({"provider": "openclaw", "model": "gateway-injected"})),
+            (
+                "of a command",
+                json!({"provider": "openclaw", "model": "gateway-injected"}),
+            ),
             ("nonsense", json!({"timestamp": "x"})),
             ("without an id", json!({"__openclaw": {}})),
         ] {
@@ -387,7 +412,8 @@ mod tests {
 
     #[test]
     fn d6_60_what_was_aborted_or_failed_is_recorded_without_tokens() {
-        let zeros = json!({"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0, "totalTokens": 0});
+        let zeros =
+            json!({"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0, "totalTokens": 0});
         let aborted = with(|m| {
             m["usage"] = zeros.clone();
             m["provider"] = "openclaw".into();
@@ -396,8 +422,14 @@ mod tests {
             m.as_object_mut().unwrap().remove("responseId");
         });
         let aborted = record(&aborted.unwrap());
-        assert_eq!((aborted.outcome, aborted.tokens), (Outcome::Aborted, TokenCounts::default()));
-        assert_eq!((aborted.model, aborted.provider, aborted.cost), (None, None, None));
+        assert_eq!(
+            (aborted.outcome, aborted.tokens),
+            (Outcome::Aborted, TokenCounts::default())
+        );
+        assert_eq!(
+            (aborted.model, aborted.provider, aborted.cost),
+            (None, None, None)
+        );
         let failed = record(
             &with(|m| {
                 m["usage"] = zeros;
@@ -405,19 +437,27 @@ mod tests {
             })
             .unwrap(),
         );
-        assert_eq!((failed.outcome, failed.tokens), (Outcome::Failed, TokenCounts::default()));
+        assert_eq!(
+            (failed.outcome, failed.tokens),
+            (Outcome::Failed, TokenCounts::default())
+        );
         let in_part = record(&with(|m| m["stopReason"] = "aborted".into()).unwrap());
-        assert_eq!((in_part.outcome, in_part.tokens.total()), (Outcome::Aborted, 217));
+        assert_eq!(
+            (in_part.outcome, in_part.tokens.total()),
+            (Outcome::Aborted, 217)
+        );
     }
 
     #[test]
     fn d6_61_the_model_that_answered_is_billed() {
         let message = with(|m| m["responseModel"] = "m-1".into());
-        let record_of_it = record(&with(|m| {
-            m["model"] = "cheap".into();
-            m["responseModel"] = "m-1".into();
-        })
-        .unwrap());
+        let record_of_it = record(
+            &with(|m| {
+                m["model"] = "cheap".into();
+                m["responseModel"] = "m-1".into();
+            })
+            .unwrap(),
+        );
         assert_eq!(record_of_it.model.as_deref(), Some("m-1"));
         assert_eq!(record_of_it.requested_model.as_deref(), Some("cheap"));
         assert_eq!(record_of_it.cost, record(&message.unwrap()).cost);
@@ -426,9 +466,18 @@ mod tests {
     #[test]
     fn what_came_by_egress_is_recorded_there() {
         let providers = ["openai".to_owned()];
-        let by = |provider: &str| with(|m| m["provider"] = provider.into()).unwrap().came_by(&providers);
+        let by = |provider: &str| {
+            with(|m| m["provider"] = provider.into())
+                .unwrap()
+                .came_by(&providers)
+        };
         assert!(by("slot-002-openai"));
-        for own in ["openai", "slot-002-acme", "slot-003-openai", "slot-002openai"] {
+        for own in [
+            "openai",
+            "slot-002-acme",
+            "slot-003-openai",
+            "slot-002openai",
+        ] {
             assert!(!by(own), "{own}");
         }
     }

@@ -26,10 +26,10 @@ const QUEUE: usize = 4096;
 const REMEMBERED: usize = 1 << 14;
 
 /// How long a gateway that died is still the one that meters.
-const LENGTH: Duration = Duration::from_secs(30);
+const LENGTH: Duration = Duration::from_secs(20);
 
 /// How often another one asks.
-const AGAIN: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// How often what is recorded is noted for whoever takes over.
 const NOTE: Duration = Duration::from_secs(2);
@@ -174,7 +174,10 @@ impl Meter {
             metrics::gauge!("gateway_meters").set(0.0);
             match failed {
                 Some(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "metering stops for a moment");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "metering stops for a moment"
+                    );
                     sleep(RETRY).await;
                 }
                 None => warn!(instance = &*self.parts.instance, "another gateway meters"),
@@ -204,7 +207,10 @@ impl Meter {
                 Ok(lease) => return Some(lease),
                 // It may have been taken all the same: then it ends by itself.
                 Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "who meters cannot be told");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "who meters cannot be told"
+                    );
                     sleep(AGAIN).await;
                 }
             }
@@ -352,7 +358,10 @@ impl Meter {
         let until: SystemTime = UNIX_EPOCH + Duration::from_millis(newest);
         // An instance whose clock is ahead must not make what comes later look old.
         let until = until.min(self.parts.store.time().await?);
-        self.parts.store.put_seen(&self.parts.instance, until).await?;
+        self.parts
+            .store
+            .put_seen(&self.parts.instance, until)
+            .await?;
         self.noted_ms = newest;
         Ok(())
     }
@@ -416,7 +425,10 @@ mod tests {
             recent.put(id(n));
             recent.put(id(n));
         }
-        assert_eq!((recent.ids.len(), recent.order.len()), (REMEMBERED, REMEMBERED));
+        assert_eq!(
+            (recent.ids.len(), recent.order.len()),
+            (REMEMBERED, REMEMBERED)
+        );
         assert!(recent.has(id(2 * REMEMBERED - 1)) && !recent.has(id(0)));
     }
 }

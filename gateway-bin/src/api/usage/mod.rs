@@ -3,6 +3,7 @@
 mod csv;
 mod export;
 mod query;
+mod reconcile;
 mod reprice;
 mod shown;
 
@@ -17,6 +18,7 @@ use tower_sso::Identity;
 
 pub(super) use self::export::{export, export_all};
 use self::query::{Grouping, Page, Range};
+pub(super) use self::reconcile::reconcile;
 pub(super) use self::reprice::reprice;
 use super::{Api, ApiError, rfc3339};
 use crate::records::{Whose, group_key};

@@ -148,7 +148,7 @@ impl Exported {
 }
 
 /// From the first day's beginning until before the last day's end, in UTC.
-fn span(from: Option<&str>, to: Option<&str>) -> Result<Span, ApiError> {
+pub(super) fn span(from: Option<&str>, to: Option<&str>) -> Result<Span, ApiError> {
     let day = |name: &str, text: &str| {
         parse_day(text)
             .ok_or_else(|| ApiError::bad_request(format!("{name} must be a day like 2026-01-31")))

@@ -1,12 +1,15 @@
 //! `gateway usage …`: what people have used, on the gateway's own host.
 
+mod reconcile;
 mod show;
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use http::Method;
 
+use self::reconcile::Reconcile;
 use self::show::Show;
 use super::operate::{OperateError, Reach, print, read};
 use crate::operator::OperatorClient;
@@ -31,6 +34,9 @@ enum What {
     /// it. Each of several gateways has records of its own.
     #[command(after_help = "Example: kill -HUP $(pidof gateway) && gateway usage reprice")]
     Reprice,
+    /// Compare the ledger with what the instance says itself, user by user; exit with 1 if they differ.
+    #[command(after_help = reconcile::HELP)]
+    Reconcile(Reconcile),
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -48,19 +54,21 @@ const TIME: Duration = Duration::from_secs(600);
 // === impl Usage ===
 
 impl Usage {
-    /// Does it, and prints what is asked for.
-    pub(super) async fn run(self) -> Result<(), OperateError> {
+    /// Does it, prints what is asked for, and says how the process ends.
+    pub(super) async fn run(self) -> Result<ExitCode, OperateError> {
         let client = OperatorClient::new(self.reach.socket()?).within(TIME);
         match self.what {
-            What::Show(show) => show.run(&client, self.reach.json).await,
+            What::Show(show) => show.run(&client, self.reach.json).await?,
+            What::Reconcile(reconcile) => return reconcile.run(&client, self.reach.json).await,
             What::Reprice => {
                 let path = "/api/admin/usage/reprice";
                 let answer = client.request(Method::POST, path, None).await?;
                 print(self.reach.json, answer, |answer| {
                     read(answer).map(|repriced: Repriced| repriced.shown())
-                })
+                })?;
             }
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

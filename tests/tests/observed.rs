@@ -1,0 +1,327 @@
+//! An instance that calls its provider itself, past egress, and is metered by what it announces.
+//!
+//! One test, since the instance has to be one of its own, and takes its time to start.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    collections::BTreeMap,
+    env,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use gateway_tests::{
+    error::Result,
+    gateway::{Config, Gateway},
+    kit::Kit,
+    openclaw::OpenClaw,
+    person::{Person, Socket, connect_params, send_params},
+    provider::Tokens,
+    secret,
+};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Value, json};
+use tokio::{
+    process::Command,
+    time::{sleep, timeout},
+};
+
+/// A gateway that died is not the one that meters any more after this; the product promises a minute.
+const TAKES_OVER: Duration = Duration::from_secs(50);
+
+/// A record as a ledger has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Row {
+    user: String,
+    source: String,
+    outcome: String,
+    response_id: Option<String>,
+    run_id: Option<String>,
+    session: Option<String>,
+    tokens: Tokens,
+    cost: Option<i64>,
+}
+
+/// The model calls in the ledger of the gateway that works in `dir`, by their ids.
+fn calls(dir: &Path) -> BTreeMap<Vec<u8>, Row> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let ledger = Connection::open_with_flags(dir.join("gateway.db"), flags).expect("the ledger");
+    let mut query = ledger
+        .prepare(
+            "SELECT id, user_id, source, outcome, response_id, run_id, session_key, input_tokens, output_tokens,
+                 cache_read_tokens, cache_write_tokens, cost_nano_usd
+             FROM token_usage_logs WHERE operation = 'model_call'",
+        )
+        .expect("its table");
+    let rows = query.query_map([], |row| {
+        let count = |column| -> rusqlite::Result<u64> {
+            let count: Option<i64> = row.get(column)?;
+            Ok(count
+                .and_then(|count| u64::try_from(count).ok())
+                .unwrap_or(0))
+        };
+        let mut tokens = Tokens::default();
+        tokens.input = count(7)?;
+        tokens.output = count(8)?;
+        tokens.cache_read = count(9)?;
+        tokens.cache_write = count(10)?;
+        let record = Row {
+            user: row.get(1)?,
+            source: row.get(2)?,
+            outcome: row.get(3)?,
+            response_id: row.get(4)?,
+            run_id: row.get(5)?,
+            session: row.get(6)?,
+            tokens,
+            cost: row.get(11)?,
+        };
+        Ok((row.get(0)?, record))
+    });
+    rows.and_then(Iterator::collect).expect("its rows")
+}
+
+/// What somebody's complete calls took, whichever ledger has them.
+fn of(dirs: &[&Path], user: &str) -> (usize, Tokens) {
+    let mut all = BTreeMap::new();
+    for dir in dirs {
+        all.extend(calls(dir));
+    }
+    let complete = all
+        .values()
+        .filter(|row| row.user == user && row.outcome == "complete");
+    let complete: Vec<Tokens> = complete.map(|row| row.tokens).collect();
+    (complete.len(), complete.into_iter().sum())
+}
+
+/// What the provider says of the calls that it answered to the end.
+async fn billed(kit: &Kit, mark: &str) -> Result<(usize, Tokens)> {
+    let calls = kit.provider().calls_about(mark).await?;
+    let finished: Vec<Tokens> = calls
+        .iter()
+        .filter(|call| call.finished && call.status == 200)
+        .map(gateway_tests::provider::ModelCall::tokens)
+        .collect();
+    Ok((finished.len(), finished.into_iter().sum()))
+}
+
+/// Waits until the ledgers have what the provider has.
+async fn agree(kit: &Kit, dirs: &[&Path], user: &str, within: Duration) -> Result<Duration> {
+    let begin = Instant::now();
+    loop {
+        let (billed, recorded) = (billed(kit, user).await?, of(dirs, user));
+        if billed == recorded && billed.0 > 0 {
+            return Ok(begin.elapsed());
+        }
+        assert!(
+            begin.elapsed() < within,
+            "the provider says {billed:?} of {user}, the ledgers {recorded:?}"
+        );
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// `gateway usage reconcile`: how it ends, and what it says.
+async fn reconcile(dir: &Path, user: &str) -> (Option<i32>, Value) {
+    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
+    let mut command = Command::new(binary);
+    command
+        .env_clear()
+        .args(["usage", "reconcile", user, "--json", "--config"])
+        .arg(dir.join("gateway.toml"));
+    let run = timeout(Duration::from_secs(90), command.output()).await;
+    let done = run.expect("it ends").expect("it runs");
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    let answer = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| json!(said));
+    (done.status.code(), answer)
+}
+
+/// The configuration of one of two gateways before an instance without egress.
+async fn observed(kit: &Kit, dir: &Path) -> Result<Config> {
+    let mut config = Config::new(kit, dir)?;
+    let (before, rest) = config.text.split_once("[[provider]]").expect("a provider");
+    let (_, after) = rest.split_once("[plan.default]").expect("a plan");
+    let text = format!("{before}[plan.default]{after}");
+    let text = text.replacen(
+        "mode = \"pool\"",
+        "mode = \"pool\"\nmetering = \"observed\"",
+        1,
+    );
+    let text = text.replacen("tokens_per_day = 2_000_000", "tokens_per_day = 10_000", 1);
+    let egress = format!("egress = \"{}\"\n", config.egress);
+    config.text = text.replacen(&egress, "", 1);
+    config.sharing_store(&kit.database().await?, None)
+}
+
+/// The code with which a run is refused.
+async fn refusal(socket: &mut Socket, message: &str) -> Result<Value> {
+    let refused = socket
+        .ws
+        .request("chat.send", send_params(message)?)
+        .await?;
+    Ok(refused["error"]["code"].clone())
+}
+
+#[tokio::test]
+async fn d6_60_what_an_instance_announces_is_charged_once_by_one_of_two_gateways() -> Result<()> {
+    let mut kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let password = secret::random()?;
+    let provider = json!({
+        "models": {"providers": {"acme": {
+            "baseUrl": format!("{}/v1", kit.provider), "apiKey": kit.provider_key, "api": "openai-completions",
+            "models": [{"id": "test-small", "name": "test-small", "reasoning": false, "input": ["text"],
+                "contextWindow": 128_000, "maxTokens": 8_192}],
+        }}},
+        "agents": {"defaults": {"model": {"primary": "acme/test-small"}}},
+    });
+    let instance = dir.path().join("openclaw");
+    let openclaw = OpenClaw::start_with(kit.install.clone(), &instance, &password, &provider);
+    let begin = Instant::now();
+    let openclaw = openclaw.await?;
+    println!("OpenClaw is there after {:?}", begin.elapsed());
+    kit.openclaw = openclaw.url();
+    kit.openclaw_password = password;
+
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    for dir in [&first, &second] {
+        std::fs::create_dir(dir).expect("a directory");
+    }
+    let config = observed(&kit, &first).await?;
+    let replica = config.replica(&second)?;
+    let mut gateways = [
+        Gateway::start(config, &first).await?,
+        Gateway::start(replica, &second).await?,
+    ];
+    let dirs = [first.as_path(), second.as_path()];
+    let mark = secret::mark()?;
+    let (ada, bob) = (&*format!("ada-{mark}"), &*format!("bob-{mark}"));
+
+    // Chat and a tool loop of one, at one gateway.
+    let of_ada = Person::sign_in(&kit, ada, &gateways[0]).await?;
+    let mut by_ada = of_ada.open().await?;
+    let message = format!("{ada} [[in=300]] [[out=40]] [[cache_read=200]]");
+    let turn = by_ada.turn(&message).await?;
+    assert_eq!(turn.state, "final", "{turn:?}");
+    let message = format!("{ada} [[tool=ls {{\"path\":\".\"}}]] [[in=70]] [[out=9]]");
+    let loops = by_ada.turn(&message).await?;
+    assert_eq!(loops.state, "final", "{loops:?}");
+    // And of another, at the other one.
+    let of_bob = Person::sign_in(&kit, bob, &gateways[1]).await?;
+    let mut by_bob = of_bob.open().await?;
+    let turn = by_bob.turn(&format!("{bob} [[in=100]] [[out=20]]")).await?;
+    assert_eq!(turn.state, "final", "{turn:?}");
+
+    let within = Duration::from_secs(20);
+    agree(&kit, &dirs, ada, within).await?;
+    agree(&kit, &dirs, bob, within).await?;
+    let (one, other) = (calls(&first), calls(&second));
+    assert!(one.is_empty() != other.is_empty(), "{one:?} {other:?}");
+    let holder = usize::from(one.is_empty());
+    let all = calls(dirs[holder]);
+    assert_eq!(all.len(), 4, "{all:?}");
+    for row in all.values() {
+        assert_eq!((&*row.source, &*row.outcome), ("observed", "complete"));
+        assert!(row.response_id.is_some() && row.cost.is_some(), "{row:?}");
+        assert!(
+            row.session
+                .as_deref()
+                .is_some_and(|key| key.starts_with("agent:slot-"))
+        );
+    }
+    let of_loop = all
+        .values()
+        .filter(|row| row.run_id.as_deref() == Some(&loops.run_id));
+    assert_eq!(of_loop.count(), 2, "a run with a tool is two calls");
+    // 300 in at 3 USD per million, 200 from the cache at 0.30, 40 out at 15.
+    let costs: Vec<_> = all.values().filter_map(|row| row.cost).collect();
+    assert!(costs.contains(&(900_000 + 60_000 + 600_000)), "{costs:?}");
+
+    // The counters, which both share, have each once.
+    let used = async |person: &Person, tokens: u64| {
+        let standing = person.wait_for("/api/quota", |quota| {
+            let mut limits = quota["limits"].as_array().into_iter().flatten();
+            limits.any(|limit| limit["dimension"] == "tokens" && limit["used"] == tokens)
+        });
+        standing.await
+    };
+    used(&of_ada, 300 + 40 + 200 + 2 * 79).await?;
+    used(&of_bob, 120).await?;
+
+    // What was aborted is in the ledger without tokens: the instance does not say them.
+    let run = by_ada
+        .start(&format!("{ada} [[words=300]] [[chunk_delay=50]]"))
+        .await?;
+    let begun = |frame: &Value| {
+        let payload = &frame["payload"];
+        frame["event"] == "chat" && payload["runId"] == *run && payload["state"] == "delta"
+    };
+    by_ada.ws.find(begun).await?;
+    by_ada
+        .ws
+        .call("chat.abort", json!({"sessionKey": "main", "runId": run}))
+        .await?;
+    assert_eq!(by_ada.end_of(&run).await?.state, "aborted");
+    let begin = Instant::now();
+    loop {
+        let all = calls(dirs[holder]);
+        if let Some(row) = all.values().find(|row| row.outcome == "aborted") {
+            assert_eq!(
+                (row.run_id.as_deref(), row.tokens.total(), row.cost),
+                (Some(&*run), 0, None)
+            );
+            break;
+        }
+        assert!(begin.elapsed() < within, "{all:?}");
+        sleep(Duration::from_millis(200)).await;
+    }
+
+    // The instance's own numbers are these.
+    let (code, same) = reconcile(dirs[holder], ada).await;
+    assert_eq!((code, &same["differing"]), (Some(0), &json!(0)), "{same}");
+    assert_eq!(same["users"][0]["instance"]["totalTokens"], 698, "{same}");
+    let (code, none) = reconcile(dirs[1 - holder], ada).await;
+    assert_eq!(code, Some(1), "its ledger has nothing: {none}");
+    assert_eq!(none["users"][0]["ledger"]["totalTokens"], 0);
+
+    // Nobody listens when bob goes on, but the one that takes over finds it; once, with what was recorded before.
+    gateways[holder].kill9().await?;
+    let killed = Instant::now();
+    let survivor = &gateways[1 - holder];
+    let of_bob = Person::sign_in(&kit, bob, survivor).await?;
+    let mut by_bob = of_bob.open().await?;
+    let turn = by_bob
+        .turn(&format!("{bob} unheard [[in=500]] [[out=50]]"))
+        .await?;
+    assert_eq!(turn.state, "final", "{turn:?}");
+    agree(&kit, &dirs, bob, TAKES_OVER).await?;
+    println!("taken over {:?} after the kill", killed.elapsed());
+    used(&of_bob, 120 + 550).await?;
+    let turn = by_bob
+        .turn(&format!("{bob} heard [[in=9000]] [[out=400]]"))
+        .await?;
+    assert_eq!(turn.state, "final", "{turn:?}");
+    agree(&kit, &dirs, bob, within).await?;
+    used(&of_bob, 120 + 550 + 9_400).await?;
+
+    // Charged afterwards, so that it was too much; but now nothing begins any more, also from OpenClaw's page, to which
+    // egress would say so.
+    assert_eq!(
+        refusal(&mut by_bob, "no more").await?,
+        "DAILY_TOKENS_EXCEEDED"
+    );
+    let mut page = connect_params(&json!({}));
+    page["client"]["id"] = "openclaw-control-ui".into();
+    page["client"]["mode"] = "webchat".into();
+    let mut by_page = of_bob.open_with(page).await?;
+    assert_eq!(
+        refusal(&mut by_page, "no more").await?,
+        "DAILY_TOKENS_EXCEEDED"
+    );
+
+    // The one that was killed comes back, and counts nothing again.
+    gateways[holder].start_again().await?;
+    sleep(Duration::from_secs(2)).await;
+    used(&of_bob, 120 + 550 + 9_400).await?;
+    Ok(())
+}
