@@ -16,7 +16,7 @@ use gateway_tests::{
     gateway::{Config, Gateway},
     kit::Kit,
     openclaw::OpenClaw,
-    person::{Person, Socket, connect_params, send_params},
+    person::{Person, Socket, Turn, connect_params, send_params},
     provider::Tokens,
     secret,
 };
@@ -189,28 +189,28 @@ async fn d6_60_what_an_instance_announces_is_charged_once_by_one_of_two_gateways
     }
     let config = observed(&kit, &first).await?;
     let replica = config.replica(&second)?;
-    let mut gateways = [
-        Gateway::start(config, &first).await?,
-        Gateway::start(replica, &second).await?,
-    ];
+    let gateways = tokio::try_join!(
+        Gateway::start(config, &first),
+        Gateway::start(replica, &second),
+    );
+    let mut gateways = <[Gateway; 2]>::from(gateways?);
     let dirs = [first.as_path(), second.as_path()];
     let mark = secret::mark()?;
     let (ada, bob) = (&*format!("ada-{mark}"), &*format!("bob-{mark}"));
 
-    // Chat and a tool loop of one, at one gateway.
     let of_ada = Person::sign_in(&kit, ada, &gateways[0]).await?;
-    let mut by_ada = of_ada.open().await?;
+    let of_bob = Person::sign_in(&kit, bob, &gateways[1]).await?;
+    let (mut by_ada, mut by_bob) = tokio::try_join!(of_ada.open(), of_bob.open())?;
+    // Chat and a tool loop of one, at one gateway, and chat of another at the other.
     let message = format!("{ada} [[in=300]] [[out=40]] [[cache_read=200]]");
-    let turn = by_ada.turn(&message).await?;
-    assert_eq!(turn.state, "final", "{turn:?}");
+    let of_another = format!("{bob} [[in=100]] [[out=20]]");
+    let turns = tokio::try_join!(by_ada.turn(&message), by_bob.turn(&of_another))?;
+    for turn in <[Turn; 2]>::from(turns) {
+        assert_eq!(turn.state, "final", "{turn:?}");
+    }
     let message = format!("{ada} [[tool=ls {{\"path\":\".\"}}]] [[in=70]] [[out=9]]");
     let loops = by_ada.turn(&message).await?;
     assert_eq!(loops.state, "final", "{loops:?}");
-    // And of another, at the other one.
-    let of_bob = Person::sign_in(&kit, bob, &gateways[1]).await?;
-    let mut by_bob = of_bob.open().await?;
-    let turn = by_bob.turn(&format!("{bob} [[in=100]] [[out=20]]")).await?;
-    assert_eq!(turn.state, "final", "{turn:?}");
 
     let within = Duration::from_secs(20);
     agree(&kit, &dirs, ada, within).await?;

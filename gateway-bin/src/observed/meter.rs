@@ -26,7 +26,7 @@ const QUEUE: usize = 4096;
 const REMEMBERED: usize = 1 << 14;
 
 /// How long a gateway that died is still the one that meters.
-const LENGTH: Duration = Duration::from_secs(20);
+const LENGTH: Duration = Duration::from_secs(15);
 
 /// How often another one asks.
 const AGAIN: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 //! Metering of an instance that calls its providers itself (`metering = "observed"`): each answer of a model that the
 //! instance announces is one record, charged after the fact.
 //!
-//! Of several gateways one meters, by a lease in the store, and another takes over within half a minute of its death.
+//! Of several gateways one meters, by a lease in the store, and another takes over within twenty seconds of its death.
 //! Messages are announced once; what nobody heard, since the channel was down or the meter had died, is read from the
 //! histories of those sessions that have changed since, whenever a channel opens and from time to time. The id of a record
 //! follows from its message, so that it is one record however often it is met: one of a ledger, and counted once
