@@ -457,6 +457,32 @@ tokens_per_day = 1
     }
 
     #[test]
+    fn an_instance_that_calls_its_providers_itself_needs_no_egress() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        let refusal = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            load(&path, |_| None).err().map(|error| error.to_string())
+        };
+        let (before, rest) = WHOLE.split_once("[[provider]]").unwrap();
+        let (_, after) = rest.split_once("[[price]]").unwrap();
+        let without_provider = format!("{before}[[price]]{after}");
+        let egress = "egress = \"127.0.0.1:2\"\n";
+        let without_both = without_provider.replacen(egress, "", 1);
+        let observed = |text: &str| text.replacen("mode =", "metering = \"observed\"\nmode =", 1);
+        assert_eq!(refusal(&observed(&without_both)), None);
+        assert_eq!(refusal(&observed(WHOLE)), None);
+        for (text, key) in [
+            (without_both.clone(), "provider"),
+            (observed(&without_provider), "provider"),
+            (observed(&WHOLE.replacen(egress, "", 1)), "server.egress"),
+        ] {
+            let said = refusal(&text).unwrap_or_default();
+            assert!(said.contains(&format!("`{key}`")), "{said}");
+        }
+    }
+
+    #[test]
     fn a_webhook_has_a_url_and_secrets_and_neither_is_shown() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.toml");

@@ -44,8 +44,8 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// So much before what was noted a look back begins: messages of several sessions are not announced in the order of
-/// their times.
-const MARGIN: Duration = Duration::from_secs(60);
+/// their times. What is between may be in two ledgers, as one record.
+const MARGIN: Duration = Duration::from_secs(10);
 
 /// What hears the messages of an instance.
 #[derive(Clone)]

@@ -85,7 +85,6 @@ mod tests {
     use std::time::Duration;
 
     use super::super::testing::{on_each_store, person};
-    use super::*;
     use crate::instance::SlotsInUse;
 
     #[tokio::test]
@@ -110,7 +109,8 @@ mod tests {
         on_each_store(|stores| async move {
             let store = stores.open().await;
             store.put_user(&person("alice")).await.unwrap();
-            let slot = store.assign_slot(&"alice".into(), "one", 3, SlotsInUse::default());
+            let alice = "alice".into();
+            let slot = store.assign_slot(&alice, "one", 3, SlotsInUse::default());
             let slot = slot.await.unwrap().unwrap();
             let owner = async |instance, slot| store.find_owner(instance, slot).await.unwrap();
             assert_eq!(owner("one", slot).await.as_deref(), Some("alice"));
