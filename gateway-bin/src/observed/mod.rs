@@ -7,7 +7,8 @@
 //! follows from its message, so that it is one record however often it is met: one of a ledger, and counted once
 //! where several gateways share their counters.
 //!
-//! Two ledgers may have the same record of the last seconds before the one gateway died and the other took over.
+//! Two ledgers may have the same record of the last seconds before the one gateway died and the other took over; the
+//! database to which they are shipped has it once.
 //!
 //! Not seen: calls that were aborted or failed, of which an instance does not say what they took; calls that leave no
 //! message, such as those that compact a session or find a title for it; and, of the time when no gateway listened,

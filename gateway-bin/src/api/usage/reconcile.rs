@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -16,6 +16,7 @@ use tower_usage::sqlite::{Group, GroupBy, Sum};
 
 use super::query::{read, span};
 use crate::api::{Api, ApiError, rfc3339};
+use crate::clock;
 use crate::instance::{slot_name, slot_of};
 use crate::observed::agent_of;
 use crate::records::Span;
@@ -30,6 +31,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const SESSIONS: u64 = 100_000;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,7 +67,7 @@ pub(in crate::api) async fn reconcile(
     compared: Result<Query<Compared>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let compared = read(compared)?;
-    let span = span(compared.from.as_deref(), compared.to.as_deref())?;
+    let span = whole_days(span(compared.from.as_deref(), compared.to.as_deref())?);
     let said = said(&api, span).await?;
     let unavailable = |error: crate::store::StoreError| ApiError::unavailable("store", &error);
     let owners = api.store.owners(&api.instance).await.map_err(unavailable)?;
@@ -133,11 +136,28 @@ pub(in crate::api) async fn reconcile(
     })))
 }
 
+/// The instance knows days only.
+fn whole_days(Span { from, to }: Span) -> Span {
+    let begin = |at: SystemTime| {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let into_day = Duration::from_secs(since.as_secs() % DAY.as_secs());
+        UNIX_EPOCH
+            + since.saturating_sub(into_day + Duration::from_nanos(since.subsec_nanos().into()))
+    };
+    let last = to.checked_sub(Duration::from_millis(1)).unwrap_or(to);
+    Span {
+        from: begin(from),
+        to: begin(last) + DAY,
+    }
+}
+
 /// What the instance says, once it has added up.
 async fn said(api: &Api, span: Span) -> Result<Value, ApiError> {
     let last = span.to.checked_sub(SECOND).unwrap_or(span.from);
+    // OpenClaw keeps an answer for half a minute (`USAGE_CACHE_TTL_MS`), for whoever asks the very same.
+    let limit = SESSIONS + u64::try_from(clock::now_ms() % 60_000).unwrap_or(0);
     let params = json!({
-        "agentScope": "all", "mode": "utc", "groupBy": "instance", "limit": SESSIONS,
+        "agentScope": "all", "mode": "utc", "groupBy": "instance", "limit": limit,
         "startDate": day(span.from), "endDate": day(last),
     });
     let deadline = Instant::now() + PATIENCE;
@@ -237,6 +257,26 @@ impl Both {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_are_whole() {
+        let at = |hours: u64| UNIX_EPOCH + Duration::from_secs(hours * 3_600);
+        for (from, to, whole) in [(24, 48, (24, 48)), (30, 49, (24, 72)), (0, 1, (0, 24))] {
+            let span = whole_days(Span {
+                from: at(from),
+                to: at(to),
+            });
+            assert_eq!((span.from, span.to), (at(whole.0), at(whole.1)));
+        }
+        let span = whole_days(Span {
+            from: at(1) + Duration::from_nanos(7),
+            to: at(2),
+        });
+        assert_eq!(
+            (span.from, day(span.from)),
+            (UNIX_EPOCH, "1970-01-01".to_owned())
+        );
+    }
 
     #[test]
     fn an_instances_sessions_are_read_with_their_agents() {

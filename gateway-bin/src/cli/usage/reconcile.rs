@@ -17,7 +17,8 @@ Examples:
 Only tokens are compared: the instance has prices of its own. The two count different things where
   - a call was aborted or failed: egress has what was used of it, the instance has nothing;
   - a call leaves no message in a session (compaction, titles): egress has it, the instance has not;
-  - several gateways run: each has its own ledger, and each is asked for its own;
+  - several gateways run without a database: each has a ledger of its own, and is asked for that;
+  - something was recorded in the last seconds, which the database has not got yet;
   - the instance was not always metered, or a day begins in the middle of a call.";
 
 #[derive(Debug, Args)]
