@@ -13,11 +13,10 @@ use gateway_tests::{
     secret,
 };
 use serde_json::{Value, json};
-use tokio::{process::Command, time::sleep};
-
-/// The price of the model that is left out.
-const PRICE: &str = "\n[[price]]\nmodel = \"test-large\"\ninput = \"3.00\"\noutput = \"15.00\"\n\
-                     cache_read = \"0.30\"\nfrom = \"2025-01-01\"\n";
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
 
 /// What `gateway usage` answers.
 async fn usage(dir: &Path, arguments: &[&str]) -> Value {
@@ -27,33 +26,50 @@ async fn usage(dir: &Path, arguments: &[&str]) -> Value {
         .env_clear()
         .arg("usage")
         .args(arguments)
-        .args(["--json", "--config"])
-        .arg(dir.join("gateway.toml"));
+        .args(["--json", "--socket"])
+        .arg(dir.join("gateway.sock"));
     let done = command.output().await.expect("it runs");
     let error = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{arguments:?}: {error}");
     serde_json::from_slice(&done.stdout).expect("JSON")
 }
 
-/// Calls a model and waits until that is settled.
+/// The same, again and again until it is as it should be.
+async fn usage_becomes(dir: &Path, arguments: &[&str], is: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = usage(dir, arguments).await;
+        if is(&answer) {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{arguments:?}: {answer}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn call(gateway: &Gateway, key: &str, name: &str, model: &str) -> Result<StatusCode> {
     let message = format!("{name} [[in=1000]] [[out=100]]");
     let body = json!({
         "model": model, "max_tokens": 100, "messages": [{"role": "user", "content": message}],
     });
     let url = gateway.egress_url("/openai/v1/chat/completions");
-    let status = http::post(&url, Some(key), &body).await?.status;
-    sleep(Duration::from_millis(500)).await;
-    Ok(status)
+    Ok(http::post(&url, Some(key), &body).await?.status)
 }
 
-async fn start(mut config: Config, dir: &Path, name: &str) -> Result<(Gateway, String)> {
-    config.text = config.text.replacen(PRICE, "", 1);
-    assert!(
-        !config.text.contains("model = \"test-large\""),
-        "{}",
-        config.text
-    );
+/// Takes the price of a model out of a configuration.
+fn take_price(config: &mut Config, model: &str) -> String {
+    let head = format!("\n[[price]]\nmodel = \"{model}\"\n");
+    let (before, rest) = config.text.split_once(&head).expect("a price");
+    let end = rest.find("\n[").unwrap_or(rest.len());
+    let (price, after) = rest.split_at(end);
+    let price = format!("{head}{price}\n");
+    config.text = format!("{before}{after}");
+    price
+}
+
+/// A gateway that knows no price of `test-large`, somebody's virtual key, and the price.
+async fn start(mut config: Config, dir: &Path, name: &str) -> Result<(Gateway, String, String)> {
+    let price = take_price(&mut config, "test-large");
     config.text += &format!(
         "\n[prices]\nunknown = \"record\"\n\n[usage]\njson_lines = \"{}\"\n",
         dir.join("usage.jsonl").display()
@@ -62,7 +78,22 @@ async fn start(mut config: Config, dir: &Path, name: &str) -> Result<(Gateway, S
     gateway.kill().await?;
     let key = person_with_key(dir, name)?;
     gateway.start_again().await?;
-    Ok((gateway, key))
+    Ok((gateway, key, price))
+}
+
+/// Waits until a metric is there, with its value.
+async fn metric(gateway: &Gateway, line: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let metrics = http::get(&gateway.admin_url("/metrics"), None)
+            .await?
+            .text();
+        if metrics.lines().any(|found| found == line) {
+            return Ok(());
+        }
+        assert!(Instant::now() < deadline, "{line}: {metrics}");
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]
@@ -71,59 +102,67 @@ async fn what_had_no_price_is_recorded_and_priced_when_there_is_one() -> Result<
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path();
     let name = secret::mark()?;
-    let (mut gateway, key) = start(Config::new(&kit, dir)?, dir, &name).await?;
-    assert_eq!(
-        call(&gateway, &key, &name, "test-small").await?,
-        StatusCode::OK
-    );
-    assert_eq!(
-        call(&gateway, &key, &name, "test-large").await?,
-        StatusCode::OK
-    );
+    let (mut gateway, key, price) = start(Config::new(&kit, dir)?, dir, &name).await?;
+    for model in ["test-small", "test-large"] {
+        assert_eq!(call(&gateway, &key, &name, model).await?, StatusCode::OK);
+    }
 
-    let before = usage(dir, &["show", &name, "--by", "model"]).await;
+    let all = |answer: &Value| answer["total"]["totalTokens"] == 2200;
+    let before = usage_becomes(dir, &["show", &name, "--by", "model"], all).await;
     assert_eq!(before["total"]["cost"], "0.0045", "{before}");
     assert_eq!(before["total"]["unpriced"], 1, "{before}");
-    assert_eq!(before["total"]["totalTokens"], 2200, "{before}");
-    let nothing = usage(dir, &["reprice"]).await;
-    assert_eq!(
-        (&nothing["records"], &nothing["unpriced"]),
-        (&json!(0), &json!(1))
-    );
+    // What is not settled yet is left to the next time.
+    let settled = |answer: &Value| answer["unsettled"] == 0;
+    let nothing = usage_becomes(dir, &["reprice"], settled).await;
+    let told = (&nothing["records"], &nothing["unpriced"]);
+    assert_eq!(told, (&json!(0), &json!(1)));
 
     // A price that is wrong changes nothing, one that is right is in force at once.
     let good = gateway.config().clone();
     let mut wrong = good.clone();
-    wrong.text += &PRICE.replace("3.00", "-3.00");
+    wrong.text += &price.replace("3.00", "-3.00");
     gateway.reload(wrong)?;
-    sleep(Duration::from_millis(500)).await;
+    let refused = "gateway_config_reloads_total{result=\"refused\"} 1";
+    metric(&gateway, refused).await?;
     assert_eq!(usage(dir, &["reprice"]).await["records"], 0);
     let mut priced = good;
-    priced.text += PRICE;
+    priced.text += &price;
     gateway.reload(priced)?;
-    sleep(Duration::from_millis(500)).await;
+    metric(&gateway, "gateway_config_reloads_total{result=\"ok\"} 1").await?;
     let repriced = usage(dir, &["reprice"]).await;
     let told =
         json!({"records": 1, "cost": "0.0045", "unpriced": 0, "unsettled": 0, "uncounted": 0});
     assert_eq!(repriced, told);
     assert_eq!(usage(dir, &["reprice"]).await["records"], 0, "once");
-    assert_eq!(
-        call(&gateway, &key, &name, "test-large").await?,
-        StatusCode::OK
-    );
-    let after = usage(dir, &["show", &name]).await;
+    let answered = call(&gateway, &key, &name, "test-large").await?;
+    assert_eq!(answered, StatusCode::OK);
+    let all = |answer: &Value| answer["total"]["totalTokens"] == 3300;
+    let after = usage_becomes(dir, &["show", &name], all).await;
     assert_eq!(after["total"]["cost"], "0.0135", "{after}");
     assert_eq!(after["total"]["unpriced"], 0, "{after}");
 
     // Counters know what it cost, and the copy has every record, as it was when it was recorded.
     let token = kit.issuer().token(&name).await?;
-    let quota = http::get(&gateway.url("/api/quota"), Some(&token))
-        .await?
-        .json()?;
-    let limits = quota["limits"].as_array().into_iter().flatten();
-    let mut cost = limits.filter(|limit| limit["dimension"] == "cost");
-    assert_eq!(cost.next().expect("a limit")["used"], "0.0135", "{quota}");
-    let lines = fs::read_to_string(dir.join("usage.jsonl")).expect("the copy");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let quota = http::get(&gateway.url("/api/quota"), Some(&token)).await?;
+        let quota = quota.json()?;
+        let limits = quota["limits"].as_array().into_iter().flatten();
+        let mut cost = limits.filter(|limit| limit["dimension"] == "cost");
+        if cost.next().expect("a limit")["used"] == "0.0135" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{quota}");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let lines = loop {
+        let lines = fs::read_to_string(dir.join("usage.jsonl")).expect("the copy");
+        if lines.lines().count() == 3 {
+            break lines;
+        }
+        assert!(Instant::now() < deadline, "{lines}");
+        sleep(Duration::from_millis(100)).await;
+    };
     let costs: Vec<Value> = lines
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["cost"].take())
@@ -165,7 +204,7 @@ async fn what_one_gateway_records_another_reads() -> Result<()> {
             sleep(Duration::from_millis(200)).await;
         }
     };
-    let shown = tokio::time::timeout(Duration::from_secs(20), shown).await;
+    let shown = tokio::time::timeout(Duration::from_secs(30), shown).await;
     let shown = shown.expect("it is shipped");
     assert_eq!(shown["total"]["inputTokens"], 1000, "{shown}");
     let url = there.url("/api/usage/export?format=jsonl");

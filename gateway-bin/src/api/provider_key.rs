@@ -83,9 +83,9 @@ pub(super) async fn reseal(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
 ) -> Result<Json<Value>, ApiError> {
-    let resealed = api.own_keys.reseal().await.map_err(refusal)?;
-    info!(by = %Actor(&admin), resealed, "keys were sealed anew");
-    Ok(Json(json!({ "resealed": resealed })))
+    let (resealed, lost) = api.own_keys.reseal().await.map_err(refusal)?;
+    info!(by = %Actor(&admin), resealed, lost, "keys were sealed anew");
+    Ok(Json(json!({ "resealed": resealed, "lost": lost })))
 }
 
 fn target<'a>(api: &'a Api, name: Option<&str>) -> Result<&'a Arc<Target>, ApiError> {

@@ -29,6 +29,7 @@ enum What {
 #[derive(Debug, Deserialize)]
 struct Rotated {
     resealed: u64,
+    lost: u64,
 }
 
 // === impl Keys ===
@@ -42,8 +43,14 @@ impl Keys {
                 let path = "/api/admin/provider-keys/reseal";
                 let answer = client.request(Method::POST, path, None).await?;
                 print(self.reach.json, answer, |answer| {
-                    let Rotated { resealed } = read(answer)?;
-                    Ok(format!("{resealed} keys sealed anew\n"))
+                    let Rotated { resealed, lost } = read(answer)?;
+                    let mut shown = format!("{resealed} keys sealed anew\n");
+                    if lost > 0 {
+                        shown += &format!(
+                            "{lost} cannot be opened, and are named in the log: their users have to put them again\n"
+                        );
+                    }
+                    Ok(shown)
                 })
             }
         }

@@ -200,7 +200,6 @@ pub(super) async fn serve(
             let (ear, heard) = observed::channel();
             let hear = move |payload: &RawValue| ear.hear(payload);
             let admin = Admin::start(Arc::clone(&dialer), hear, stop.clone());
-            let providers = config.provider.iter();
             let metered = observed::Parts {
                 instance: instance.name.as_str().into(),
                 admin: admin.clone(),
@@ -209,7 +208,6 @@ pub(super) async fn serve(
                 sink: sinks.sink(),
                 ledger: Arc::clone(&ledger),
                 prices: prices.clone(),
-                behind_egress: providers.map(|provider| provider.name.clone()).collect(),
             };
             Meter::start(metered, stop.clone());
             admin

@@ -180,26 +180,37 @@ impl OwnKeys {
         Ok(Some(vault.open(user_id, &key_name(provider), &sealed)?))
     }
 
-    /// Seals anew, under the first master key, what is sealed under another; how many keys that were.
+    /// Seals anew, under the first master key, what is sealed under another; how many keys that were, and how many cannot
+    /// be opened: each of those is named in the log, and its user has to put it again.
     ///
     /// # Errors
     ///
     /// See [`OwnKeyError`]; some may be sealed anew then.
-    pub async fn reseal(&self) -> Result<usize, OwnKeyError> {
+    pub async fn reseal(&self) -> Result<(usize, usize), OwnKeyError> {
         self.change(|keys| async move { keys.reseal_all().await })
             .await
     }
 
-    async fn reseal_all(&self) -> Result<usize, OwnKeyError> {
+    async fn reseal_all(&self) -> Result<(usize, usize), OwnKeyError> {
         let (store, vault) = self.parts()?;
-        let mut resealed = 0;
+        let (mut resealed, mut lost) = (0, 0);
         for mut row in store.provider_keys().await? {
-            let sealed = Sealed::from_bytes(&row.sealed)?;
-            if !vault.needs_reseal(&sealed) {
-                continue;
-            }
-            let anew = vault.reseal(&row.user_id, &key_name(&row.provider), &sealed)?;
-            let anew = anew.to_bytes();
+            let anew = match anew(vault, &row) {
+                Ok(Some(anew)) => anew,
+                Ok(None) => continue,
+                Err(error) => {
+                    let error = &error as &(dyn std::error::Error + 'static);
+                    let provider = &*row.provider;
+                    warn!(
+                        error,
+                        user = &*row.user_id,
+                        provider,
+                        "a key cannot be sealed anew"
+                    );
+                    lost += 1;
+                    continue;
+                }
+            };
             // Whoever has put another meanwhile has sealed it under the first.
             if store.reseal_provider_key(&row, &anew).await? {
                 row.sealed = anew;
@@ -207,7 +218,7 @@ impl OwnKeys {
                 resealed += 1;
             }
         }
-        Ok(resealed)
+        Ok((resealed, lost))
     }
 
     fn parts(&self) -> Result<(&Store, &Vault), OwnKeyError> {
@@ -252,6 +263,16 @@ impl Inner {
             keys.remove(user_id);
         }
     }
+}
+
+/// A key under the first master key, unless it is already.
+fn anew(vault: &Vault, row: &ProviderKeyRow) -> Result<Option<Vec<u8>>, VaultError> {
+    let sealed = Sealed::from_bytes(&row.sealed)?;
+    if !vault.needs_reseal(&sealed) {
+        return Ok(None);
+    }
+    let anew = vault.reseal(&row.user_id, &key_name(&row.provider), &sealed)?;
+    Ok(Some(anew.to_bytes()))
 }
 
 /// What a key is sealed as, besides for whom.
@@ -309,8 +330,8 @@ mod tests {
             assert!(keys.delete(&bob, &openai).await.unwrap());
 
             // The master key before is not needed any more.
-            assert_eq!(again.reseal().await.unwrap(), 1);
-            assert_eq!(again.reseal().await.unwrap(), 0);
+            assert_eq!(again.reseal().await.unwrap(), (1, 0));
+            assert_eq!(again.reseal().await.unwrap(), (0, 0));
             let later = load(&['b']).await.unwrap();
             let found = later.find(&alice, &openai).unwrap().unwrap();
             assert_eq!(found.expose(), b"sk-secret");

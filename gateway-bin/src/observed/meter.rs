@@ -80,8 +80,6 @@ pub struct Parts {
     pub ledger: Arc<SqliteLedger>,
     /// What tokens cost.
     pub prices: Prices,
-    /// The providers behind egress: what came by them is recorded there.
-    pub behind_egress: Vec<String>,
 }
 
 /// Records what an instance announces, as long as no other gateway does.
@@ -320,7 +318,7 @@ impl Meter {
 
     async fn record(&mut self, message: &Message, how: &'static str) -> Result<(), StoreError> {
         let id = message.record_id(&self.parts.instance);
-        if self.seen.has(id) || message.came_by(&self.parts.behind_egress) {
+        if self.seen.has(id) || message.came_by_egress() {
             return Ok(());
         }
         let instance = &self.parts.instance;

@@ -80,8 +80,14 @@ pub(super) async fn history(
             "sessionKey": &**session_key, "limit": MESSAGES, "offset": offset, "maxChars": 1,
         });
         let page = match admin.call("chat.history", params).await {
-            // One that was deleted in between, or has a key of its own kind.
-            Err(AdminError::Refused { .. } | AdminError::Invalid { .. }) => break,
+            // One that was deleted in between, or has a key of its own kind. One that is only busy is to be asked again, as
+            // the instance says by when: all of the sweep is, then.
+            Err(
+                AdminError::Refused {
+                    retry_after: None, ..
+                }
+                | AdminError::Invalid { .. },
+            ) => break,
             page => page?,
         };
         let messages = page.get("messages").and_then(Value::as_array);

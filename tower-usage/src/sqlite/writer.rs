@@ -90,7 +90,9 @@ impl Writer {
                     return done.map_or((), answer);
                 }
                 Err(error) => {
-                    if self.backlog.set_writable(false) {
+                    // What only reads says nothing about that.
+                    let writes = self.pending.front().is_some_and(Command::is_write);
+                    if writes && self.backlog.set_writable(false) {
                         tracing::error!(%error, "usage ledger cannot be written, trying again");
                     }
                     self.refuse_begins();
