@@ -71,7 +71,7 @@ fn parts() -> Parts {
         prices: price_list(&[], &Default::default())
             .expect("no prices")
             .into(),
-        gate: Gate::default(),
+        run_prepared: Arc::new(|_| {}),
     }
 }
 

@@ -20,9 +20,8 @@ use tower_workspace::{BindHttp, WorkspaceLayer, WorkspaceResolver};
 use crate::config::ProviderKind;
 use crate::egress::{
     DenyModelCall, ForwardCall, IsDisabled, KeySource, ModelCallCharge, RefuseDisabled,
-    RejectModelCall, attribute,
+    RejectModelCall, RunPrepared, attribute,
 };
-use crate::instance::Gate;
 use crate::rpc::{BindFrame, DenyFrame, Forward, RpcRequest, RpcResponse, RunCharge, RunMeter};
 
 /// How long the answer to a client that left is read on, so that it is metered to the token.
@@ -50,8 +49,8 @@ pub struct Parts {
     pub ledger: Arc<dyn Sink>,
     /// What tokens cost.
     pub prices: Prices,
-    /// What runs on the instance go through.
-    pub gate: Gate,
+    /// Is told whose run has come to its model.
+    pub run_prepared: RunPrepared,
 }
 
 // === impl Parts ===
@@ -96,7 +95,7 @@ impl Parts {
         let meter = ModelMeter::new(
             Arc::clone(&self.ledger),
             self.prices.clone(),
-            attribute(self.gate.clone()),
+            attribute(Arc::clone(&self.run_prepared)),
         );
         ServiceBuilder::new()
             .layer(

@@ -93,8 +93,6 @@ pub struct Api {
     pub shipping: Option<Shipping>,
     /// What they cost.
     pub prices: Prices,
-    /// Name of the instance.
-    pub instance: Arc<str>,
     /// Where browsers reach us.
     pub public_url: Arc<str>,
     /// Whose word on a client's address counts.
@@ -271,7 +269,7 @@ pub fn rfc3339(at: SystemTime) -> String {
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Api")
-            .field("instance", &self.instance)
+            .field("environments", &self.environments)
             .finish_non_exhaustive()
     }
 }

@@ -54,7 +54,7 @@ pub(super) async fn initialize(
         &api.plans.limits_of(&terms.limits(Limits::default())),
         &identity,
     )?;
-    let workspace = api
+    let environment = api
         .environments
         .open(&identity)
         .await
@@ -93,12 +93,13 @@ pub(super) async fn initialize(
             Allowance::Unlimited => None,
         })
     };
+    let workspace = &environment.workspace;
     Ok(Json(json!({
         "success": true,
         "workspaceDir": workspace.instance_workspace_dir(),
         "profileName": workspace.profile_name(),
         "hasSandbox": workspace.has_sandbox(),
-        "authProfileId": api.environments.auth_profile_id(&workspace),
+        "authProfileId": environment.auth_profile_id(),
         "quotaTokensPerDay": amount(Dimension::Tokens, Window::Day),
         "quotaCostPerMonth": amount(Dimension::Cost, Window::Month).map(quota::dollars),
     })))
@@ -132,14 +133,15 @@ pub(super) async fn status(
 ) -> Result<Json<Value>, ApiError> {
     let standings = api.quota.standings(&identity.user_id().into()).await;
     let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
-    let healthy = api.environments.is_ready();
+    let upstream = api.environments.upstream_of(&workspace);
+    let healthy = upstream.is_some_and(|upstream| upstream.is_ready());
     Ok(Json(json!({
         "status": if healthy { "ready" } else { "unavailable" },
         "workspaceDir": workspace.instance_workspace_dir(),
         "profileName": workspace.profile_name(),
         "hasSandbox": workspace.has_sandbox(),
         "quota": quota::limits(&standings),
-        "instance": { "name": &*api.instance, "healthy": healthy },
+        "instance": { "name": workspace.instance(), "healthy": healthy },
         "ownProviderKeys": api.own_keys.providers_of(identity.user_id()),
     })))
 }

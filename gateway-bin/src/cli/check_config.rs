@@ -5,9 +5,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::serve::unmet;
 use crate::config::{Config, Instance, Metering};
-use crate::instance::{Admin, Device, Dialer};
+use crate::instance::{Admin, Device, Dialer, unmet};
 
 /// How long an instance may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);

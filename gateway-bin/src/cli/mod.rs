@@ -3,6 +3,7 @@
 mod chat;
 mod check_config;
 mod dev;
+mod instances;
 mod keys;
 mod operate;
 mod quotas;

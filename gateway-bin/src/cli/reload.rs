@@ -8,6 +8,7 @@ use tower_workspace::vault::Vault;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ConfigError};
+use crate::instance::Upstreams;
 use crate::prices::price_list;
 use crate::sinks::Sinks;
 
@@ -19,21 +20,29 @@ pub(super) struct Reload {
     pub(super) read: Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>,
 }
 
-/// What can be exchanged while the gateway runs: prices and master keys. Everything else takes effect at the next start.
+/// What can be exchanged while the gateway runs: prices, master keys and instances. Everything else takes effect at the
+/// next start.
 pub(super) struct Reloadable {
     prices: Prices,
     vault: Option<Vault>,
     sinks: Sinks,
+    upstreams: Upstreams,
 }
 
 // === impl Reloadable ===
 
 impl Reloadable {
-    pub(super) const fn new(prices: Prices, vault: Option<Vault>, sinks: Sinks) -> Self {
+    pub(super) const fn new(
+        prices: Prices,
+        vault: Option<Vault>,
+        sinks: Sinks,
+        upstreams: Upstreams,
+    ) -> Self {
         Self {
             prices,
             vault,
             sinks,
+            upstreams,
         }
     }
 
@@ -59,7 +68,7 @@ impl Reloadable {
             let result = match outcome {
                 Ok(()) => {
                     info!(
-                        "prices and master keys were read again; everything else takes effect at the next start"
+                        "prices, master keys and instances were read again; everything else takes effect at the next start"
                     );
                     "ok"
                 }
@@ -76,6 +85,8 @@ impl Reloadable {
         // All of it is looked at before any of it changes.
         let prices = price_list(&config.price, &config.prices)?;
         let master_keys = config.workspace.master_keys()?;
+        let instances = self.upstreams.set(&config.instance);
+        instances.map_err(|problem| ConfigError::invalid("instance", problem))?;
         match (&self.vault, master_keys) {
             (Some(vault), Some(keys)) => vault.replace(keys),
             (None, None) => {}

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -17,16 +16,16 @@ use tower_workspace::vault::Vault;
 use tracing::{info, warn};
 
 use super::check_config::without_effect;
+use super::instances;
 use super::reload::{Reload, Reloadable};
 use crate::alerts::Alerts;
 use crate::api::{self, Api, Origins, Pace};
 use crate::client_address::TrustedProxies;
-use crate::config::{self, Config, Metering, ProviderKind, UnknownModel};
+use crate::config::{self, Config, ProviderKind, UnknownModel};
 use crate::counters::{CounterStore, Counters, Seeding};
 use crate::egress::{Egress, ForwardCall, OwnKeys, Target, VirtualKeys};
 use crate::environment::Environments;
-use crate::instance::{Admin, Device, Dialer, Offer, RunMessage, Upstream, unmet_requirements};
-use crate::observed::{self, Meter};
+use crate::instance::Device;
 use crate::operator::OperatorListener;
 use crate::password::{ConnectVerifier, Passwords};
 use crate::plan;
@@ -53,9 +52,6 @@ const SEEDING: Duration = Duration::from_secs(10);
 
 /// How long the ledger may take to store what came last.
 const CLOSE: Duration = Duration::from_secs(10);
-
-/// How long the instance may take to say how it is configured; one that is down or starting is not waited for.
-const INSTANCE_WAIT: Duration = Duration::from_secs(3);
 
 /// How often metrics that have no event of their own are taken.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -179,81 +175,42 @@ pub(super) async fn serve(
         ledger.start_settling(settler).map_err(failed("ledger"))?;
     }
 
-    let [instance, ..] = config.instance.as_slice() else {
-        return Err(failed("instance")("is missing"));
-    };
-    let device = device(&store).await?;
-    let dialer = Arc::new(Dialer::new(instance, Arc::new(device)).map_err(failed("instance"))?);
-    let pages = Pages::new(Arc::clone(&dialer), &config.server.public_url);
-    let admin = match instance.metering {
-        Metering::Egress => {
-            let joins = Arc::clone(&ledger);
-            let join = move |payload: &RawValue| {
-                if let Some(message) = RunMessage::read(payload) {
-                    let (run, session) = (message.run_id, message.session_key);
-                    joins.join_run(message.response_id, run, Some(session));
-                }
-            };
-            Admin::start(Arc::clone(&dialer), join, stop.clone())
-        }
-        Metering::Observed => {
-            let (ear, heard) = observed::channel();
-            let hear = move |payload: &RawValue| ear.hear(payload);
-            let admin = Admin::start(Arc::clone(&dialer), hear, stop.clone());
-            let metered = observed::Parts {
-                instance: instance.name.as_str().into(),
-                admin: admin.clone(),
-                heard,
-                store: store.clone(),
-                sink: sinks.sink(),
-                ledger: Arc::clone(&ledger),
-                prices: prices.clone(),
-            };
-            Meter::start(metered, stop.clone());
-            admin
-        }
-    };
-    let unmet = match timeout(INSTANCE_WAIT, unmet(&admin, instance)).await {
-        Ok(unmet) => unmet,
-        Err(_) => {
-            warn!(
-                instance = instance.name,
-                "instance does not answer yet; its configuration is not checked"
-            );
-            Vec::new()
-        }
-    };
+    let pages = Pages::new(&config.server.public_url);
+    let upstreams = instances::start(
+        &config,
+        instances::Starting {
+            store: store.clone(),
+            ledger: Arc::clone(&ledger),
+            sink: sinks.sink(),
+            prices: prices.clone(),
+            device: Arc::new(device(&store).await?),
+            stop: stop.clone(),
+        },
+    );
+    let upstreams = upstreams.map_err(failed("instance"))?;
+    let unmet = instances::unmet(&upstreams).await;
     if !unmet.is_empty() {
         return Err(failed("the instance's openclaw.json")(unmet.join("; ")));
     }
     let vault = config.workspace.master_keys();
     let vault = vault.map_err(failed("workspace"))?.map(Vault::new);
-    let reloadable = Reloadable::new(prices.clone(), vault.clone(), sinks.clone());
+    let reloadable = Reloadable::new(
+        prices.clone(),
+        vault.clone(),
+        sinks.clone(),
+        upstreams.clone(),
+    );
     let own_keys = OwnKeys::load(store.clone(), vault).await;
     let own_keys = own_keys.map_err(failed("store"))?;
     let keys = VirtualKeys::load(store.clone())
         .await
         .map_err(failed("store"))?;
-    let offer = match (instance.metering, config.server.egress) {
-        (Metering::Observed, _) => Offer::of_the_instance(),
-        (Metering::Egress, Some(egress)) => {
-            let url = config.server.egress_url.clone();
-            let url = url.unwrap_or_else(|| format!("http://{egress}"));
-            Offer::new(&config.provider, &url)
-        }
-        (Metering::Egress, None) => return Err(failed("server.egress")("is missing")),
-    };
     let environments = Environments::new(
         store.clone(),
-        provisioner(&config, instance.workspace_root.as_ref())?,
+        provisioner(&config)?,
         keys.clone(),
-        Upstream::new(
-            instance.name.as_str(),
-            dialer,
-            admin.clone(),
-            instance.capacity,
-        ),
-        offer,
+        upstreams.clone(),
+        config.routing.affinity,
     );
     let sign_in = SignIn::start(&config, &path, &store);
     let sign_in = sign_in.await.map_err(failed("sign-in"))?;
@@ -281,7 +238,10 @@ pub(super) async fn serve(
         },
         ledger: sinks.sink(),
         prices: prices.clone(),
-        gate: environments.gate().clone(),
+        run_prepared: {
+            let environments = environments.clone();
+            Arc::new(move |user_id| environments.run_prepared(user_id))
+        },
     };
     let connect = ConnectVerifier::new(passwords.clone(), sign_in.clone());
     let sockets = Sockets::new(
@@ -317,7 +277,6 @@ pub(super) async fn serve(
         shipping: shipping.clone(),
         prices: prices.clone(),
         ledger: ledger.clone(),
-        instance: instance.name.as_str().into(),
         public_url: config.server.public_url.as_str().into(),
         proxies: TrustedProxies::new(
             config
@@ -425,18 +384,6 @@ pub(super) async fn close(Books { ledger, shipping }: Books) {
     }
 }
 
-/// What must be changed in the instance's configuration, once it answers.
-pub(super) async fn unmet(admin: &Admin, instance: &config::Instance) -> Vec<String> {
-    loop {
-        admin.connected().await;
-        if let Ok(answer) = admin.call("config.get", serde_json::json!({})).await {
-            let actual = answer.get("config").unwrap_or(&serde_json::Value::Null);
-            return unmet_requirements(actual, instance);
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
 /// Tells whom a limit would have refused.
 fn unrefused(_: &Charge, denied: &Denied) {
     metrics::counter!("gateway_shadow_refusals_total", "limit" => denied.limit_name()).increment(1);
@@ -458,16 +405,10 @@ async fn secret(store: &Store, name: &str) -> Result<Vec<u8>, ServeError> {
     kept.map_err(failed("store"))
 }
 
-fn provisioner(
-    config: &Config,
-    instance_root: Option<&std::path::PathBuf>,
-) -> Result<Provisioner, ServeError> {
+fn provisioner(config: &Config) -> Result<Provisioner, ServeError> {
     let mut provisioner = Provisioner::new(&config.workspace.root);
     if let Some(owner) = &config.workspace.owner {
         provisioner = provisioner.owner(Owner::of_user(owner).map_err(failed("workspace.owner"))?);
-    }
-    if let Some(root) = instance_root {
-        provisioner = provisioner.instance_root(root);
     }
     Ok(provisioner)
 }

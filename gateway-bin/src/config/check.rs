@@ -229,12 +229,32 @@ fn sessions(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn instances(config: &Config) -> Result<(), ConfigError> {
-    let Some(instance) = config.instance.first() else {
+    if config.instance.is_empty() {
         return Err(ConfigError::invalid(
             "instance",
             "is missing; name an OpenClaw gateway",
         ));
-    };
+    }
+    let (mut names, mut urls) = (BTreeSet::new(), BTreeSet::new());
+    for one in &config.instance {
+        if one.name.is_empty() || one.name.len() > 64 || !names.insert(&*one.name) {
+            return Err(ConfigError::invalid(
+                format!("instance.{}.name", one.name),
+                "must be 1 to 64 characters that no other instance has: people's places are kept by it",
+            ));
+        }
+        if !urls.insert(one.url.trim_end_matches('/')) {
+            return Err(ConfigError::invalid(
+                format!("instance.{}.url", one.name),
+                "stands twice; people of one instance would meet those of the other there",
+            ));
+        }
+        instance(one)?;
+    }
+    Ok(())
+}
+
+fn instance(instance: &Instance) -> Result<(), ConfigError> {
     let key = |field: &str| format!("instance.{}.{field}", instance.name);
     let uri = http_url(&key("url"), &instance.url)?;
     if uri.scheme_str() != Some("http") {

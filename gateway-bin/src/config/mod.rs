@@ -49,6 +49,9 @@ pub struct Config {
     /// OpenClaw gateways behind us.
     #[serde(default)]
     pub instance: Vec<Instance>,
+    /// Which instance somebody is sent to.
+    #[serde(default)]
+    pub routing: Routing,
     /// Spawned instances, one for each user.
     pub cells: Option<toml::Table>,
     /// Model providers for egress.
@@ -312,7 +315,7 @@ impl Workspace {
 }
 
 /// `[[instance]]`
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Instance {
@@ -369,7 +372,7 @@ pub enum InstanceMode {
 }
 
 /// `auth` of an instance.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum InstanceAuth {
@@ -393,6 +396,48 @@ pub enum InstanceAuth {
         /// File that holds the password.
         password_file: Option<PathBuf>,
     },
+}
+
+/// `[routing]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Routing {
+    /// What becomes of people whose instance is away or is drained.
+    #[serde(default)]
+    pub affinity: Affinity,
+    /// How many connections for people must fail within `fail_timeout` until an instance is out of use for as long; 0:
+    /// it never is.
+    #[serde(default = "default_max_fails")]
+    pub max_fails: u32,
+    /// That time, like `"30s"`.
+    #[serde(
+        default = "default_fail_timeout",
+        deserialize_with = "duration::deserialize"
+    )]
+    pub fail_timeout: Duration,
+}
+
+impl Default for Routing {
+    fn default() -> Self {
+        Self {
+            affinity: Affinity::default(),
+            max_fails: default_max_fails(),
+            fail_timeout: default_fail_timeout(),
+        }
+    }
+}
+
+/// `affinity` of `[routing]`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Affinity {
+    /// They wait for it, and are told so: their conversations are there.
+    #[default]
+    Required,
+    /// They get a place on another one, with their files and without their conversations.
+    Preferred,
 }
 
 /// `[[provider]]`
@@ -521,6 +566,15 @@ fn default_idle() -> Duration {
 
 fn default_lifetime() -> Duration {
     Duration::from_secs(7 * 86_400)
+}
+
+/// As nginx has it.
+const fn default_max_fails() -> u32 {
+    3
+}
+
+const fn default_fail_timeout() -> Duration {
+    Duration::from_secs(30)
 }
 
 /// As many people as one OpenClaw process is known to serve.

@@ -19,6 +19,6 @@ pub use self::disabled::{IsDisabled, RefuseDisabled, RefusesDisabled};
 pub use self::forward::{ForwardCall, ProviderClient};
 pub use self::key::{MintedKey, VirtualKeys};
 pub use self::own_keys::{OwnKeyError, OwnKeys};
-pub use self::policy::{ModelCallCharge, attribute};
+pub use self::policy::{ModelCallCharge, RunPrepared, attribute};
 pub use self::route::{Destination, Egress};
 pub use self::target::Target;

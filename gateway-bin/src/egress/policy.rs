@@ -9,7 +9,6 @@ use tower_usage::{Prices, TokenCounts};
 use super::route::Destination;
 use crate::clock;
 use crate::counters::UNRESERVED;
-use crate::instance::Gate;
 
 /// Set aside for the answer of a call that sets no limit of its own.
 const DEFAULT_OUTPUT: u64 = 4_096;
@@ -60,15 +59,18 @@ impl<B> QuotaPolicy<Request<B>> for ModelCallCharge {
     }
 }
 
+/// Is told whose run is prepared: a model is called for it.
+pub type RunPrepared = Arc<dyn Fn(&Arc<str>) + Send + Sync>;
+
 /// Whose a model call is, for the meter. From here on the ledger settles what was set aside, whatever becomes of the
 /// call.
 pub fn attribute(
-    gate: Gate,
+    run_prepared: RunPrepared,
 ) -> impl Fn(&Extensions) -> Option<Attribution> + Send + Sync + 'static {
     move |extensions| {
         let identity: &Arc<Identity> = extensions.get()?;
         // A model is called: whatever run it is for is prepared.
-        gate.leave(identity.user_id());
+        run_prepared(identity.user_id());
         let mut attribution = Attribution::new(Arc::clone(identity.user_id()));
         let destination: Option<&Destination> = extensions.get();
         attribution.provider = destination.map(|to| Arc::clone(&to.target.name));

@@ -1,11 +1,12 @@
-//! Where people work: a directory here, an agent on the instance, and a virtual key that joins its model calls to its
+//! Where people work: a directory here, an agent on an instance, and a virtual key that joins its model calls to its
 //! owner.
 
+mod route;
 mod virtual_key;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -16,8 +17,9 @@ use tower_workspace::fs::{Person, Provisioner};
 use tower_workspace::{NameError, ResolveError, ResolveFuture, Workspace, WorkspaceResolver};
 use tracing::{info, warn};
 
+use crate::config::Affinity;
 use crate::egress::{MintedKey, VirtualKeys};
-use crate::instance::{Admin, AgentSpec, Dialer, Gate, Offer, Upstream, slot_name};
+use crate::instance::{AgentSpec, Upstream, Upstreams};
 use crate::lease::Lease;
 use crate::password;
 use crate::people::describes_user;
@@ -32,6 +34,16 @@ pub struct Environments {
     shared: Arc<Shared>,
 }
 
+/// Where somebody works.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Environment {
+    /// Their workspace.
+    pub workspace: Arc<Workspace>,
+    /// The instance that their agent is on.
+    pub upstream: Arc<Upstream>,
+}
+
 /// Why somebody has no environment right now.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -39,9 +51,12 @@ pub enum EnvironmentError {
     /// The user id cannot name a directory.
     #[error("user id can have no workspace")]
     InvalidUser(#[from] NameError),
-    /// All places of the instance are taken.
-    #[error("instance has no place left")]
+    /// All places are taken.
+    #[error("no instance has a place left")]
     Full,
+    /// The instance that has somebody's conversations is not there.
+    #[error("instance {0} is away")]
+    Away(Arc<str>),
     /// Something that it needs does not answer.
     #[error("{what} failed")]
     Unavailable {
@@ -57,45 +72,76 @@ struct Shared {
     store: Store,
     provisioner: Provisioner,
     keys: VirtualKeys,
-    upstream: Upstream,
-    offer: Offer,
+    upstreams: Upstreams,
+    affinity: Affinity,
     /// Environments that were opened since the start.
-    open: RwLock<HashMap<Arc<str>, Arc<Workspace>>>,
+    open: RwLock<HashMap<Arc<str>, Open>>,
     /// Environments that are being opened: one at a time for each user.
     opening: std::sync::Mutex<HashMap<Arc<str>, Arc<Mutex<()>>>>,
+}
+
+/// An environment, as it was when it was opened.
+struct Open {
+    environment: Environment,
+    /// How often the administration channel had been opened then.
+    openings: u64,
+}
+
+// === impl Environment ===
+
+impl Environment {
+    /// The id of the auth profile in the workspace.
+    #[must_use]
+    pub fn auth_profile_id(&self) -> String {
+        let provider = self.upstream.offer.first_provider();
+        self.workspace.auth_profile_id(provider)
+    }
+
+    /// Whether its model calls go through egress, which refuses those for which nothing is left.
+    #[must_use]
+    pub fn uses_egress(&self) -> bool {
+        !self.upstream.offer.is_of_the_instance()
+    }
+
+    /// Gives whose it is their role on the instance again.
+    ///
+    /// # Errors
+    ///
+    /// See [`EnvironmentError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave them without the role.
+    pub async fn bind(&self) -> Result<(), EnvironmentError> {
+        let slot = self.workspace.slot().unwrap_or_default();
+        let bound = self.upstream.bind(self.workspace.name().as_str(), slot);
+        bound.await.map_err(|error| unavailable("instance", error))
+    }
 }
 
 // === impl Environments ===
 
 impl Environments {
-    /// The environments on one instance, whose agents may use what `offer` names. Runs as long as it is used in a task of
-    /// the current runtime, in which it notices that the instance is not what it was.
+    /// The environments on these instances.
     #[must_use]
     pub fn new(
         store: Store,
         provisioner: Provisioner,
         keys: VirtualKeys,
-        upstream: Upstream,
-        offer: Offer,
+        upstreams: Upstreams,
+        affinity: Affinity,
     ) -> Self {
-        let admin = upstream.admin.clone();
-        let shared = Arc::new(Shared {
-            store,
-            provisioner,
-            keys,
-            upstream,
-            offer,
-            open: RwLock::default(),
-            opening: std::sync::Mutex::default(),
-        });
-        tokio::spawn(look_again(admin, Arc::downgrade(&shared)));
-        Self { shared }
-    }
-
-    /// How the instance is reached.
-    #[must_use]
-    pub fn dialer(&self) -> &Dialer {
-        &self.shared.upstream.dialer
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                provisioner,
+                keys,
+                upstreams,
+                affinity,
+                open: RwLock::default(),
+                opening: std::sync::Mutex::default(),
+            }),
+        }
     }
 
     /// Opens somebody's environment: makes what is missing, repairs what is half made, and returns when the agent can
@@ -108,23 +154,20 @@ impl Environments {
     /// # Cancel safety
     ///
     /// Dropping the future does not stop what was begun.
-    pub async fn open(&self, identity: &Arc<Identity>) -> Result<Arc<Workspace>, EnvironmentError> {
-        if let Some(workspace) = self.shared.find_open(identity.user_id()) {
-            return Ok(workspace);
+    pub async fn open(&self, identity: &Arc<Identity>) -> Result<Environment, EnvironmentError> {
+        if let Some(environment) = self.shared.find_open(identity.user_id()) {
+            return Ok(environment);
         }
         let waited = timeout(OPEN_TIMEOUT, self.open_alone(Arc::clone(identity))).await;
         waited.unwrap_or_else(|elapsed| Err(unavailable("instance", elapsed)))
     }
 
     /// Opens an environment as the only one for its user.
-    async fn open_alone(
-        &self,
-        identity: Arc<Identity>,
-    ) -> Result<Arc<Workspace>, EnvironmentError> {
+    async fn open_alone(&self, identity: Arc<Identity>) -> Result<Environment, EnvironmentError> {
         let opening = Opening::new(&self.shared, identity.user_id());
         let turn = Arc::clone(&opening.gate).lock_owned().await;
-        if let Some(workspace) = self.shared.find_open(identity.user_id()) {
-            return Ok(workspace);
+        if let Some(environment) = self.shared.find_open(identity.user_id()) {
+            return Ok(environment);
         }
         // In a task of its own: who does not wait any longer finds it done when they come again.
         let opened = tokio::spawn(async move {
@@ -137,7 +180,26 @@ impl Environments {
         opened.unwrap_or_else(|stopped| Err(unavailable("gateway", stopped)))
     }
 
-    /// Gives somebody whose environment is open their role on the instance again.
+    /// Whether people can be sent somewhere.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let upstreams = self.upstreams().all();
+        upstreams.iter().any(|upstream| upstream.is_ready())
+    }
+
+    /// The instances.
+    #[must_use]
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.shared.upstreams
+    }
+
+    /// The instance that somebody's workspace is on, if it is still there.
+    #[must_use]
+    pub fn upstream_of(&self, workspace: &Workspace) -> Option<Arc<Upstream>> {
+        self.upstreams().get(workspace.instance()?)
+    }
+
+    /// The instance whose page somebody sees: the one that they have a place on, or else the first that would take them.
     ///
     /// # Errors
     ///
@@ -145,54 +207,37 @@ impl Environments {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future may leave them without the role.
-    pub async fn bind(&self, workspace: &Workspace) -> Result<(), EnvironmentError> {
-        self.shared.bind(workspace).await
+    /// Dropping the future does nothing.
+    pub async fn upstream_for(
+        &self,
+        user_id: &Arc<str>,
+    ) -> Result<Arc<Upstream>, EnvironmentError> {
+        match self.shared.find_whole(user_id) {
+            Some(environment) => Ok(environment.upstream),
+            None => Ok(self.shared.route(user_id).await?.upstream),
+        }
     }
 
-    /// Whether the instance is there and prepared for people.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.shared.upstream.admin.is_connected() && self.shared.upstream.agents.is_prepared()
-    }
-
-    /// What runs on the instance go through.
-    #[must_use]
-    pub fn gate(&self) -> &Gate {
-        &self.shared.upstream.gate
-    }
-
-    /// The instance's administration channel.
-    #[must_use]
-    pub fn admin(&self) -> &Admin {
-        &self.shared.upstream.admin
-    }
-
-    /// Whether people's model calls go through egress, which refuses those for which nothing is left.
-    #[must_use]
-    pub fn use_egress(&self) -> bool {
-        !self.shared.offer.is_of_the_instance()
-    }
-
-    /// The id of the auth profile in somebody's workspace.
-    #[must_use]
-    pub fn auth_profile_id(&self, workspace: &Workspace) -> String {
-        workspace.auth_profile_id(self.shared.offer.first_provider())
+    /// The run of `user_id` that was being prepared is.
+    pub fn run_prepared(&self, user_id: &Arc<str>) {
+        if let Some(environment) = self.shared.find_whole(user_id) {
+            environment.upstream.gate.leave(user_id);
+        }
     }
 }
 
 impl fmt::Debug for Environments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environments")
-            .field("instance", &self.shared.upstream.name)
+            .field("upstreams", &self.shared.upstreams)
             .finish_non_exhaustive()
     }
 }
 
 impl WorkspaceResolver for Environments {
     fn resolve(&self, user_id: &Arc<str>) -> ResolveFuture {
-        if let Some(workspace) = self.shared.find_open(user_id) {
-            return ResolveFuture::ready(Ok(workspace));
+        if let Some(environment) = self.shared.find_whole(user_id) {
+            return ResolveFuture::ready(Ok(environment.workspace));
         }
         let (shared, user_id) = (Arc::clone(&self.shared), Arc::clone(user_id));
         ResolveFuture::boxed(async move { shared.resolve_stored(&user_id).await })
@@ -240,12 +285,25 @@ impl Drop for Opening {
 // === impl Shared ===
 
 impl Shared {
-    fn find_open(&self, user_id: &Arc<str>) -> Option<Arc<Workspace>> {
+    /// An environment that is as it was opened, wherever people are sent now.
+    fn find_whole(&self, user_id: &Arc<str>) -> Option<Environment> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        let workspace = open.get(user_id)?;
+        let Open { environment, .. } = open.get(user_id)?;
         // One whose keys were revoked is opened anew, with another.
         let is_whole = self.keys.has_key(user_id);
-        is_whole.then(|| Arc::clone(workspace))
+        is_whole.then(|| environment.clone())
+    }
+
+    /// An environment that somebody who comes now goes on in.
+    fn find_open(&self, user_id: &Arc<str>) -> Option<Environment> {
+        let environment = self.find_whole(user_id)?;
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let upstream = &environment.upstream;
+        // Whenever the instance was away it is looked at again: it may have been restored from a backup.
+        let is_as_it_was = open.get(user_id)?.openings >= upstream.admin.openings();
+        let goes_on =
+            is_as_it_was && !upstream.removed.is_cancelled() && !self.moves_from(upstream);
+        goes_on.then_some(environment)
     }
 
     /// The workspace of somebody whose environment was opened before this gateway started.
@@ -255,19 +313,20 @@ impl Shared {
             .find_environment(user_id)
             .await
             .map_err(ResolveError::unavailable)?;
-        match row {
-            Some(row) if row.agent_ready => {
-                let described = self
-                    .provisioner
-                    .describe(&Person::new(Arc::clone(user_id)))?;
-                let workspace = described.with_instance(row.instance);
-                Ok(Arc::new(workspace.with_slot(row.agent_id)))
-            }
-            _ => Err(ResolveError::NotProvisioned),
-        }
+        let Some(row) = row.filter(|row| row.agent_ready) else {
+            return Err(ResolveError::NotProvisioned);
+        };
+        let Some(upstream) = self.upstreams.get(&row.instance) else {
+            let away = EnvironmentError::Away(row.instance.into());
+            return Err(ResolveError::unavailable(away));
+        };
+        let person = Person::new(Arc::clone(user_id));
+        let described = self.provisioner_of(&upstream).describe(&person)?;
+        let workspace = described.with_instance(row.instance);
+        Ok(Arc::new(workspace.with_slot(row.agent_id)))
     }
 
-    async fn open(&self, identity: &Arc<Identity>) -> Result<Arc<Workspace>, EnvironmentError> {
+    async fn open(&self, identity: &Arc<Identity>) -> Result<Environment, EnvironmentError> {
         let user_id = identity.user_id();
         let person = self.person(identity).await?;
         // Of several gateways, too, one makes it.
@@ -275,24 +334,44 @@ impl Shared {
             true => Some(self.lease(user_id).await?),
             false => None,
         };
-        let described = self.provisioner.describe(&person)?;
-        let instance = &*self.upstream.name;
-        let prepared = self.upstream.agents.prepared().await;
-        prepared.map_err(|error| unavailable("instance", error))?;
-        if let Some((agent, key_id)) = self.find_in_use(user_id, &described).await? {
-            self.provision(&person.with_key_id(key_id)).await?;
-            let workspace = described.with_instance(instance).with_slot(agent);
-            return Ok(self.keep(workspace));
+        let routed = self.route(user_id).await?;
+        let upstream = &routed.upstream;
+        let described = self.provisioner_of(upstream).describe(&person)?;
+        // Who strangers may pass for there, or what they may do, is not known or not good.
+        if upstream.fitness.is_bad() {
+            return Err(EnvironmentError::Away(Arc::clone(&upstream.name)));
         }
-        let agent: Arc<str> = self.assign(&described).await?.into();
+        let prepared = upstream.agents.prepared().await;
+        prepared.map_err(|error| unavailable("instance", error))?;
+        if !routed.is_new
+            && let Some((agent, key_id)) = self.find_in_use(upstream, user_id, &described).await?
+        {
+            let person = person.with_key_id(key_id);
+            self.provision(upstream, &person).await?;
+            let workspace = described.with_instance(Arc::clone(&upstream.name));
+            return Ok(self.keep(workspace.with_slot(agent), upstream));
+        }
+        let (upstream, agent) = self.assign(&routed, &described).await?;
         let minted = self.keys.mint(user_id);
         let minted = minted.map_err(|error| unavailable("randomness", error))?;
-        self.provision(&person.with_key_id(minted.row.key_id.as_str()))
-            .await?;
-        let spec = self.spec(Arc::clone(&agent), &described);
-        let workspace = described.with_instance(instance).with_slot(agent);
-        self.make_agent(&workspace, spec, minted).await?;
-        Ok(self.keep(workspace))
+        // It may see the root elsewhere than the one that was thought of.
+        let described = self.provisioner_of(&upstream).describe(&person)?;
+        let person = person.with_key_id(minted.row.key_id.as_str());
+        self.provision(&upstream, &person).await?;
+        let spec = spec(&upstream, Arc::clone(&agent), &described);
+        let workspace = described.with_instance(Arc::clone(&upstream.name));
+        let workspace = workspace.with_slot(agent);
+        self.make_agent(&upstream, &workspace, spec, minted).await?;
+        Ok(self.keep(workspace, &upstream))
+    }
+
+    /// The provisioner of the directories of those who work on an instance.
+    fn provisioner_of(&self, upstream: &Upstream) -> Provisioner {
+        let provisioner = self.provisioner.clone();
+        match &upstream.workspace_root {
+            Some(root) => provisioner.instance_root(root),
+            None => provisioner,
+        }
     }
 
     async fn lease(&self, user_id: &Arc<str>) -> Result<Lease, EnvironmentError> {
@@ -306,38 +385,18 @@ impl Shared {
         Ok(lease)
     }
 
-    fn keep(&self, workspace: Workspace) -> Arc<Workspace> {
-        let workspace = Arc::new(workspace);
+    fn keep(&self, workspace: Workspace, upstream: &Arc<Upstream>) -> Environment {
+        let environment = Environment {
+            workspace: Arc::new(workspace),
+            upstream: Arc::clone(upstream),
+        };
+        let opened = Open {
+            environment: environment.clone(),
+            openings: upstream.admin.openings(),
+        };
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        open.insert(Arc::clone(workspace.user_id()), Arc::clone(&workspace));
-        workspace
-    }
-
-    fn spec(&self, agent: Arc<str>, workspace: &Workspace) -> AgentSpec {
-        let directory = workspace.instance_workspace_dir().display().to_string();
-        let user = workspace.name().as_str().into();
-        AgentSpec::new(agent, user, directory, &self.offer)
-    }
-
-    /// Finds somebody a place on the instance.
-    async fn assign(&self, workspace: &Workspace) -> Result<String, EnvironmentError> {
-        let in_use = self
-            .upstream
-            .agents
-            .slots_in_use(workspace.name().as_str())
-            .await;
-        let in_use = in_use.map_err(|error| unavailable("instance", error))?;
-        let (instance, slots) = (&*self.upstream.name, self.upstream.slots);
-        let user_id = workspace.user_id();
-        let slot = self
-            .store
-            .assign_slot(user_id, instance, slots, in_use)
-            .await;
-        let slot = slot.map_err(|error| unavailable("store", error))?;
-        slot.map(slot_name).ok_or_else(|| {
-            warn!(slots, "instance has no place left");
-            EnvironmentError::Full
-        })
+        open.insert(Arc::clone(environment.workspace.user_id()), opened);
+        environment
     }
 
     /// Who the environment is for, as the issuer says now or, where the credential is one of ours, has said at the sign-in
@@ -368,27 +427,31 @@ impl Shared {
     /// Somebody's agent on the instance and the key that it uses, if it is there and is as it must be now.
     async fn find_in_use(
         &self,
+        upstream: &Upstream,
         user_id: &Arc<str>,
         workspace: &Workspace,
     ) -> Result<Option<(Arc<str>, String)>, EnvironmentError> {
         let row = self.store.find_environment(user_id).await;
         let row = row.map_err(|error| unavailable("store", error))?;
-        let Some(row) = row.filter(|row| row.agent_ready && row.instance == *self.upstream.name)
-        else {
+        let Some(row) = row.filter(|row| row.agent_ready && row.instance == *upstream.name) else {
             return Ok(None);
         };
-        let spec = self.spec(row.agent_id.into(), workspace);
+        let spec = spec(upstream, row.agent_id.into(), workspace);
         let as_it_must_be = row.agent_spec == spec.fingerprint();
         let Some(key_id) = self.keys.find_key_id(user_id).filter(|_| as_it_must_be) else {
             return Ok(None);
         };
-        let exists = self.upstream.agents.exists(&spec.agent).await;
+        let exists = upstream.agents.exists(&spec.agent).await;
         let exists = exists.map_err(|error| unavailable("instance", error))?;
         Ok(exists.then_some((spec.agent, key_id)))
     }
 
-    async fn provision(&self, person: &Person) -> Result<(), EnvironmentError> {
-        match self.provisioner.provision(person).await {
+    async fn provision(
+        &self,
+        upstream: &Upstream,
+        person: &Person,
+    ) -> Result<(), EnvironmentError> {
+        match self.provisioner_of(upstream).provision(person).await {
             Ok(_) => Ok(()),
             Err(error) => Err(match ResolveError::from(error) {
                 ResolveError::InvalidUser(error) => EnvironmentError::InvalidUser(error),
@@ -401,6 +464,7 @@ impl Shared {
     /// agent has a key that is not known here, and the next call makes agent and key anew.
     async fn make_agent(
         &self,
+        upstream: &Upstream,
         workspace: &Workspace,
         spec: AgentSpec,
         minted: MintedKey,
@@ -412,18 +476,18 @@ impl Shared {
         let agent = Arc::clone(&spec.agent);
         let row = EnvironmentRow {
             user_id: Arc::clone(workspace.user_id()),
-            instance: self.upstream.name.to_string(),
+            instance: upstream.name.to_string(),
             agent_id: agent.to_string(),
             agent_spec: spec.fingerprint(),
             workspace_dir: workspace.workspace_dir().display().to_string(),
             profile_name: workspace.profile_name().to_owned(),
-            auth_profile_id: workspace.auth_profile_id(self.offer.first_provider()),
+            auth_profile_id: workspace.auth_profile_id(upstream.offer.first_provider()),
             agent_ready: false,
         };
         let put = self.store.put_environment(row, key.clone()).await;
         put.map_err(|error| unavailable("store", error))?;
         self.keys.admit(&key);
-        let made = self.upstream.agents.make(spec, virtual_key).await;
+        let made = upstream.agents.make(spec, virtual_key).await;
         made.map_err(|error| unavailable("instance", error))?;
         let ready = self
             .store
@@ -431,15 +495,20 @@ impl Shared {
             .await;
         ready.map_err(|error| unavailable("store", error))?;
         self.keys.keep_only(&key);
-        info!(agent = &*agent, "environment made");
+        info!(
+            agent = &*agent,
+            instance = &*upstream.name,
+            "environment made"
+        );
         Ok(())
     }
+}
 
-    async fn bind(&self, workspace: &Workspace) -> Result<(), EnvironmentError> {
-        let slot = workspace.slot().unwrap_or_default();
-        let bound = self.upstream.bind(workspace.name().as_str(), slot).await;
-        bound.map_err(|error| unavailable("instance", error))
-    }
+/// The agent of whose workspace it is, as it must be on that instance.
+fn spec(upstream: &Upstream, agent: Arc<str>, workspace: &Workspace) -> AgentSpec {
+    let directory = workspace.instance_workspace_dir().display().to_string();
+    let user = workspace.name().as_str().into();
+    AgentSpec::new(agent, user, directory, &upstream.offer)
 }
 
 fn described_person(user_id: &Arc<str>, name: Option<String>, email: Option<String>) -> Person {
@@ -451,19 +520,6 @@ fn described_person(user_id: &Arc<str>, name: Option<String>, email: Option<Stri
         person = person.with_email(email);
     }
     person
-}
-
-/// Whenever the instance was away, looks again at what it has when somebody comes: it may have been restored from a
-/// backup.
-async fn look_again(admin: Admin, shared: Weak<Shared>) {
-    loop {
-        admin.reconnected().await;
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        let mut open = shared.open.write().unwrap_or_else(PoisonError::into_inner);
-        open.clear();
-    }
 }
 
 fn unavailable(

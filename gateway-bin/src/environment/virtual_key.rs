@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{EnvironmentError, Environments, Opening, Shared, described_person, unavailable};
+use super::{EnvironmentError, Environments, Opening, Shared, described_person, spec, unavailable};
 use crate::store::NewestKey;
 
 impl Environments {
@@ -89,24 +89,24 @@ impl Shared {
         let (Some(row), Some(user)) = (row, user) else {
             return Ok(None);
         };
-        if row.instance != *self.upstream.name {
-            return Ok(None);
-        }
+        let Some(upstream) = self.upstreams.get(&row.instance) else {
+            return Err(EnvironmentError::Away(row.instance.into()));
+        };
         let person = described_person(user_id, user.name, user.email);
-        let described = self.provisioner.describe(&person)?;
-        let prepared = self.upstream.agents.prepared().await;
+        let described = self.provisioner_of(&upstream).describe(&person)?;
+        let prepared = upstream.agents.prepared().await;
         prepared.map_err(|error| unavailable("instance", error))?;
         let minted = self.keys.mint(user_id);
         let minted = minted.map_err(|error| unavailable("randomness", error))?;
         let key_id = minted.row.key_id.clone();
-        self.provision(&person.with_key_id(key_id.as_str())).await?;
+        let person = person.with_key_id(key_id.as_str());
+        self.provision(&upstream, &person).await?;
         let agent: Arc<str> = row.agent_id.into();
-        let spec = self.spec(Arc::clone(&agent), &described);
-        let workspace = described
-            .with_instance(&*self.upstream.name)
-            .with_slot(agent);
-        self.make_agent(&workspace, spec, minted).await?;
-        self.keep(workspace);
+        let spec = spec(&upstream, Arc::clone(&agent), &described);
+        let workspace = described.with_instance(Arc::clone(&upstream.name));
+        let workspace = workspace.with_slot(agent);
+        self.make_agent(&upstream, &workspace, spec, minted).await?;
+        self.keep(workspace, &upstream);
         Ok(Some(key_id))
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -44,6 +45,7 @@ const QUEUE: usize = 256;
 pub struct Admin {
     requests: mpsc::Sender<Request>,
     connected: watch::Receiver<bool>,
+    openings: Arc<AtomicU64>,
 }
 
 /// An assistant's message as the instance announced it.
@@ -145,18 +147,21 @@ impl Admin {
     ) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
         let (up, connected) = watch::channel(false);
+        let openings = Arc::new(AtomicU64::new(0));
+        let mut channel = Channel {
+            dialer,
+            queue,
+            up,
+            openings: Arc::clone(&openings),
+            on_message,
+        };
         tokio::spawn(async move {
-            let mut channel = Channel {
-                dialer,
-                queue,
-                up,
-                on_message,
-            };
             stop.run_until_cancelled(channel.run()).await;
         });
         Self {
             requests,
             connected,
+            openings,
         }
     }
 
@@ -185,17 +190,26 @@ impl Admin {
         self.connected.clone()
     }
 
-    /// Waits until the channel was closed and is open again: the instance may not be what it was.
+    /// How often the channel was opened: with each time the instance may not be what it was.
+    #[must_use]
+    pub fn openings(&self) -> u64 {
+        self.openings.load(Ordering::Acquire)
+    }
+
+    /// Waits until the channel is open and was opened more often than that.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future does nothing.
-    pub async fn reconnected(&self) {
+    pub async fn opened_after(&self, openings: u64) {
         let mut connected = self.connected.clone();
-        if connected.wait_for(|open| !*open).await.is_ok() {
-            self.connected().await;
-        } else {
-            std::future::pending::<()>().await;
+        loop {
+            if *connected.borrow_and_update() && self.openings() > openings {
+                return;
+            }
+            if connected.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -232,6 +246,7 @@ struct Channel<F> {
     dialer: Arc<Dialer>,
     queue: mpsc::Receiver<Request>,
     up: watch::Sender<bool>,
+    openings: Arc<AtomicU64>,
     on_message: F,
 }
 
@@ -277,6 +292,7 @@ impl<F: Fn(&RawValue)> Channel<F> {
         if let Err(error) = socket.send(Message::text(subscribe)).await {
             return error.to_string();
         }
+        self.openings.fetch_add(1, Ordering::AcqRel);
         let _ = self.up.send(true);
         let mut heard = Instant::now();
         loop {

@@ -9,7 +9,7 @@ const SCOPES: [&str; 2] = ["operator.read", "operator.write"];
 /// What must be changed in an instance's `openclaw.json`, a sentence each; none if it is as it must be. `actual` is the
 /// `config` of its `config.get`.
 #[must_use]
-pub fn unmet_requirements(actual: &Value, instance: &Instance) -> Vec<String> {
+pub(super) fn unmet_requirements(actual: &Value, instance: &Instance) -> Vec<String> {
     let mut unmet = Vec::new();
     let auth = actual.pointer("/gateway/auth");
     let text = |pointer: &str| {

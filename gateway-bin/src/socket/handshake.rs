@@ -164,21 +164,22 @@ where
             ));
         }
     };
-    let workspace = match opened {
-        Ok(workspace) => workspace,
+    let environment = match opened {
+        Ok(environment) => environment,
         Err(error) => {
             let (error, code) = environment_refusal(&error);
             return refuse(client, Some(&connect.id), &error, code).await;
         }
     };
+    let (workspace, upstream) = (&environment.workspace, &environment.upstream);
     let mut person = Person::new(workspace.name().as_str());
     person.address = address;
     person.caps = &connect.caps;
     person.instance_id = connect.instance_id.as_deref();
-    let connected = match sockets.environments.dialer().connect(&person).await {
+    let connected = match upstream.dialer.connect(&person).await {
         // Somebody else's administrator, or a backup, has taken the role away.
-        Err(DialError::Unbound) => match sockets.environments.bind(&workspace).await {
-            Ok(()) => sockets.environments.dialer().connect(&person).await,
+        Err(DialError::Unbound) => match environment.bind().await {
+            Ok(()) => upstream.dialer.connect(&person).await,
             Err(error) => {
                 let (error, code) = environment_refusal(&error);
                 return refuse(client, Some(&connect.id), &error, code).await;
@@ -187,8 +188,14 @@ where
         connected => connected,
     };
     let (instance, hello) = match connected {
-        Ok(connected) => connected,
+        Ok(connected) => {
+            upstream.health.succeeded();
+            connected
+        }
         Err(error) => {
+            if matches!(error, DialError::Unreachable(_)) {
+                upstream.health.failed();
+            }
             let (error, code) = dial_refusal(&error);
             return refuse(client, Some(&connect.id), &error, code).await;
         }
@@ -213,15 +220,15 @@ where
         .await?;
     info!(agent = &*agent, "socket open");
 
-    let gate = sockets.environments.gate().clone();
+    let gate = upstream.gate.clone();
     let (queue, outgoing) = mpsc::unbounded_channel();
     let stack = sockets.layers.frames(
         // Only egress can refuse what the page begins all the same.
-        RunCharge::new(connect.is_page && sockets.environments.use_egress()),
+        RunCharge::new(connect.is_page && environment.uses_egress()),
         Forward::new(queue, gate.clone()),
     );
     let relay = Relay::new(client, instance, stack, outgoing, credential, owner, gate)
-        .stopped_by(sockets.shutdown.clone());
+        .stopped_by(upstream.removed.clone());
     let (client, end) = relay.run().await;
     info!(agent = &*agent, ?end, "socket closed");
     Ok((client, end.close()))
@@ -260,7 +267,7 @@ async fn identify(
 
 fn environment_refusal(error: &EnvironmentError) -> (ErrorShape, CloseCode) {
     match error {
-        EnvironmentError::Unavailable { .. } => (
+        EnvironmentError::Unavailable { .. } | EnvironmentError::Away(_) => (
             ErrorShape::unavailable("your workspace is not available right now", 2_000),
             CloseCode::SERVICE_OVERLOAD,
         ),

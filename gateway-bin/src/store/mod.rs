@@ -31,6 +31,7 @@ pub use self::error::StoreError;
 pub use self::identities::Link;
 pub use self::observed::Seen;
 pub use self::provider_keys::ProviderKeyRow;
+pub use self::slots::{Assigned, Candidate};
 pub use self::sqlite::FileLock;
 pub use self::users::User;
 pub use self::virtual_keys::{KeyChange, NewestKey, VirtualKeyRow};

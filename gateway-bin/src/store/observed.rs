@@ -84,8 +84,7 @@ impl Store {
 mod tests {
     use std::time::Duration;
 
-    use super::super::testing::{on_each_store, person};
-    use crate::instance::SlotsInUse;
+    use super::super::testing::{assign, on_each_store, person};
 
     #[tokio::test]
     async fn what_was_seen_only_grows() {
@@ -110,8 +109,7 @@ mod tests {
             let store = stores.open().await;
             store.put_user(&person("alice")).await.unwrap();
             let alice = "alice".into();
-            let slot = store.assign_slot(&alice, "one", 3, SlotsInUse::default());
-            let slot = slot.await.unwrap().unwrap();
+            let slot = assign(&store, &alice, "one").await;
             let owner = async |instance, slot| store.find_owner(instance, slot).await.unwrap();
             assert_eq!(owner("one", slot).await.as_deref(), Some("alice"));
             assert_eq!(owner("two", slot).await, None);

@@ -8,7 +8,8 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 use tower_sso::Identity;
 
-use super::{EnvironmentRow, Store};
+use super::{Assigned, Candidate, EnvironmentRow, Store};
+use crate::instance::SlotsInUse;
 
 /// Where a test has a store of its own: a file, or a database.
 pub(crate) enum Stores {
@@ -110,6 +111,20 @@ pub(crate) async fn client(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// The slot that somebody gets on an instance that has twenty.
+pub(crate) async fn assign(store: &Store, user_id: &Arc<str>, instance: &str) -> u32 {
+    let candidate = Candidate {
+        instance: instance.to_owned(),
+        slots: 20,
+        in_use: SlotsInUse::default(),
+    };
+    let assigned = store.assign_slot(user_id, None, vec![candidate]);
+    match assigned.await.unwrap() {
+        Assigned::Slot { slot, .. } => slot,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A person of whom little is known.

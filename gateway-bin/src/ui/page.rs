@@ -31,8 +31,12 @@ const CONFIGURATION: [&str; 13] = [
 ];
 
 /// The page, at whatever address of its own: it finds out itself what to show.
-pub(super) async fn page(State(api): State<Api>, headers: HeaderMap) -> Response {
-    let html = api.pages.get("/", &headers).await;
+pub(super) async fn page(
+    State(api): State<Api>,
+    Extension(identity): Extension<Arc<Identity>>,
+    headers: HeaderMap,
+) -> Response {
+    let html = get(&api, &identity, "/", &headers).await;
     let mut html = html.unwrap_or_else(|error| not_there(&error));
     // Who is signed in may be another one the next time.
     let headers = html.headers_mut();
@@ -41,17 +45,33 @@ pub(super) async fn page(State(api): State<Api>, headers: HeaderMap) -> Response
 }
 
 /// A file of the page.
-pub(super) async fn file(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn file(
+    State(api): State<Api>,
+    Extension(identity): Extension<Arc<Identity>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let path = uri.path();
     if !is_plain(path) {
         return nothing();
     }
-    match api.pages.get(path, &headers).await {
+    match get(&api, &identity, path, &headers).await {
         // For what it has not, the instance answers with its page.
         Ok(answer) if is_page(&answer) => nothing(),
         Ok(answer) => answer,
         Err(error) => not_there(&error),
     }
+}
+
+/// A file, from the instance that somebody is on.
+async fn get(
+    api: &Api,
+    identity: &Identity,
+    path: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Missing> {
+    let upstream = api.environments.upstream_for(identity.user_id()).await?;
+    api.pages.get(&upstream.dialer, path, headers).await
 }
 
 /// The page's configuration, with the user's own agent in place of the instance's.
@@ -60,16 +80,17 @@ pub(super) async fn configuration(
     Extension(identity): Extension<Arc<Identity>>,
 ) -> Result<Response, ApiError> {
     let opened = api.environments.open(&identity).await;
-    let workspace = opened.map_err(|error| match error {
+    let environment = opened.map_err(|error| match error {
         EnvironmentError::InvalidUser(_) => {
             ApiError::forbidden("your user id cannot have a workspace here")
         }
         error => ApiError::unavailable("environment", &error),
     })?;
+    let (workspace, dialer) = (&environment.workspace, &environment.upstream.dialer);
     let agent = workspace.slot().unwrap_or_default();
     let text = api
         .pages
-        .read("/control-ui-config.json", workspace.name().as_str())
+        .read(dialer, "/control-ui-config.json", workspace.name().as_str())
         .await;
     let text = text.map_err(|error| ApiError::unavailable("instance", &error))?;
     let theirs: Map<String, Value> =

@@ -1,5 +1,4 @@
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,12 +18,12 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tower_http::timeout::TimeoutBody;
 
+use crate::environment::EnvironmentError;
 use crate::instance::Dialer;
 
-/// Gets the files of the instance's page.
+/// Gets the files of an instance's page.
 #[derive(Clone, Debug)]
 pub struct Pages {
-    dialer: Arc<Dialer>,
     /// Where browsers are: the instance allows its page to talk to the host that it was asked for at.
     host: Option<HeaderValue>,
     client: Client<HttpConnector, Empty<Bytes>>,
@@ -34,6 +33,12 @@ pub struct Pages {
 #[derive(Debug, Error)]
 #[error("the instance does not give its page")]
 pub(super) struct Missing(#[source] Option<Box<dyn std::error::Error + Send + Sync>>);
+
+impl From<EnvironmentError> for Missing {
+    fn from(error: EnvironmentError) -> Self {
+        Self(Some(error.into()))
+    }
+}
 
 /// How long the instance may take to begin an answer, and then to go on with it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,25 +75,22 @@ const TOLD: [HeaderName; 9] = [
 // === impl Pages ===
 
 impl Pages {
-    /// Gets files from the instance that `dialer` dials, for browsers that are at `public_url`.
+    /// Gets files for browsers that are at `public_url`.
     #[must_use]
-    pub fn new(dialer: Arc<Dialer>, public_url: &str) -> Self {
+    pub fn new(public_url: &str) -> Self {
         let public_url: Option<Uri> = public_url.parse().ok();
         let host = public_url.and_then(|url| HeaderValue::from_str(url.authority()?.as_str()).ok());
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
             .build_http();
-        Self {
-            dialer,
-            host,
-            client,
-        }
+        Self { host, client }
     }
 
     /// The file at a path that the caller has found to be plain, for a client with these headers.
     pub(super) async fn get(
         &self,
+        dialer: &Dialer,
         path: &str,
         headers: &HeaderMap,
     ) -> Result<Response<Body>, Missing> {
@@ -96,14 +98,19 @@ impl Pages {
             let value = headers.get(&name)?.clone();
             Some((name, value))
         });
-        self.send(path, asked.collect(), None).await
+        self.send(dialer, path, asked.collect(), None).await
     }
 
     /// The text at a path, in the name of a user of the instance.
-    pub(super) async fn read(&self, path: &str, user: &str) -> Result<Bytes, Missing> {
+    pub(super) async fn read(
+        &self,
+        dialer: &Dialer,
+        path: &str,
+        user: &str,
+    ) -> Result<Bytes, Missing> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let answer = self.send(path, headers, Some(user)).await?;
+        let answer = self.send(dialer, path, headers, Some(user)).await?;
         if !answer.status().is_success() {
             return Err(Missing(None));
         }
@@ -117,15 +124,16 @@ impl Pages {
 
     async fn send(
         &self,
+        dialer: &Dialer,
         path: &str,
         mut headers: HeaderMap,
         user: Option<&str>,
     ) -> Result<Response<Body>, Missing> {
         let missing = |error: Box<dyn std::error::Error + Send + Sync>| Missing(Some(error));
-        let uri: Uri = format!("http://{}{path}", self.dialer.address())
+        let uri: Uri = format!("http://{}{path}", dialer.address())
             .parse()
             .map_err(|error: http::uri::InvalidUri| missing(error.into()))?;
-        let ours = self.dialer.headers(user, None::<IpAddr>);
+        let ours = dialer.headers(user, None::<IpAddr>);
         headers.extend(ours.map_err(|error| missing(error.into()))?);
         headers.extend(self.host.clone().map(|host| (HOST, host)));
         let mut request = Request::new(Empty::new());

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 
 use gateway::egress::VirtualKeys;
-use gateway::instance::Gate;
 use gateway::prices::price_list;
 use gateway::stack::Parts;
 use tower_quota::{Dimension, Limit, Limits, MemoryStore, OnStoreFailure, Window};
@@ -68,7 +67,7 @@ pub(crate) fn fixture(keys: VirtualKeys) -> Fixture {
         on_store_failure: OnStoreFailure::Closed,
         ledger: records.clone(),
         prices: price_list(&prices, &Default::default()).unwrap().into(),
-        gate: Gate::default(),
+        run_prepared: Arc::new(|_| {}),
     };
     Fixture {
         parts,

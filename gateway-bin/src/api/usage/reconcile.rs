@@ -17,7 +17,7 @@ use tower_usage::sqlite::{Group, GroupBy, Sum};
 use super::query::{read, span};
 use crate::api::{Api, ApiError, rfc3339};
 use crate::clock;
-use crate::instance::{slot_name, slot_of};
+use crate::instance::{Upstream, slot_name, slot_of};
 use crate::observed::agent_of;
 use crate::records::Span;
 
@@ -68,19 +68,24 @@ pub(in crate::api) async fn reconcile(
 ) -> Result<Json<Value>, ApiError> {
     let compared = read(compared)?;
     let span = whole_days(span(compared.from.as_deref(), compared.to.as_deref())?);
-    let said = said(&api, span).await?;
     let unavailable = |error: crate::store::StoreError| ApiError::unavailable("store", &error);
-    let owners = api.store.owners(&api.instance).await.map_err(unavailable)?;
-    let owners: BTreeMap<u32, Arc<str>> = owners.into_iter().collect();
-    let own: Arc<str> = format!("instance:{}", api.instance).into();
-
+    let upstreams = api.environments.upstreams().all();
+    let mut agents: BTreeMap<Arc<str>, String> = BTreeMap::new();
     let mut all: BTreeMap<Arc<str>, Both> = BTreeMap::new();
-    for (session, agent, used) in sessions(&said) {
-        let owner = slot_of(agent).and_then(|slot| owners.get(&slot));
-        let both = all.entry(Arc::clone(owner.unwrap_or(&own))).or_default();
-        both.instance.add(used);
-        let (_, of_session) = both.sessions.entry(session.to_owned()).or_default();
-        of_session.add(used);
+    for upstream in &upstreams {
+        let said = said(upstream, span).await?;
+        let owners = api.store.owners(&upstream.name).await;
+        let owners: BTreeMap<u32, Arc<str>> = owners.map_err(unavailable)?.into_iter().collect();
+        let own: Arc<str> = format!("instance:{}", upstream.name).into();
+        for (session, agent, used) in sessions(&said) {
+            let owner = slot_of(agent).and_then(|slot| owners.get(&slot));
+            let both = all.entry(Arc::clone(owner.unwrap_or(&own))).or_default();
+            both.instance.add(used);
+            let (_, of_session) = both.sessions.entry(session.to_owned()).or_default();
+            of_session.add(used);
+        }
+        let of_owners = owners.into_iter();
+        agents.extend(of_owners.map(|(slot, user)| (user, slot_name(slot))));
     }
     let records = &api.records;
     let unreadable = |error| ApiError::unavailable("ledger", &error);
@@ -93,10 +98,6 @@ pub(in crate::api) async fn reconcile(
     if let Some(user) = &compared.user {
         all.retain(|subject, _| subject == user);
     }
-    let agents: BTreeMap<&Arc<str>, String> = owners
-        .iter()
-        .map(|(slot, user)| (user, slot_name(*slot)))
-        .collect();
     let mut rows = Vec::new();
     for (user, mut both) in all {
         let mut sessions = Vec::new();
@@ -129,9 +130,10 @@ pub(in crate::api) async fn reconcile(
             "sessions": sessions,
         }));
     }
+    let names: Vec<_> = upstreams.iter().map(|upstream| &*upstream.name).collect();
     let differing = rows.iter().filter(|row| row["differs"] == true).count();
     Ok(Json(json!({
-        "from": rfc3339(span.from), "to": rfc3339(span.to), "instance": api.instance,
+        "from": rfc3339(span.from), "to": rfc3339(span.to), "instances": names,
         "differing": differing, "users": rows,
     })))
 }
@@ -152,7 +154,7 @@ fn whole_days(Span { from, to }: Span) -> Span {
 }
 
 /// What the instance says, once it has added up.
-async fn said(api: &Api, span: Span) -> Result<Value, ApiError> {
+async fn said(upstream: &Upstream, span: Span) -> Result<Value, ApiError> {
     let last = span.to.checked_sub(SECOND).unwrap_or(span.from);
     // OpenClaw keeps an answer for half a minute (`USAGE_CACHE_TTL_MS`), for whoever asks the very same.
     let limit = SESSIONS + u64::try_from(clock::now_ms() % 60_000).unwrap_or(0);
@@ -162,10 +164,7 @@ async fn said(api: &Api, span: Span) -> Result<Value, ApiError> {
     });
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let said = api
-            .environments
-            .admin()
-            .call("sessions.usage", params.clone());
+        let said = upstream.admin.call("sessions.usage", params.clone());
         let said = said
             .await
             .map_err(|error| ApiError::unavailable("instance", &error))?;

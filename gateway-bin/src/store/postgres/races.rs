@@ -7,8 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use futures_util::future::join_all;
 use tower_quota::{Dimension, Grant, Limit, Limits, Terms, Window};
 
-use crate::instance::SlotsInUse;
-use crate::store::testing::{Database, client, person};
+use crate::store::testing::{Database, assign, client, person};
 use crate::store::{Alert, AlertState, Link, Store, StoreError};
 
 /// Two gateways on one database.
@@ -79,8 +78,7 @@ async fn each_of_those_who_come_at_once_gets_a_slot_of_their_own() {
     let assigned = seekers.map(async |(store, n)| {
         let user_id: Arc<str> = format!("user-{n}").into();
         store.put_user(&person(&user_id)).await.unwrap();
-        let slot = store.assign_slot(&user_id, "one", 20, SlotsInUse::default());
-        (n, slot.await.unwrap().unwrap())
+        (n, assign(store, &user_id, "one").await)
     });
     // Each user at both gateways, which say the same.
     let assigned: HashSet<_> = join_all(assigned).await.into_iter().collect();

@@ -1,0 +1,92 @@
+//! Whether an instance's own configuration is as it must be: one whose is not gets nobody.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{error, info};
+
+use super::admin::Admin;
+use super::requirements::unmet_requirements;
+use crate::config::Instance;
+
+/// Pause before an instance that did not say how it is configured is asked again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What is known of an instance's configuration; clones share it.
+#[derive(Clone, Debug)]
+pub struct Fitness {
+    /// What must be changed; `None`: it has not said yet how it is configured.
+    unmet: watch::Receiver<Option<Vec<String>>>,
+}
+
+// === impl Fitness ===
+
+impl Fitness {
+    /// Looks at the configuration whenever the administration channel was opened, in the returned task.
+    pub(super) fn watch(
+        admin: Admin,
+        instance: Instance,
+    ) -> (Self, impl Future<Output = ()> + use<>) {
+        let (known, unmet) = watch::channel(None);
+        let watch = async move {
+            loop {
+                admin.connected().await;
+                let openings = admin.openings();
+                let unmet = ask(&admin, &instance).await;
+                let name = &*instance.name;
+                match unmet.is_empty() {
+                    true => info!(instance = name, "instance is configured as it must be"),
+                    false => error!(
+                        instance = name,
+                        "nobody is sent to this instance until its openclaw.json is changed: {}",
+                        unmet.join("; ")
+                    ),
+                }
+                let _ = known.send(Some(unmet));
+                admin.opened_after(openings).await;
+            }
+        };
+        (Self { unmet }, watch)
+    }
+
+    /// Whether it is known to be as it must be.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.unmet.borrow().as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Whether it is known not to be as it must be.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        let unmet = self.unmet.borrow();
+        unmet.as_ref().is_some_and(|unmet| !unmet.is_empty())
+    }
+
+    /// What must be changed, a sentence each, once it is known.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does nothing.
+    pub async fn known(&self) -> Vec<String> {
+        let mut unmet = self.unmet.clone();
+        match unmet.wait_for(Option::is_some).await {
+            Ok(known) => known.clone().unwrap_or_default(),
+            // It is removed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// What must be changed in the instance's configuration, once it answers.
+pub(crate) async fn ask(admin: &Admin, instance: &Instance) -> Vec<String> {
+    loop {
+        admin.connected().await;
+        if let Ok(answer) = admin.call("config.get", json!({})).await {
+            let actual = answer.get("config").unwrap_or(&Value::Null);
+            return unmet_requirements(actual, instance);
+        }
+        sleep(RETRY).await;
+    }
+}

@@ -1,0 +1,127 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use super::admin::{Admin, AdminError};
+use super::agents::Agents;
+use super::device::Device;
+use super::dial::Dialer;
+use super::fitness::Fitness;
+use super::gate::Gate;
+use super::health::{Health, Tolerance};
+use super::offer::Offer;
+use super::roles;
+use crate::config::Instance;
+
+/// One instance and how it is worked with.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Upstream {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Opens connections to it.
+    pub dialer: Arc<Dialer>,
+    /// Administers it.
+    pub admin: Admin,
+    /// How many people it takes.
+    pub slots: u32,
+    /// Makes people's agents on it.
+    pub agents: Agents,
+    /// When its configuration may change.
+    pub gate: Gate,
+    /// What its agents may use.
+    pub offer: Offer,
+    /// Where it sees the root of people's directories, if elsewhere than this host does.
+    pub workspace_root: Option<PathBuf>,
+    /// Whether people are sent there.
+    pub health: Health,
+    /// Whether its own configuration is as it must be.
+    pub fitness: Fitness,
+    /// Ends whatever runs for it or on it.
+    pub removed: CancellationToken,
+    is_drained: AtomicBool,
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// Starts to work with an instance, until `removed`. `on_message` is called with every message of a session that it
+    /// announces, and must not wait.
+    ///
+    /// # Errors
+    ///
+    /// What of its configuration cannot be used.
+    pub fn start(
+        instance: &Instance,
+        device: Arc<Device>,
+        offer: Offer,
+        tolerance: Tolerance,
+        on_message: impl Fn(&RawValue) + Send + Sync + 'static,
+        removed: CancellationToken,
+    ) -> Result<Self, String> {
+        let dialer = Arc::new(Dialer::new(instance, device)?);
+        let admin = Admin::start(Arc::clone(&dialer), on_message, removed.clone());
+        let (gate, health) = (Gate::default(), Health::new(tolerance));
+        let watch = health.clone().watch(Arc::clone(&dialer));
+        tokio::spawn(removed.clone().run_until_cancelled_owned(watch));
+        let (fitness, watch) = Fitness::watch(admin.clone(), instance.clone());
+        tokio::spawn(removed.clone().run_until_cancelled_owned(watch));
+        let (writer, slots) = (Arc::clone(&dialer), instance.capacity);
+        Ok(Self {
+            name: instance.name.as_str().into(),
+            agents: Agents::start(admin.clone(), writer, gate.clone(), slots),
+            dialer,
+            admin,
+            slots,
+            gate,
+            offer,
+            workspace_root: instance.workspace_root.clone(),
+            health,
+            fitness,
+            removed,
+            is_drained: AtomicBool::new(false),
+        })
+    }
+
+    /// Lets the person whom the instance knows as `user` use the slot of that name, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdminError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave the person without the role; calling it again gives it.
+    pub async fn bind(&self, user: &str, slot: &str) -> Result<(), AdminError> {
+        roles::give(&self.admin, &self.dialer, &[(user, slot)]).await
+    }
+
+    /// Whether it is there and prepared for people.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.admin.is_connected()
+            && self.agents.is_prepared()
+            && self.fitness.is_good()
+            && self.health.is_good()
+    }
+
+    /// Whether nobody new is sent there.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody new may be sent there.
+    #[must_use]
+    pub fn takes_people(&self) -> bool {
+        self.is_ready() && !self.is_drained()
+    }
+
+    /// Sends nobody new there, or does again.
+    pub fn set_drained(&self, is_drained: bool) {
+        self.is_drained.store(is_drained, Ordering::Release);
+    }
+}

@@ -1,0 +1,125 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tracing::info;
+
+use super::upstream::Upstream;
+use crate::config::Instance;
+
+/// Every instance there is; clones share them.
+#[derive(Clone)]
+pub struct Upstreams {
+    shared: Arc<Shared>,
+}
+
+/// Starts to work with an instance, or says what of its configuration cannot be used.
+type Start = dyn Fn(&Instance) -> Result<Upstream, String> + Send + Sync;
+
+struct Shared {
+    start: Box<Start>,
+    members: RwLock<BTreeMap<Arc<str>, Member>>,
+}
+
+struct Member {
+    configured: Instance,
+    upstream: Arc<Upstream>,
+}
+
+// === impl Upstreams ===
+
+impl Upstreams {
+    /// None yet; `start` is called with each that comes.
+    #[must_use]
+    pub fn new(
+        start: impl Fn(&Instance) -> Result<Upstream, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                start: Box::new(start),
+                members: RwLock::default(),
+            }),
+        }
+    }
+
+    /// Makes these the instances that there are. One that is as it was goes on undisturbed; what is open to one that is
+    /// gone, or is another now, is closed.
+    ///
+    /// # Errors
+    ///
+    /// The instance that cannot be used, and why; nothing has changed then.
+    pub fn set(&self, instances: &[Instance]) -> Result<(), String> {
+        let mut members = self.shared.members.write();
+        let members = members
+            .as_deref_mut()
+            .unwrap_or_else(|poisoned| poisoned.get_mut());
+        let is_as_it_was = |instance: &Instance| {
+            let member = members.get(&*instance.name);
+            member.is_some_and(|member| member.configured == *instance)
+        };
+        let mut started = Vec::new();
+        for instance in instances.iter().filter(|instance| !is_as_it_was(instance)) {
+            match (self.shared.start)(instance) {
+                Ok(upstream) => started.push((instance, Arc::new(upstream))),
+                Err(problem) => {
+                    for (_, upstream) in started {
+                        upstream.removed.cancel();
+                    }
+                    return Err(format!("instance.{}: {problem}", instance.name));
+                }
+            }
+        }
+        let stays = |name: &str| {
+            let mut instances = instances.iter();
+            instances.any(|instance| instance.name == name && is_as_it_was(instance))
+        };
+        let gone: Vec<Arc<str>> = members
+            .keys()
+            .filter(|name| !stays(name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(member) = members.remove(&name) {
+                member.upstream.removed.cancel();
+                info!(instance = &*name, "instance is not used any more");
+            }
+        }
+        for (instance, upstream) in started {
+            let configured = instance.clone();
+            let member = Member {
+                configured,
+                upstream,
+            };
+            members.insert(Arc::clone(&member.upstream.name), member);
+        }
+        Ok(())
+    }
+
+    /// The instance of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<Upstream>> {
+        let members = self.shared.members.read();
+        let members = members.unwrap_or_else(PoisonError::into_inner);
+        let member = members.get(name)?;
+        Some(Arc::clone(&member.upstream))
+    }
+
+    /// All of them, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Upstream>> {
+        let members = self.shared.members.read();
+        let members = members.unwrap_or_else(PoisonError::into_inner);
+        let upstreams = members.values().map(|member| &member.upstream);
+        upstreams.cloned().collect()
+    }
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self
+            .all()
+            .into_iter()
+            .map(|upstream| Arc::clone(&upstream.name));
+        f.debug_set().entries(names).finish()
+    }
+}
