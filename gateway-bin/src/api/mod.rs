@@ -12,6 +12,7 @@ mod counters;
 mod cross_origin;
 mod error;
 mod health;
+mod instances;
 mod keys;
 mod openclaw;
 mod pace;
@@ -229,6 +230,16 @@ fn administration() -> Router<Api> {
         .route(
             "/api/admin/users/{user_id}/virtual-key/rotate",
             post(virtual_keys::rotate),
+        )
+        .route("/api/admin/instances", get(instances::list))
+        .route("/api/admin/instances/{name}/drain", post(instances::drain))
+        .route(
+            "/api/admin/instances/{name}/resume",
+            post(instances::resume),
+        )
+        .route(
+            "/api/admin/users/{user_id}/assignment",
+            delete(instances::unassign),
         )
         .route("/api/admin/quotas", get(admin_quota_list::list))
         .route("/api/admin/counters", get(counters::show))

@@ -1,109 +1,165 @@
-use std::sync::Arc;
-use std::time::Duration;
+//! `gateway instances …`: the OpenClaw gateways behind this one, on the gateway's own host.
 
-use futures_util::future::join_all;
-use serde_json::value::RawValue;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tower_usage::sqlite::SqliteLedger;
-use tower_usage::{Prices, Sink};
-use tracing::warn;
+use clap::{Args, Subcommand};
+use http::Method;
+use serde::Deserialize;
+use serde_json::Value;
 
-use crate::config::{Config, Instance, Metering};
-use crate::instance::{Device, Offer, RunMessage, Tolerance, Upstream, Upstreams};
-use crate::observed::{self, Meter};
-use crate::store::Store;
+use super::operate::{OperateError, Reach, Table, print, read};
+use crate::operator::{ClientError, OperatorClient, percent_encoded};
 
-/// How long an instance may take to say how it is configured.
-const WAIT: Duration = Duration::from_secs(3);
-
-/// What instances are worked with.
-pub(super) struct Starting {
-    pub(super) store: Store,
-    pub(super) ledger: Arc<SqliteLedger>,
-    pub(super) sink: Arc<dyn Sink>,
-    pub(super) prices: Prices,
-    pub(super) device: Arc<Device>,
-    pub(super) stop: CancellationToken,
+/// Shows the instances of a gateway that runs on this host, and says whether people are sent to them.
+#[derive(Debug, Args)]
+pub(super) struct Instances {
+    #[command(subcommand)]
+    what: What,
+    #[command(flatten)]
+    reach: Reach,
 }
 
-/// The instances of a configuration, which was checked, worked with from now on.
-pub(super) fn start(config: &Config, with: Starting) -> Result<Upstreams, String> {
-    let egress = config.server.egress.map(|egress| {
-        let url = config.server.egress_url.clone();
-        let url = url.unwrap_or_else(|| format!("http://{egress}"));
-        Offer::new(&config.provider, &url)
-    });
-    let routing = config.routing;
-    let tolerance = Tolerance::new(routing.max_fails, routing.fail_timeout);
-    let upstreams = Upstreams::new(move |instance| {
-        let offer = match (instance.metering, &egress) {
-            (Metering::Observed, _) => Offer::of_the_instance(),
-            (Metering::Egress, Some(offer)) => offer.clone(),
-            (Metering::Egress, None) => return Err("server.egress is missing".to_owned()),
+#[derive(Debug, Subcommand)]
+enum What {
+    /// All of them, with how many people have a place there.
+    #[command(after_help = "Example: gateway instances list")]
+    List,
+    /// Send nobody new to an instance. Who has a place there stays, unless `routing.affinity` is `preferred`: then they
+    /// are moved when they come the next time.
+    #[command(after_help = "Example: gateway instances drain gateway-1")]
+    Drain(Name),
+    /// Send people to an instance again.
+    #[command(after_help = "Example: gateway instances resume gateway-1")]
+    Resume(Name),
+    /// Take somebody's place on an instance away: they get one where others get theirs who come now, with their files and
+    /// without the conversations that they had there.
+    #[command(after_help = "Example: gateway instances unassign alice gateway-1")]
+    Unassign {
+        /// The user's id.
+        #[arg(value_name = "USER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        user: String,
+        #[command(flatten)]
+        name: Name,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Name {
+    /// The instance's name.
+    #[arg(value_name = "INSTANCE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Instance {
+    name: String,
+    configured: bool,
+    capacity: u32,
+    assigned: u32,
+    ready: bool,
+    drained: bool,
+    to_be_changed: Vec<String>,
+}
+
+// === impl Instances ===
+
+impl Instances {
+    /// Does it, and prints what has become of it.
+    pub(super) async fn run(self) -> Result<(), OperateError> {
+        let client = OperatorClient::new(self.reach.socket()?);
+        let (path, method, done) = match &self.what {
+            What::List => {
+                let path = "/api/admin/instances";
+                let answer = client.request(Method::GET, path, None).await?;
+                return print(self.reach.json, answer, shown);
+            }
+            What::Drain(name) => (name.path("drain"), Method::POST, "drained\n"),
+            What::Resume(name) => (name.path("resume"), Method::POST, "resumed\n"),
+            What::Unassign { user, name } => {
+                let (user, name) = (percent_encoded(user), percent_encoded(&name.name));
+                let path = format!("/api/admin/users/{user}/assignment?instance={name}");
+                (path, Method::DELETE, "unassigned\n")
+            }
         };
-        with.start(instance, offer, tolerance)
-    });
-    upstreams.set(&config.instance)?;
-    Ok(upstreams)
-}
-
-// === impl Starting ===
-
-impl Starting {
-    fn start(
-        &self,
-        instance: &Instance,
-        offer: Offer,
-        tolerance: Tolerance,
-    ) -> Result<Upstream, String> {
-        let (device, removed) = (Arc::clone(&self.device), self.stop.child_token());
-        match instance.metering {
-            Metering::Egress => {
-                let joins = Arc::clone(&self.ledger);
-                let join = move |payload: &RawValue| {
-                    if let Some(message) = RunMessage::read(payload) {
-                        let (run, session) = (message.run_id, message.session_key);
-                        joins.join_run(message.response_id, run, Some(session));
-                    }
-                };
-                Upstream::start(instance, device, offer, tolerance, join, removed)
-            }
-            Metering::Observed => {
-                let (ear, heard) = observed::channel();
-                let hear = move |payload: &RawValue| ear.hear(payload);
-                let stop = removed.clone();
-                let upstream = Upstream::start(instance, device, offer, tolerance, hear, removed)?;
-                let metered = observed::Parts {
-                    instance: Arc::clone(&upstream.name),
-                    admin: upstream.admin.clone(),
-                    heard,
-                    store: self.store.clone(),
-                    sink: Arc::clone(&self.sink),
-                    ledger: Arc::clone(&self.ledger),
-                    prices: self.prices.clone(),
-                };
-                Meter::start(metered, stop);
-                Ok(upstream)
-            }
-        }
+        client.request(method, &path, None).await?;
+        print(self.reach.json, Value::Null, |_| Ok(done.to_owned()))
     }
 }
 
-/// What must be changed in the instances' own configurations, as far as they say in time how they are configured: one that
-/// is down or starting is not waited for, and gets nobody until it has said so.
-pub(super) async fn unmet(upstreams: &Upstreams) -> Vec<String> {
-    let upstreams = upstreams.all();
-    let asked = upstreams.iter().map(|upstream| async {
-        let answer = timeout(WAIT, upstream.fitness.known()).await;
-        if answer.is_err() {
-            warn!(
-                instance = &*upstream.name,
-                "instance does not answer yet; its configuration is not checked"
-            );
+// === impl Name ===
+
+impl Name {
+    fn path(&self, act: &str) -> String {
+        format!("/api/admin/instances/{}/{act}", percent_encoded(&self.name))
+    }
+}
+
+fn shown(mut answer: Value) -> Result<String, ClientError> {
+    let instances = answer.get_mut("instances").map(Value::take);
+    let instances: Vec<Instance> = read(instances.unwrap_or_default())?;
+    let mut table = Table::new(["INSTANCE", "PEOPLE", "CAPACITY", "STATE"]);
+    for instance in instances {
+        let state = match &instance {
+            Instance {
+                configured: false, ..
+            } => "not configured".to_owned(),
+            instance if !instance.to_be_changed.is_empty() => {
+                format!("must be changed: {}", instance.to_be_changed.join("; "))
+            }
+            Instance { ready: false, .. } => "away".to_owned(),
+            Instance { drained: true, .. } => "drained".to_owned(),
+            _ => "ready".to_owned(),
+        };
+        let (assigned, capacity) = (instance.assigned.to_string(), instance.capacity.to_string());
+        table.row([instance.name, assigned, capacity, state]);
+    }
+    Ok(table.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn every_command_has_an_example() {
+        let mut gateway = Cli::command();
+        let instances = gateway.find_subcommand_mut("instances").unwrap();
+        for command in instances.get_subcommands_mut() {
+            let name = command.get_name().to_owned();
+            let help = command.render_help().to_string();
+            let example = format!("gateway instances {name}");
+            assert!(help.contains(&example), "{help}");
         }
-        let unmet = answer.unwrap_or_default();
-        (!unmet.is_empty()).then(|| format!("{}: {}", upstream.name, unmet.join("; ")))
-    });
-    join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    #[test]
+    fn the_state_of_each_is_said_in_a_word() {
+        let instance = |name: &str, configured, ready, drained, problems: &[&str]| {
+            json!({"name": name, "configured": configured, "capacity": 150, "assigned": 3, "ready": ready,
+                "drained": drained, "toBeChanged": problems})
+        };
+        let answer = json!({ "instances": [
+            instance("a", true, true, false, &[]),
+            instance("b", true, true, true, &[]),
+            instance("c", true, false, false, &[]),
+            instance("d", true, false, false, &["x must be y"]),
+            instance("e", false, false, false, &[]),
+        ]});
+        let shown = shown(answer).unwrap();
+        let states = [
+            "ready",
+            "drained",
+            "away",
+            "must be changed: x must be y",
+            "not configured",
+        ];
+        let lines: Vec<_> = shown.lines().skip(1).collect();
+        assert_eq!(lines.len(), states.len());
+        for (line, state) in lines.iter().zip(states) {
+            assert!(line.ends_with(state), "{shown}");
+        }
+    }
 }

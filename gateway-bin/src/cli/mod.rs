@@ -9,6 +9,7 @@ mod operate;
 mod quotas;
 mod reload;
 mod serve;
+mod upstreams;
 mod usage;
 mod virtual_keys;
 
@@ -70,6 +71,9 @@ enum Command {
     /// Seal people's own provider keys under another master key.
     #[command(after_help = "Example: gateway keys rotate")]
     Keys(keys::Keys),
+    /// Show the instances, and say whether people are sent to them.
+    #[command(after_help = "Example: gateway instances drain gateway-1")]
+    Instances(instances::Instances),
     /// Show what people have used, and price what had no price.
     #[command(after_help = "Example: gateway usage show --by user")]
     Usage(usage::Usage),
@@ -133,6 +137,7 @@ pub fn run(cli: Cli) -> ExitCode {
         },
         Command::Quotas(quotas) => operated(runtime.block_on(quotas.run())),
         Command::Keys(keys) => operated(runtime.block_on(keys.run())),
+        Command::Instances(instances) => operated(runtime.block_on(instances.run())),
         Command::VirtualKeys(keys) => operated(runtime.block_on(keys.run())),
         Command::Usage(usage) => match runtime.block_on(usage.run()) {
             Ok(code) => code,

@@ -16,8 +16,8 @@ use tower_workspace::vault::Vault;
 use tracing::{info, warn};
 
 use super::check_config::without_effect;
-use super::instances;
 use super::reload::{Reload, Reloadable};
+use super::upstreams;
 use crate::alerts::Alerts;
 use crate::api::{self, Api, Origins, Pace};
 use crate::client_address::TrustedProxies;
@@ -176,9 +176,9 @@ pub(super) async fn serve(
     }
 
     let pages = Pages::new(&config.server.public_url);
-    let upstreams = instances::start(
+    let upstreams = upstreams::start(
         &config,
-        instances::Starting {
+        upstreams::Starting {
             store: store.clone(),
             ledger: Arc::clone(&ledger),
             sink: sinks.sink(),
@@ -188,7 +188,7 @@ pub(super) async fn serve(
         },
     );
     let upstreams = upstreams.map_err(failed("instance"))?;
-    let unmet = instances::unmet(&upstreams).await;
+    let unmet = upstreams::unmet(&upstreams).await;
     if !unmet.is_empty() {
         return Err(failed("the instance's openclaw.json")(unmet.join("; ")));
     }
@@ -212,6 +212,8 @@ pub(super) async fn serve(
         upstreams.clone(),
         config.routing.affinity,
     );
+    let drained = environments.clone().follow_drained();
+    tokio::spawn(stop.clone().run_until_cancelled_owned(drained));
     let sign_in = SignIn::start(&config, &path, &store);
     let sign_in = sign_in.await.map_err(failed("sign-in"))?;
     // Gateways that share sessions share these too: whichever issued a password, all of them take it.

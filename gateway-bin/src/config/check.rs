@@ -60,12 +60,6 @@ fn not_yet(config: &Config) -> Result<(), ConfigError> {
     if let Err(error) = plan::plans(&config.plan) {
         return Err(ConfigError::invalid("plan", error.to_string()));
     }
-    if config.instance.len() > 1 {
-        return Err(ConfigError::invalid(
-            "instance",
-            "one instance is available in this version; remove the others",
-        ));
-    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Where people work: a directory here, an agent on an instance, and a virtual key that joins its model calls to its
 //! owner.
 
+mod drained;
 mod route;
 mod virtual_key;
 
@@ -155,7 +156,7 @@ impl Environments {
     ///
     /// Dropping the future does not stop what was begun.
     pub async fn open(&self, identity: &Arc<Identity>) -> Result<Environment, EnvironmentError> {
-        if let Some(environment) = self.shared.find_open(identity.user_id()) {
+        if let Some(environment) = self.shared.find_open_everywhere(identity.user_id()).await? {
             return Ok(environment);
         }
         let waited = timeout(OPEN_TIMEOUT, self.open_alone(Arc::clone(identity))).await;
@@ -166,7 +167,7 @@ impl Environments {
     async fn open_alone(&self, identity: Arc<Identity>) -> Result<Environment, EnvironmentError> {
         let opening = Opening::new(&self.shared, identity.user_id());
         let turn = Arc::clone(&opening.gate).lock_owned().await;
-        if let Some(environment) = self.shared.find_open(identity.user_id()) {
+        if let Some(environment) = self.shared.find_open_everywhere(identity.user_id()).await? {
             return Ok(environment);
         }
         // In a task of its own: who does not wait any longer finds it done when they come again.
@@ -304,6 +305,28 @@ impl Shared {
         let goes_on =
             is_as_it_was && !upstream.removed.is_cancelled() && !self.moves_from(upstream);
         goes_on.then_some(environment)
+    }
+
+    /// The same, unless another gateway has sent them somewhere else.
+    async fn find_open_everywhere(
+        &self,
+        user_id: &Arc<str>,
+    ) -> Result<Option<Environment>, EnvironmentError> {
+        let Some(environment) = self.find_open(user_id) else {
+            return Ok(None);
+        };
+        if !self.store.is_shared() {
+            return Ok(Some(environment));
+        }
+        let stored = self.store.find_assignment(user_id).await;
+        let stored = stored.map_err(|error| unavailable("store", error))?;
+        let is_there = stored.is_some_and(|name| *name == *environment.upstream.name);
+        Ok(is_there.then_some(environment))
+    }
+
+    fn forget(&self, user_id: &Arc<str>) {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.remove(user_id);
     }
 
     /// The workspace of somebody whose environment was opened before this gateway started.

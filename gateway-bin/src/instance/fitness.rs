@@ -57,6 +57,12 @@ impl Fitness {
         self.unmet.borrow().as_ref().is_some_and(Vec::is_empty)
     }
 
+    /// What must be changed, a sentence each, as far as it is known.
+    #[must_use]
+    pub fn unmet(&self) -> Vec<String> {
+        self.unmet.borrow().clone().unwrap_or_default()
+    }
+
     /// Whether it is known not to be as it must be.
     #[must_use]
     pub fn is_bad(&self) -> bool {

@@ -20,6 +20,9 @@ const ASK: Duration = Duration::from_secs(5);
 /// How long it may take to say so.
 const ANSWER: Duration = Duration::from_secs(3);
 
+/// How often in a row it may take longer until it counts as not ready: one that is busy is late.
+const LATE: u32 = 3;
+
 /// How many failures in how long a time put an instance out of use, and for how long: as nginx has it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -122,9 +125,20 @@ impl Health {
         let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
         let mut ticks = interval(ASK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut late = 0;
         loop {
             ticks.tick().await;
-            let is_ready = is_ready(&client, &dialer).await;
+            let is_ready = match timeout(ANSWER, is_ready(&client, &dialer)).await {
+                Ok(is_ready) => {
+                    late = 0;
+                    is_ready
+                }
+                Err(_) if late + 1 < LATE => {
+                    late += 1;
+                    continue;
+                }
+                Err(_) => false,
+            };
             if self.shared.is_ready.swap(is_ready, Ordering::AcqRel) == is_ready {
                 continue;
             }
@@ -154,8 +168,8 @@ where
     let mut request = Request::new(Empty::new());
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
-    let answer = timeout(ANSWER, client.request(request)).await;
-    matches!(answer, Ok(Ok(answer)) if answer.status().is_success())
+    let answer = client.request(request).await;
+    answer.is_ok_and(|answer| answer.status().is_success())
 }
 
 #[cfg(test)]

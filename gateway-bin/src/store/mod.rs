@@ -6,6 +6,7 @@ mod alerts;
 mod counting;
 mod database;
 mod deliveries;
+mod drained;
 mod environments;
 mod error;
 mod identities;

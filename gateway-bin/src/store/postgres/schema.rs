@@ -181,6 +181,13 @@ const MIGRATIONS: &[&str] = &[
         seen_until        BIGINT NOT NULL
     );
     ",
+    r"
+    -- Instances that nobody new is sent to.
+    CREATE TABLE drained_instances (
+        instance          TEXT NOT NULL PRIMARY KEY,
+        since             BIGINT NOT NULL
+    );
+    ",
 ];
 
 /// Gateways that start at once go on one after the other; one that hangs is not waited for longer than a start may take.

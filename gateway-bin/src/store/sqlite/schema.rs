@@ -196,6 +196,13 @@ const MIGRATIONS: &[&str] = &[
         seen_until        INTEGER NOT NULL
     ) STRICT;
     ",
+    r"
+    -- Instances that nobody new is sent to.
+    CREATE TABLE drained_instances (
+        instance          TEXT NOT NULL PRIMARY KEY,
+        since             INTEGER NOT NULL
+    ) STRICT;
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.

@@ -1,0 +1,107 @@
+//! The instances, as administrators see them and send people to them.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tower_sso::Identity;
+use tracing::info;
+
+use super::actor::Actor;
+use super::{Api, ApiError};
+use crate::environment::EnvironmentError;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    instance: String,
+}
+
+fn refusal(error: &EnvironmentError) -> ApiError {
+    ApiError::unavailable("environment", error)
+}
+
+fn not_found(message: &'static str) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+/// `GET /api/admin/instances`: each, with how many people have a place there and whether people are sent there. One that is
+/// not configured any more is shown as long as somebody has a place there.
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+    let assigned = api.store.assigned().await;
+    let mut assigned = assigned.map_err(|error| ApiError::unavailable("store", &error))?;
+    let mut instances = Vec::new();
+    for upstream in api.environments.upstreams().all() {
+        instances.push(json!({
+            "name": &*upstream.name,
+            "configured": true,
+            "capacity": upstream.slots,
+            "assigned": assigned.remove(&*upstream.name).unwrap_or(0),
+            "ready": upstream.is_ready(),
+            "drained": upstream.is_drained(),
+            "toBeChanged": upstream.fitness.unmet(),
+        }));
+    }
+    let mut gone: Vec<_> = assigned.into_iter().collect();
+    gone.sort();
+    instances.extend(gone.into_iter().map(|(name, assigned)| {
+        json!({
+            "name": name, "configured": false, "capacity": 0, "assigned": assigned, "ready": false, "drained": false,
+            "toBeChanged": [],
+        })
+    }));
+    Ok(Json(json!({ "instances": instances })))
+}
+
+/// `POST /api/admin/instances/{name}/drain`: nobody new is sent there.
+pub(super) async fn drain(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    set_drained(&api, &admin, &name, true).await
+}
+
+/// `POST /api/admin/instances/{name}/resume`: people are sent there again.
+pub(super) async fn resume(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    set_drained(&api, &admin, &name, false).await
+}
+
+async fn set_drained(
+    api: &Api,
+    admin: &Identity,
+    name: &str,
+    is_drained: bool,
+) -> Result<StatusCode, ApiError> {
+    let known = api.environments.set_drained(name, is_drained).await;
+    if !known.map_err(|error| refusal(&error))? {
+        return Err(not_found("there is no instance of that name"));
+    }
+    info!(by = %Actor(admin), instance = name, is_drained, "an instance was drained or resumed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE /api/admin/users/{user_id}/assignment?instance=`: somebody has no place there any more, and is sent where others
+/// are who come now, with their files and without the conversations that are there.
+pub(super) async fn unassign(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+    Path(user_id): Path<Arc<str>>,
+    place: Result<Query<Place>, QueryRejection>,
+) -> Result<StatusCode, ApiError> {
+    let Query(place) = place.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let unassigned = api.environments.unassign(&user_id, &place.instance).await;
+    if !unassigned.map_err(|error| refusal(&error))? {
+        return Err(not_found("this user has no place on that instance"));
+    }
+    info!(by = %Actor(&admin), instance = place.instance, "somebody's place was taken away");
+    Ok(StatusCode::NO_CONTENT)
+}
