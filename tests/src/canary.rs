@@ -11,6 +11,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use aho_corasick::AhoCorasick;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
@@ -173,13 +174,15 @@ impl Canary {
     ///
     /// [`Error::File`].
     pub fn search(&self, dir: &Path) -> Result<Vec<Leak>> {
+        let hints = self.hints()?;
         let mut leaks = Vec::new();
         for file in files(dir)? {
             if is_called(&file, ISSUED) {
                 continue;
             }
             let text = read(&file)?;
-            leaks.extend(self.find(&text).map(|(line, kind)| Leak {
+            let found = self.find(&hints, &text).into_iter();
+            leaks.extend(found.map(|(line, kind)| Leak {
                 file: file.clone(),
                 line,
                 kind,
@@ -203,15 +206,46 @@ impl Canary {
         self.texts.push((text.to_owned(), kind));
     }
 
-    fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (usize, String)> + 'a {
-        text.lines().enumerate().flat_map(|(n, line)| {
-            let known = words_of(line).filter_map(|word| self.words.get(word).cloned());
-            let texts = self.texts.iter().filter(|(text, _)| line.contains(text));
-            let texts = texts.map(|(_, kind)| (*kind).to_owned());
-            let shapes = self.shapes.then(|| shapes_in(line));
-            let found = known.chain(texts).chain(shapes.into_iter().flatten());
-            found.map(move |kind| (n + 1, kind))
-        })
+    fn of_line(&self, line: &str) -> impl Iterator<Item = String> {
+        let known = words_of(line).filter_map(|word| self.words.get(word).cloned());
+        let texts = self.texts.iter().filter(|(text, _)| line.contains(text));
+        let texts = texts.map(|(_, kind)| (*kind).to_owned());
+        let shapes = self.shapes.then(|| shapes_in(line));
+        known.chain(texts).chain(shapes.into_iter().flatten())
+    }
+
+    /// What every line has in it that is worth a closer look.
+    fn hints(&self) -> Result<AhoCorasick> {
+        let known = self.words.keys().map(String::as_str);
+        let texts = self.texts.iter().map(|(text, _)| &**text);
+        let parameters = PARAMETERS.iter();
+        let parameters: Vec<_> = parameters
+            .flat_map(|name| [format!("?{name}="), format!("&{name}=")])
+            .collect();
+        let shapes = SHAPES.iter().map(|(start, ..)| *start).chain(["v1."]);
+        let shapes = shapes.chain(parameters.iter().map(String::as_str));
+        let shapes = shapes.filter(|_| self.shapes);
+        AhoCorasick::new(known.chain(texts).chain(shapes))
+            .map_err(|error| Error::unexpected("words to look for", error.to_string()))
+    }
+
+    fn find(&self, hints: &AhoCorasick, text: &str) -> Vec<(usize, String)> {
+        let (mut found, mut looked_at, mut counted) = (Vec::new(), 0, 0);
+        let mut line_number = 1;
+        for hint in hints.find_iter(text) {
+            // A line may have many hints in it.
+            if hint.start() < looked_at {
+                continue;
+            }
+            let (before, after) = text.split_at(hint.start());
+            let start = before.rfind('\n').map_or(0, |at| at + 1);
+            let end = hint.start() + after.find('\n').unwrap_or(after.len());
+            line_number += text[counted..start].matches('\n').count();
+            (looked_at, counted) = (end, start);
+            let kinds = self.of_line(&text[start..end]);
+            found.extend(kinds.map(|kind| (line_number, kind)));
+        }
+        found
     }
 }
 
@@ -276,8 +310,7 @@ pub fn files_with(places: &[PathBuf], secret: &str) -> Result<Vec<PathBuf>> {
     found.retain(|file| {
         // What is gone meanwhile holds nothing.
         let bytes = fs::read(file).unwrap_or_default();
-        let mut windows = bytes.windows(secret.len());
-        windows.any(|window| window == secret.as_bytes())
+        memchr::memmem::find(&bytes, secret.as_bytes()).is_some()
     });
     Ok(found)
 }
@@ -320,7 +353,14 @@ mod tests {
             texts: vec![("pass word".to_owned(), "password")],
             shapes: true,
         };
-        canary.find(line).map(|(_, kind)| kind).collect()
+        let (hints, text) = (canary.hints().unwrap(), format!("nothing\n{line}\nnothing"));
+        let found = canary.find(&hints, &text).into_iter();
+        found
+            .map(|(at, kind)| {
+                assert_eq!(at, 2);
+                kind
+            })
+            .collect()
     }
 
     #[test]
