@@ -92,6 +92,11 @@ impl Command {
             _ => false,
         }
     }
+
+    /// Whether it writes the file, with others or by itself.
+    pub(super) const fn writes(&self) -> bool {
+        self.is_write() || matches!(self, Self::Mark(..) | Self::Reprice(_))
+    }
 }
 
 // === impl Unsettled ===

@@ -91,7 +91,7 @@ impl Writer {
                 }
                 Err(error) => {
                     // What only reads says nothing about that.
-                    let writes = self.pending.front().is_some_and(Command::is_write);
+                    let writes = self.pending.front().is_some_and(Command::writes);
                     if writes && self.backlog.set_writable(false) {
                         tracing::error!(%error, "usage ledger cannot be written, trying again");
                     }
