@@ -14,13 +14,28 @@ use crate::config::{ConfigError, Price as Entry, Prices, UnknownModel};
 ///
 /// # Errors
 ///
-/// Two prices for one model and day, a file that cannot be imported, named with its line, or
-/// a fallback without a price.
+/// Two prices for one model, day and tier of service, a price in a tier for a model that has none without, a file that
+/// cannot be imported, named with its line, or a fallback without a price.
 pub fn price_list(prices: &[Entry], more: &Prices) -> Result<PriceList, ConfigError> {
     // One that begins on a day does not take away what holds until then.
     let since_ever = prices.iter().filter(|price| price.from.is_none());
     let named: BTreeSet<&str> = since_ever.map(|price| price.model.as_str()).collect();
-    let mut entries: Vec<_> = prices.iter().map(entry).collect();
+    let mut entries = Vec::with_capacity(prices.len());
+    for price in prices.iter().filter(|price| price.service_tier.is_none()) {
+        entries.push(with_tiers(entry(price), price, prices)?);
+    }
+    if let Some((tier, alone)) = prices.iter().find_map(|price| {
+        let tier = price.service_tier.as_deref()?;
+        let is_alone = !prices.iter().any(|other| is_base(other, price));
+        is_alone.then_some((tier, price))
+    }) {
+        return Err(ConfigError::Invalid {
+            key: format!("price.{}", alone.model),
+            problem: format!(
+                "is priced for `{tier}`, but not for the same day without service_tier; add that price"
+            ),
+        });
+    }
     if let Some(path) = &more.import {
         let imported = import(path)?.into_iter();
         entries.extend(imported.filter(|entry| !named.contains(&**entry.model())));
@@ -64,7 +79,43 @@ fn import(path: &Path) -> Result<Vec<PriceEntry>, ConfigError> {
     Ok(import.entries)
 }
 
+/// Whether a price is what another holds beside, in its tier of service.
+fn is_base(base: &Entry, in_tier: &Entry) -> bool {
+    let day = |price: &Entry| price.from.map(|day| day.0);
+    base.service_tier.is_none() && base.model == in_tier.model && day(base) == day(in_tier)
+}
+
+/// Adds what the same model costs in tiers of service from the same day on.
+fn with_tiers(
+    mut entry: PriceEntry,
+    base: &Entry,
+    prices: &[Entry],
+) -> Result<PriceEntry, ConfigError> {
+    let mut seen = BTreeSet::new();
+    for price in prices.iter().filter(|price| is_base(base, price)) {
+        let Some(tier) = price.service_tier.as_deref() else {
+            continue;
+        };
+        if !seen.insert(tier) {
+            return Err(ConfigError::Invalid {
+                key: format!("price.{}", price.model),
+                problem: format!("is priced twice for `{tier}` and the same day; keep one"),
+            });
+        }
+        entry = entry.in_service_tier(tier, 0, rate(price));
+    }
+    Ok(entry)
+}
+
 fn entry(price: &Entry) -> PriceEntry {
+    let entry = PriceEntry::new(price.model.as_str(), rate(price));
+    match price.from {
+        Some(day) => entry.effective_from(day.0),
+        None => entry,
+    }
+}
+
+fn rate(price: &Entry) -> Rate {
     let mut rate = Rate::new(price.input.0, price.output.0);
     if let Some(price) = price.cache_read {
         rate = rate.cache_read(price.0);
@@ -72,10 +123,9 @@ fn entry(price: &Entry) -> PriceEntry {
     if let Some(price) = price.cache_write {
         rate = rate.cache_write(price.0);
     }
-    let entry = PriceEntry::new(price.model.as_str(), rate);
-    match price.from {
-        Some(day) => entry.effective_from(day.0),
-        None => entry,
+    match price.cache_write_1h {
+        Some(price) => rate.cache_write_1h(price.0),
+        None => rate,
     }
 }
 
@@ -133,6 +183,56 @@ mod tests {
         let list = imported(text, &announced).unwrap();
         let priced = list.price("a", &Default::default(), SystemTime::UNIX_EPOCH);
         assert_eq!(priced.unwrap().rate.input_price().to_string(), "1.00");
+    }
+
+    fn named(text: &str) -> Result<PriceList, String> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            price: Vec<Entry>,
+        }
+        let named: Named = toml::from_str(text).unwrap();
+        price_list(&named.price, &Prices::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn d5_55_a_model_has_a_price_for_an_hour_in_the_cache_and_in_tiers_of_service() {
+        let base = "[[price]]\nmodel = \"a\"\ninput = \"3.00\"\noutput = \"9.00\"\n";
+        let of = |tier: &str, more: &str| {
+            format!(
+                "[[price]]\nmodel = \"a\"\nservice_tier = \"{tier}\"\ninput = \"1.00\"\noutput = \"2.00\"\n{more}"
+            )
+        };
+        let priced = |list: &PriceList, tier: &str| {
+            let mut record =
+                tower_usage::UsageRecord::new("u".into(), tower_usage::Operation::ModelCall);
+            record.model = Some("a".into());
+            record.tokens.cache_write = Some(10);
+            record.tokens.cache_write_1h = Some(10);
+            record.metadata = Some(format!("{{\"service_tier\":\"{tier}\"}}").into());
+            record.price(list);
+            let metadata = record.metadata.unwrap();
+            let is_marked = metadata.contains("cache_write_1h_unpriced");
+            let cost = record.cost.map(tower_usage::NanoUsd::as_nanos);
+            (cost, is_marked, metadata.contains("tier_unpriced"))
+        };
+        let text = format!(
+            "{base}cache_write = \"3.75\"\ncache_write_1h = \"6.00\"\n{}",
+            of("flex", "")
+        );
+        let list = named(&text).unwrap();
+        assert_eq!(priced(&list, "priority"), (Some(60_000), false, true));
+        assert_eq!(
+            priced(&list, "flex"),
+            (Some(10_000), true, false),
+            "at its cache_write"
+        );
+
+        let twice = format!("{text}{}", of("flex", ""));
+        assert!(named(&twice).unwrap_err().contains("price.a"));
+        let later = "from = \"2100-01-01\"\n";
+        let alone = format!("{text}{}", of("priority", later));
+        assert!(named(&alone).unwrap_err().contains("`priority`"));
+        assert!(named(&of("flex", "")).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{Full, RecordId, Sink, UsageRecord};
 /// | counter | labels | |
 /// | --- | --- | --- |
 /// | `usage_records_total` | `operation`, `outcome`, `source`, `provider` | records |
-/// | `usage_tokens_total` | `model`, `class` | tokens; `class` is `input`, `output`, `cache_read`, `cache_write`, or `reasoning`, which is part of `output` |
+/// | `usage_tokens_total` | `model`, `class` | tokens; `class` is `input`, `output`, `cache_read`, `cache_write`, or `reasoning`, which is part of `output`, or `cache_write_1h`, which is part of `cache_write` |
 /// | `usage_cost_nano_usd_total` | `model` | billionths of a US dollar |
 ///
 /// There are never more series than the names that were given allow, whatever clients ask for: a model or a provider
@@ -80,6 +80,7 @@ impl Sink for MetricsSink {
             ("output", tokens.output),
             ("cache_read", tokens.cache_read),
             ("cache_write", tokens.cache_write),
+            ("cache_write_1h", tokens.cache_write_1h),
             ("reasoning", tokens.reasoning),
         ] {
             if let Some(count) = count.filter(|count| *count > 0) {

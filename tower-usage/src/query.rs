@@ -58,6 +58,8 @@ pub struct Sum {
     pub cache_read_tokens: u64,
     /// Prompt tokens written to the cache.
     pub cache_write_tokens: u64,
+    /// Prompt tokens written to the cache for an hour; part of `cache_write_tokens`.
+    pub cache_write_1h_tokens: u64,
     /// Generated tokens of reasoning; part of `output_tokens`.
     pub reasoning_tokens: u64,
     /// What counts as tokens.

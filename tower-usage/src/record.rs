@@ -48,7 +48,8 @@ pub struct UsageRecord {
     /// What else is known of the call, as the text of one JSON object. Of a call of a provider that did not end well:
     /// `status`, the HTTP status it refused with, and `error`, its own name for what was wrong (at most 64 of
     /// `A-Za-z0-9_.-`). Of a call whose client left: `"left":true`, and `drained`, whether the rest of the answer was
-    /// read all the same, where that was tried.
+    /// read all the same, where that was tried. Of a call that the provider says it served in another tier than the
+    /// default: `service_tier`, the name of that. And what [`price`](Self::price) marks.
     pub metadata: Option<Arc<str>>,
     /// What the ledger hands to its settler when the record is stored. Opaque to this crate.
     pub settle_ref: Option<Arc<str>>,

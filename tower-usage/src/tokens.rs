@@ -1,7 +1,7 @@
 /// Tokens of one call by class, as they are billed.
 ///
-/// The classes do not overlap, but for `reasoning`, which is part of `output`. `None` is *not reported*; `Some(0)` is a
-/// reported zero.
+/// The classes do not overlap, but for `reasoning`, which is part of `output`, and `cache_write_1h`, which is part of
+/// `cache_write`. `None` is *not reported*; `Some(0)` is a reported zero.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct TokenCounts {
@@ -11,8 +11,10 @@ pub struct TokenCounts {
     pub output: Option<u64>,
     /// Prompt tokens read from the provider's cache.
     pub cache_read: Option<u64>,
-    /// Prompt tokens written to the provider's cache.
+    /// Prompt tokens written to the provider's cache, for however long.
     pub cache_write: Option<u64>,
+    /// Prompt tokens written to the provider's cache to stay there for an hour; part of `cache_write`.
+    pub cache_write_1h: Option<u64>,
     /// Generated tokens the model thought with; part of `output`.
     pub reasoning: Option<u64>,
 }

@@ -10,7 +10,7 @@
 use std::{error::Error, fmt::Write as _, time::SystemTime};
 
 use proptest::prelude::*;
-use tower_usage::{Import, ImportError, PriceList, Rate, TokenCounts};
+use tower_usage::{Import, ImportError, Operation, PriceList, Rate, TokenCounts, UsageRecord};
 
 /// In the form of the file as it is kept, with each thing that occurs in it once.
 const FILE: &str = r#"{
@@ -29,6 +29,7 @@ const FILE: &str = r#"{
     "claude-sonnet-4-20250514": {
         "cache_creation_input_token_cost": 3.75e-06,
         "cache_creation_input_token_cost_above_1hr": 6e-06,
+        "cache_creation_input_token_cost_above_1hr_above_200k_tokens": 1.2e-05,
         "cache_creation_input_token_cost_above_200k_tokens": 7.5e-06,
         "cache_read_input_token_cost": 3e-07,
         "cache_read_input_token_cost_above_200k_tokens": 6e-07,
@@ -119,10 +120,12 @@ fn a_long_prompt_has_its_own_prices() {
     };
     let short = rate("3", "15")
         .cache_read("0.30".parse().unwrap())
-        .cache_write("3.75".parse().unwrap());
+        .cache_write("3.75".parse().unwrap())
+        .cache_write_1h("6".parse().unwrap());
     let long = rate("6", "22.50")
         .cache_read("0.60".parse().unwrap())
-        .cache_write("7.50".parse().unwrap());
+        .cache_write("7.50".parse().unwrap())
+        .cache_write_1h("12".parse().unwrap());
     assert_eq!((price(200_000), price(200_001)), (short, long));
 
     let import = one(
@@ -138,6 +141,59 @@ fn a_long_prompt_has_its_own_prices() {
 }
 
 #[test]
+fn d5_55_no_price_for_an_hour_is_invented() {
+    let rate_above = |members: &str| {
+        let base = r#""input_cost_per_token":1e-6,"output_cost_per_token":2e-6"#;
+        let prices = list(one(&format!("{base},{members}")).unwrap());
+        let priced = prices.price("m", &prompt(300_000), SystemTime::UNIX_EPOCH);
+        priced.unwrap().rate.cache_write_1h_price()
+    };
+    let hour = r#""cache_creation_input_token_cost_above_1hr":2e-6"#;
+    let price = |text: &str| Some(text.parse().unwrap());
+    assert_eq!(
+        rate_above(r#""cache_creation_input_token_cost":1e-6"#),
+        None
+    );
+    assert_eq!(rate_above(hour), price("2"));
+    let long_input = r#""input_cost_per_token_above_200k_tokens":2e-6"#;
+    assert_eq!(rate_above(&format!("{hour},{long_input}")), price("2"));
+    let long_write = r#""cache_creation_input_token_cost_above_200k_tokens":2e-6"#;
+    assert_eq!(rate_above(&format!("{hour},{long_write}")), None);
+    let long_hour = r#""cache_creation_input_token_cost_above_1hr_above_200k_tokens":4e-6"#;
+    let all = format!("{hour},{long_write},{long_hour}");
+    assert_eq!(rate_above(&all), price("4"));
+}
+
+#[test]
+fn d5_55_calls_in_a_tier_have_its_prices_if_it_has_all() {
+    let priced = |members: &str, tier: &str, input: u64| {
+        let base = r#""input_cost_per_token":2e-6,"cache_read_input_token_cost":2e-7,"output_cost_per_token":4e-6"#;
+        let import = one(&format!("{base},{members}")).unwrap();
+        let unapplied = import.unapplied.len();
+        let mut record = UsageRecord::new("alice".into(), Operation::ModelCall);
+        record.model = Some("m".into());
+        record.tokens.input = Some(input);
+        record.metadata = Some(format!(r#"{{"service_tier":"{tier}"}}"#).into());
+        record.price(&list(import));
+        let marked = record.metadata.unwrap().contains("tier_unpriced");
+        let input = record.rate.unwrap().input_price().to_string();
+        (input, marked, unapplied)
+    };
+    let flex = r#""input_cost_per_token_flex":1e-6,"output_cost_per_token_flex":2e-6,"cache_read_input_token_cost_flex":1e-7"#;
+    let told = |input: &str, marked, unapplied| (input.to_owned(), marked, unapplied);
+    assert_eq!(priced(flex, "flex", 9), told("1.00", false, 0));
+    assert_eq!(priced(flex, "priority", 9), told("2.00", true, 0));
+    let long = r#""input_cost_per_token_above_272k_tokens":8e-6"#;
+    let long = format!("{flex},{long}");
+    assert_eq!(priced(&long, "flex", 272_000), told("1.00", false, 0));
+    assert_eq!(priced(&long, "flex", 272_001), told("8.00", true, 0));
+    let long = format!(r#"{long},"input_cost_per_token_above_272k_tokens_flex":3e-6"#);
+    assert_eq!(priced(&long, "flex", 272_001), told("3.00", false, 0));
+    let half = r#""input_cost_per_token_priority":9e-6,"output_cost_per_token_priority":9e-6"#;
+    assert_eq!(priced(half, "priority", 9), told("2.00", true, 2));
+}
+
+#[test]
 fn costs_that_are_not_applied_are_told() {
     let import = Import::read(FILE).unwrap();
     let told: Vec<_> = import
@@ -149,10 +205,6 @@ fn costs_that_are_not_applied_are_told() {
         told,
         [
             ("1024-x-1024/dall-e-2", "input_cost_per_pixel"),
-            (
-                "claude-sonnet-4-20250514",
-                "cache_creation_input_token_cost_above_1hr"
-            ),
             ("claude-sonnet-4-20250514", "search_context_cost_per_query"),
             ("gpt-4o", "input_cost_per_token_batches"),
             ("whisper-1", "input_cost_per_second"),
@@ -188,6 +240,8 @@ fn d5_49_a_price_that_cannot_be_is_refused_with_its_line_model_and_member() {
             "output_cost_per_token",
             "cache_read_input_token_cost",
             "cache_creation_input_token_cost",
+            "cache_creation_input_token_cost_above_1hr",
+            "input_cost_per_token_priority",
             "output_cost_per_token_above_200k_tokens",
         ] {
             let file = format!(

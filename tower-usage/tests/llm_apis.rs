@@ -22,7 +22,7 @@ use serde_json::Value;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_usage::{
     NanoUsd, Outcome, RecordId, Source, TokenCounts, UsageLayer, UsageRecord,
-    llm::{Api, CallBody, ModelCall, ModelCallLayer},
+    llm::{Api, CallBody, ModelCall, ModelCallLayer, Refused},
 };
 
 mod support;
@@ -470,6 +470,97 @@ async fn d6_59_a_refusal_is_free_and_noted_with_its_name() {
                 assert_eq!(record.metadata.as_deref(), Some(metadata), "{body}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn d6_58_the_tier_that_served_a_call_is_recorded_and_never_priced_silently() {
+    // OpenAI's API reference, `service_tier` of the chat completion and the response object.
+    let with = |text: &str, tier: &str| {
+        let told = format!(r#""service_tier":{tier},"usage":{{"#);
+        text.replace(r#""usage":{"#, &told)
+    };
+    let marked = |tier: &str| {
+        Some(format!(
+            r#"{{"tier_unpriced":true,"service_tier":"{tier}"}}"#
+        ))
+    };
+    for (tier, metadata) in [
+        (r#""default""#, None),
+        (r#""auto""#, None),
+        ("null", None),
+        ("7", None),
+        (r#""flex""#, marked("flex")),
+        (r#""priority""#, marked("priority")),
+        (r#""a\"b""#, marked("other")),
+    ] {
+        for case in [&CHAT, &RESPONSES] {
+            let record = whole_call(case, &with(case.json, tier)).await;
+            case.assert_told(&record);
+            assert_eq!(record.metadata.as_deref(), metadata.as_deref(), "{tier}");
+            let stream = with(&case.stream(), tier)
+                .replace(r#""usage":null}"#, r#""service_tier":"auto","usage":null}"#);
+            let (sink, response) = stream_call(case, Play::cut(stream.as_bytes(), 100)).await;
+            assert_eq!(bytes(response).await, stream);
+            let record = sink.only();
+            case.assert_told(&record);
+            assert_eq!(record.metadata.as_deref(), metadata.as_deref(), "{tier}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn d6_58_what_a_message_caches_for_an_hour_is_recorded_apart() {
+    // Anthropic's documentation, "Prompt caching", "1-hour cache duration".
+    let usage = r#"{"input_tokens":2048,"cache_read_input_tokens":1800,"cache_creation_input_tokens":248,"output_tokens":503,"cache_creation":{"ephemeral_5m_input_tokens":148,"ephemeral_1h_input_tokens":100}}"#;
+    let record = whole_call(&MESSAGES, &with_usage(&MESSAGES, usage)).await;
+    assert_eq!(
+        (record.tokens.cache_write, record.tokens.cache_write_1h),
+        (Some(248), Some(100))
+    );
+    assert_eq!(
+        (record.tokens.total(), record.source),
+        (4_599, Source::Exact)
+    );
+    assert_eq!(
+        (record.cost, record.rate),
+        (None, None),
+        "`m` has no price for an hour"
+    );
+    assert_eq!(
+        record.metadata.as_deref(),
+        Some(r#"{"cache_write_1h_unpriced":true}"#)
+    );
+}
+
+#[tokio::test]
+async fn d6_59_of_a_refusal_that_is_answered_by_another_the_providers_own_is_noted() {
+    let ours = r#"{"error":{"message":"Tell your administrator.","type":"gateway_error","code":"provider_refused"}}"#;
+    let openai = r#"{"error":{"message":"Incorrect API key","type":"invalid_request_error","code":"invalid_api_key"}}"#;
+    let anthropic = r#"{"type":"error","error":{"type":"permission_error","message":"no"}}"#;
+    for (status, body, metadata) in [
+        (401, openai, r#"{"status":401,"error":"invalid_api_key"}"#),
+        (
+            403,
+            anthropic,
+            r#"{"status":403,"error":"permission_error"}"#,
+        ),
+        (403, "<html>", r#"{"status":403}"#),
+    ] {
+        let sink = Kept::new();
+        let mut res = refusing(502, Play::new([ours]));
+        let refused = Refused::new(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+        res.extensions_mut().insert(refused);
+        let response = call(&sink, &CHAT, CHAT.whole, res).await;
+        assert_eq!(response.status(), 502);
+        assert!(response.extensions().get::<Refused>().is_none());
+        assert_eq!(bytes(response).await, ours);
+        let record = sink.only();
+        assert_eq!(
+            (record.outcome, record.cost),
+            (Outcome::Failed, Some(NanoUsd::ZERO))
+        );
+        assert_eq!(record.metadata.as_deref(), Some(metadata));
     }
 }
 

@@ -77,6 +77,32 @@ fn nanos(nanos: i64) -> NanoUsd {
 }
 
 #[tokio::test]
+async fn d5_55_what_was_cached_for_an_hour_is_priced_once_that_has_a_price() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = open(&directory);
+    let mut cached = used("alice", "m", 2);
+    cached.tokens.cache_write = Some(5);
+    cached.tokens.cache_write_1h = Some(3);
+    cached.price(&one_dollar());
+    assert_eq!(cached.cost, None);
+    record(&ledger, cached);
+    ledger.flush().await.unwrap();
+    let still = ledger.reprice(one_dollar(), |_| ()).await.unwrap();
+    assert_eq!((still.records, still.unpriced), (0, 1));
+    let rate = flat("1").cache_write_1h("2".parse().unwrap());
+    let known = PriceList::new([PriceEntry::new("m", rate)]).unwrap();
+    let priced = ledger.reprice(known, |_| ()).await.unwrap();
+    assert_eq!((priced.records, priced.cost.as_nanos()), (1, 4_000 + 6_000));
+    let [record] = &records(&ledger, "alice")[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (record.rate, record.metadata.as_deref()),
+        (Some(rate), None)
+    );
+}
+
+#[tokio::test]
 async fn d5_55_a_record_costs_what_its_rate_says_and_is_told_once() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = open(&directory);

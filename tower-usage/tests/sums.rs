@@ -37,8 +37,11 @@ const MODELS: usize = 64;
 /// Prices that are no round numbers, from a nano-USD to 100 dollars per million tokens.
 fn rates(random: &mut Random) -> [Rate; MODELS] {
     [(); MODELS].map(|()| {
-        let [a, b, c, d] = [(); 4].map(|()| Price::from_nanos_per_million(random.count(37)));
-        Rate::new(a, b).cache_read(c).cache_write(d)
+        let [a, b, c, d, e] = [(); 5].map(|()| Price::from_nanos_per_million(random.count(37)));
+        Rate::new(a, b)
+            .cache_read(c)
+            .cache_write(d)
+            .cache_write_1h(e)
     })
 }
 
@@ -50,6 +53,8 @@ fn tokens(random: &mut Random) -> TokenCounts {
     tokens.output = (which & 0xf0 != 0).then(|| random.count(16));
     tokens.cache_read = (which & 0x300 == 0).then(|| random.count(20));
     tokens.cache_write = (which & 0x3000 == 0).then(|| random.count(16));
+    let long = tokens.cache_write.filter(|_| which & 0xc000 == 0);
+    tokens.cache_write_1h = long.map(|written| written / 3);
     tokens
 }
 
@@ -61,7 +66,16 @@ fn exact(rate: &Rate, tokens: &TokenCounts) -> u128 {
     price(tokens.input, rate.input_price())
         + price(tokens.output, rate.output_price())
         + price(tokens.cache_read, rate.cache_read_price())
-        + price(tokens.cache_write, rate.cache_write_price())
+        + price(
+            tokens
+                .cache_write
+                .map(|written| written - tokens.cache_write_1h.unwrap_or(0)),
+            rate.cache_write_price(),
+        )
+        + price(
+            tokens.cache_write_1h,
+            rate.cache_write_1h_price().unwrap_or_default(),
+        )
 }
 
 #[test]

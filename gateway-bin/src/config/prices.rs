@@ -19,6 +19,13 @@ pub struct Price {
     pub cache_read: Option<UsdPerMillion>,
     /// Input written to a cache; default: as input.
     pub cache_write: Option<UsdPerMillion>,
+    /// Input written to a cache to stay there for an hour. Default: none; a call that writes so is then one for a model
+    /// without a price, or, with `unknown = "refuse"`, charged at `cache_write`, and its record says so.
+    pub cache_write_1h: Option<UsdPerMillion>,
+    /// Tier of service in which these prices hold, as the provider's answer names it (`flex`, `priority`), beside those of
+    /// the same model without one. Default: every one without prices of its own; the record of a call in such a tier says
+    /// so.
+    pub service_tier: Option<String>,
     /// First day on which the price holds; default: always.
     pub from: Option<Day>,
 }

@@ -22,6 +22,8 @@ struct Line<'a> {
     output_tokens: Option<u64>,
     cache_read_tokens: Option<u64>,
     cache_write_tokens: Option<u64>,
+    #[serde(rename = "cacheWrite1hTokens")]
+    cache_write_1h_tokens: Option<u64>,
     reasoning_tokens: Option<u64>,
     total_tokens: u64,
     cost: Option<String>,
@@ -40,6 +42,8 @@ struct Price {
     output: String,
     cache_read: String,
     cache_write: String,
+    #[serde(rename = "cacheWrite1h")]
+    cache_write_1h: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -67,6 +71,7 @@ pub(super) fn write(record: &UsageRecord, lines: &mut Vec<u8>) -> io::Result<()>
         output_tokens: tokens.output,
         cache_read_tokens: tokens.cache_read,
         cache_write_tokens: tokens.cache_write,
+        cache_write_1h_tokens: tokens.cache_write_1h,
         reasoning_tokens: tokens.reasoning,
         total_tokens: tokens.total(),
         cost: record.cost.map(|cost| cost.to_string()),
@@ -91,6 +96,7 @@ impl Price {
             output: rate.output_price().to_string(),
             cache_read: rate.cache_read_price().to_string(),
             cache_write: rate.cache_write_price().to_string(),
+            cache_write_1h: rate.cache_write_1h_price().map(|price| price.to_string()),
         }
     }
 }
@@ -190,9 +196,11 @@ mod tests {
         record.tokens.output = Some(2);
         record.tokens.cache_read = Some(0);
         record.tokens.cache_write = Some(4);
+        record.tokens.cache_write_1h = Some(3);
         record.tokens.reasoning = Some(1);
         record.cost = Some(NanoUsd::from_nanos(75));
-        record.rate = Some(Rate::new("1".parse().unwrap(), "2.5".parse().unwrap()));
+        let rate = Rate::new("1".parse().unwrap(), "2.5".parse().unwrap());
+        record.rate = Some(rate.cache_write_1h("2".parse().unwrap()));
         record.source = Source::Estimated;
         record.outcome = Outcome::Aborted;
         record.metadata = Some("{\r\n\"status\": 500}".into());
@@ -210,16 +218,18 @@ mod tests {
                 json!({
                     "id": id, "userId": "al\"ice\n", "operation": "model_call", "provider": null, "model": null,
                     "requestedModel": null, "sessionKey": null, "runId": null, "responseId": null, "inputTokens": null,
-                    "outputTokens": null, "cacheReadTokens": null, "cacheWriteTokens": null, "reasoningTokens": null,
+                    "outputTokens": null, "cacheReadTokens": null, "cacheWriteTokens": null,
+                    "cacheWrite1hTokens": null, "reasoningTokens": null,
                     "totalTokens": 0, "cost": null, "price": null, "source": "exact", "outcome": "complete",
                     "metadata": null, "startedAt": "1970-01-02T00:00:00.001Z", "endedAt": "1970-01-02T00:00:01.000Z",
                 }),
                 json!({
                     "id": id, "userId": "al\"ice\n", "operation": "model_call", "provider": "p", "model": "m",
                     "requestedModel": "r", "sessionKey": "s", "runId": "run", "responseId": "res", "inputTokens": 1,
-                    "outputTokens": 2, "cacheReadTokens": 0, "cacheWriteTokens": 4, "reasoningTokens": 1,
+                    "outputTokens": 2, "cacheReadTokens": 0, "cacheWriteTokens": 4,
+                    "cacheWrite1hTokens": 3, "reasoningTokens": 1,
                     "totalTokens": 7, "cost": "0.000000075",
-                    "price": {"input": "1.00", "output": "2.50", "cacheRead": "1.00", "cacheWrite": "1.00"},
+                    "price": {"input": "1.00", "output": "2.50", "cacheRead": "1.00", "cacheWrite": "1.00", "cacheWrite1h": "2.00"},
                     "source": "estimated", "outcome": "aborted", "metadata": {"status": 500},
                     "startedAt": "1970-01-02T00:00:00.001Z", "endedAt": "1970-01-02T00:00:01.000Z",
                 }),

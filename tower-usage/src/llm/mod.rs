@@ -17,7 +17,7 @@ mod refusal;
 pub use self::answer::Drain;
 pub(crate) use self::answer::{Metering, Rescue};
 pub use self::{
-    answer::{Attribution, Leave, ModelMeter, ModelTap, OnLeave},
+    answer::{Attribution, Leave, ModelMeter, ModelTap, OnLeave, Refused},
     api::Api,
     call::{CallBody, ModelCall, ModelCallFuture, ModelCallLayer, ModelCallService},
 };

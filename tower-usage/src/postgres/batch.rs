@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What is copied, in the order of [`write`].
-const COLUMNS: [(&str, Type); 29] = [
+const COLUMNS: [(&str, Type); 31] = [
     ("id", Type::UUID),
     ("ledger", Type::UUID),
     ("number", Type::INT8),
@@ -35,6 +35,7 @@ const COLUMNS: [(&str, Type); 29] = [
     ("output_tokens", Type::INT8),
     ("cache_read_tokens", Type::INT8),
     ("cache_write_tokens", Type::INT8),
+    ("cache_write_1h_tokens", Type::INT8),
     ("reasoning_tokens", Type::INT8),
     ("total_tokens", Type::INT8),
     ("calls", Type::INT8),
@@ -43,6 +44,7 @@ const COLUMNS: [(&str, Type); 29] = [
     ("output_price", Type::INT8),
     ("cache_read_price", Type::INT8),
     ("cache_write_price", Type::INT8),
+    ("cache_write_1h_price", Type::INT8),
     ("source", Type::TEXT),
     ("outcome", Type::TEXT),
     ("metadata", Type::JSONB),
@@ -149,6 +151,10 @@ impl Batches {
                     .as_ref()
                     .map(|rate| integer(price(rate).as_nanos_per_million()))
             };
+            let cache_write_1h_price = record
+                .rate
+                .and_then(|rate| rate.cache_write_1h_price())
+                .map(|price| integer(price.as_nanos_per_million()));
             let values: [&(dyn ToSql + Sync); COLUMNS.len()] = [
                 &id,
                 &ledger,
@@ -165,6 +171,7 @@ impl Batches {
                 &tokens.output.map(integer),
                 &tokens.cache_read.map(integer),
                 &tokens.cache_write.map(integer),
+                &tokens.cache_write_1h.map(integer),
                 &tokens.reasoning.map(integer),
                 &integer(tokens.total()),
                 &integer(record.calls),
@@ -173,6 +180,7 @@ impl Batches {
                 &price(Rate::output_price),
                 &price(Rate::cache_read_price),
                 &price(Rate::cache_write_price),
+                &cache_write_1h_price,
                 &record.source.as_str(),
                 &record.outcome.as_str(),
                 &record.metadata.as_deref().map(Json),

@@ -30,6 +30,7 @@ pub(super) fn read(row: &Row) -> Result<UsageRecord, LedgerError> {
             output: tokens(row, "output_tokens")?,
             cache_read: tokens(row, "cache_read_tokens")?,
             cache_write: tokens(row, "cache_write_tokens")?,
+            cache_write_1h: tokens(row, "cache_write_1h_tokens")?,
             reasoning: tokens(row, "reasoning_tokens")?,
         },
         calls: count(get(row, "calls")?),
@@ -53,6 +54,7 @@ pub(super) fn sum(row: &Row) -> Result<Sum, LedgerError> {
         output_tokens: counted("output")?,
         cache_read_tokens: counted("cache_read")?,
         cache_write_tokens: counted("cache_write")?,
+        cache_write_1h_tokens: counted("cache_write_1h")?,
         reasoning_tokens: counted("reasoning")?,
         total_tokens: counted("total")?,
         cost: NanoUsd::from_nanos(get(row, "cost")?),
@@ -85,6 +87,10 @@ fn rate(row: &Row) -> Result<Option<Rate>, LedgerError> {
     let rate = Rate::new(input, output)
         .cache_read(price("cache_read_price")?.unwrap_or(input))
         .cache_write(price("cache_write_price")?.unwrap_or(input));
+    let rate = match price("cache_write_1h_price")? {
+        Some(price) => rate.cache_write_1h(price),
+        None => rate,
+    };
     Ok(Some(rate))
 }
 

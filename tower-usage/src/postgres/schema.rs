@@ -6,7 +6,8 @@ use crate::sqlite::LedgerError;
 ///
 /// An index on an answer's id is one on its hash, since there is no bound to its length and one to that of what is in an
 /// index.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE token_usage_logs (
     id uuid NOT NULL,
     ledger uuid NOT NULL,
@@ -54,7 +55,13 @@ CREATE TABLE token_usage_ledgers (
     changes bigint NOT NULL,
     shipped_at timestamptz NOT NULL
 );
-"];
+",
+    // Of what is written to a cache, what stays there for an hour, which has a price of its own.
+    "
+ALTER TABLE token_usage_logs ADD COLUMN cache_write_1h_tokens bigint;
+ALTER TABLE token_usage_logs ADD COLUMN cache_write_1h_price bigint;
+",
+];
 
 /// The first of two keys of the locks that those who make tables hold. Arbitrary, the same in all versions.
 pub(super) const LOCK: i32 = 0x7573_6167;

@@ -4,8 +4,8 @@ use super::GroupBy;
 
 /// What [`row::read`](super::row::read) reads.
 pub(super) const COLUMNS: &str = "id, user_id, operation, provider, model, requested_model, session_key, run_id, \
-    response_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, calls, \
-    cost_nano_usd, input_price, output_price, cache_read_price, cache_write_price, source, outcome, \
+    response_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, reasoning_tokens, calls, \
+    cost_nano_usd, input_price, output_price, cache_read_price, cache_write_price, cache_write_1h_price, source, outcome, \
     metadata::text AS metadata, settle_ref, admitted_at, created_at";
 
 /// The time of a record, `$1`, if it is of the user `$2`.
@@ -37,6 +37,7 @@ fn sums() -> String {
         sum("output_tokens", "output"),
         sum("cache_read_tokens", "cache_read"),
         sum("cache_write_tokens", "cache_write"),
+        sum("cache_write_1h_tokens", "cache_write_1h"),
         sum("reasoning_tokens", "reasoning"),
         sum("total_tokens", "total"),
         sum("cost_nano_usd", "cost"),

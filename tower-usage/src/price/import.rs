@@ -26,8 +26,11 @@ const SAMPLE: &str = "sample_spec";
 /// dollars for a million to the nano-USD. What is finer than a nano-USD for a million tokens, which binary fractions in
 /// such files are (`2.9999999999999997e-07`), is rounded half to even; a price that this would make zero is refused.
 ///
-/// - A price that is missing or `null` is zero for input and output, and that of input for cached tokens.
+/// - A price that is missing or `null` is zero for input and output, and that of input for cached tokens; what is cached
+///   for an hour (`…_above_1hr`) then has none: [`Rate::cache_write_1h`].
 /// - `…_above_200k_tokens` is the price of a whole call with a longer prompt: [`PriceEntry::above`].
+/// - `…_flex` and `…_priority` are prices of calls in that tier: [`PriceEntry::in_service_tier`]. A tier that lacks one of
+///   the prices which the model has otherwise is not applied.
 /// - Names are taken as they are. `azure/gpt-4o` is not `gpt-4o`, and a provider answers with names of its own: use
 ///   [`PriceEntry::model`] and [`PriceEntry::named`] to have an entry under another name too.
 ///
@@ -63,8 +66,8 @@ pub struct Import {
     /// How many models have none, and are not among the entries: those paid by image, second or page, and those
     /// without any price.
     pub left_out: usize,
-    /// Costs in the file that are no part of the entries, such as those of sound, of batches or of caching for an hour.
-    /// Calls that make such costs are priced without them.
+    /// Costs in the file that are no part of the entries, such as those of sound or of batches. Calls that make
+    /// such costs are priced without them.
     pub unapplied: Vec<Unapplied>,
 }
 
@@ -102,10 +105,14 @@ struct Tier {
     output: Option<Price>,
     cache_read: Option<Price>,
     cache_write: Option<Price>,
+    cache_write_1h: Option<Price>,
 }
 
-/// One of the four prices of a tier.
+/// One of the prices of a tier.
 type PriceOf = fn(&mut Tier) -> &mut Option<Price>;
+
+/// The tiers that providers serve in at other prices, and how the names of these end.
+const SERVICES: [(&str, &str); 2] = [("flex", "_flex"), ("priority", "_priority")];
 
 /// Where in the file something is.
 #[derive(Clone, Copy)]
@@ -158,17 +165,37 @@ impl Import {
             .read(entry)
             .map_err(|error| place.error(entry, None, Problem::Entry(error)))?;
         let mut tiers: BTreeMap<u64, Tier> = BTreeMap::new();
+        let mut in_service: BTreeMap<(&str, u64), (Tier, Vec<_>)> = BTreeMap::new();
         let mut unapplied = Vec::new();
         let mut seen = HashSet::with_capacity(object.members.len());
         for (member, value) in &object.members {
             if !seen.insert(member) {
                 return Err(place.error(value, Some(member), Problem::Twice));
             }
-            if let Some((price, above)) = applied(member) {
-                *price(tiers.entry(above).or_default()) = amount(value)
+            if let Some((price, above, service)) = applied(member) {
+                let amount = amount(value)
                     .map_err(|error| place.error(value, Some(member), Problem::Amount(error)))?;
+                let tier = match service {
+                    None => tiers.entry(above).or_default(),
+                    Some(service) => {
+                        let (tier, members) = in_service.entry((service, above)).or_default();
+                        members.push((member, value));
+                        tier
+                    }
+                };
+                *price(tier) = amount;
             } else if is_cost(member, value) {
                 unapplied.push((member, value));
+            }
+        }
+        let mut services = Vec::new();
+        for ((service, above), (tier, members)) in &in_service {
+            let otherwise = tiers.get(above).copied().unwrap_or_default();
+            let below = in_service.get(&(service, 0)).map(|(tier, _)| *tier);
+            if tier.says_all_of(otherwise) && below.is_some() {
+                services.push((*service, *above, tier.rate(below.unwrap_or_default())));
+            } else {
+                unapplied.extend_from_slice(members);
             }
         }
         let base = tiers.remove(&0).unwrap_or_default();
@@ -195,31 +222,45 @@ impl Import {
         let entry = tiers.into_iter().fold(entry, |entry, (above, tier)| {
             entry.above(above, tier.rate(base))
         });
+        let entry = services
+            .into_iter()
+            .fold(entry, |entry, (service, above, rate)| {
+                entry.in_service_tier(service, above, rate)
+            });
         self.entries.push(entry);
         Ok(())
     }
 }
 
-/// Which price of which tier a member is, if it is one that is applied.
-fn applied(member: &str) -> Option<(PriceOf, u64)> {
-    const PRICES: [(&str, PriceOf); 4] = [
+/// Which price of which tier a member is, above how many tokens and in which service, if it is one that is applied.
+fn applied(member: &str) -> Option<(PriceOf, u64, Option<&'static str>)> {
+    const PRICES: [(&str, PriceOf); 5] = [
         ("input_cost_per_token", |tier| &mut tier.input),
         ("output_cost_per_token", |tier| &mut tier.output),
         ("cache_read_input_token_cost", |tier| &mut tier.cache_read),
         ("cache_creation_input_token_cost", |tier| {
             &mut tier.cache_write
         }),
+        ("cache_creation_input_token_cost_above_1hr", |tier| {
+            &mut tier.cache_write_1h
+        }),
     ];
+    let mut services = SERVICES.into_iter();
+    let service = services.find_map(|(service, end)| Some((service, member.strip_suffix(end)?)));
+    let (service, member) = match service {
+        Some((service, member)) => (Some(service), member),
+        None => (None, member),
+    };
     let mut prices = PRICES.into_iter();
     prices.find_map(|(name, price)| match member.strip_prefix(name)? {
-        "" => Some((price, 0)),
+        "" => Some((price, 0, service)),
         tier => {
             let above = tier.strip_prefix("_above_")?.strip_suffix("_tokens")?;
             let above = match above.strip_suffix('k') {
                 Some(thousands) => thousands.parse::<u64>().ok()?.checked_mul(1_000)?,
                 None => above.parse().ok()?,
             };
-            (above > 0).then_some((price, above))
+            (above > 0).then_some((price, above, service))
         }
     })
 }
@@ -255,7 +296,28 @@ impl Tier {
         if let Some(price) = self.cache_write.or(below.cache_write) {
             rate = rate.cache_write(price);
         }
-        rate
+        // What is written at another price is not written for an hour at that of below.
+        let below = below.cache_write_1h.filter(|_| self.cache_write.is_none());
+        match self.cache_write_1h.or(below) {
+            Some(price) => rate.cache_write_1h(price),
+            None => rate,
+        }
+    }
+
+    /// Whether it has a price wherever another has.
+    fn says_all_of(&self, other: Self) -> bool {
+        let prices = |tier: &Self| {
+            let Self {
+                input,
+                output,
+                cache_read,
+                cache_write,
+                cache_write_1h,
+            } = *tier;
+            [input, output, cache_read, cache_write, cache_write_1h]
+        };
+        let mut both = prices(self).into_iter().zip(prices(&other));
+        both.all(|(own, other)| own.is_some() || other.is_none())
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     time::SystemTime,
 };
 
+use super::entry::{PriceEntry, Terms};
 use crate::{Rate, TokenCounts};
 
 /// Rates by model, each in force from its date on.
@@ -27,25 +28,22 @@ pub struct Priced {
     pub as_model: Option<Arc<str>>,
 }
 
+/// What a [`PriceList`] says of one answer, and what it lacked to say it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answered {
+    /// The rate to be paid; `None` if there is no price.
+    pub(super) rate: Option<Rate>,
+    /// As in [`Priced`].
+    pub(super) as_model: Option<Arc<str>>,
+    /// The model has a price, but none for what was cached for an hour.
+    pub(super) lacks_cache_write_1h: bool,
+    /// The rate is that of no tier, though the provider named one.
+    pub(super) lacks_service_tier: bool,
+}
+
 /// The [`PriceList`] in force. Clones share it, and see at once when it is exchanged.
 #[derive(Clone, Debug, Default)]
 pub struct Prices(Arc<RwLock<Arc<PriceList>>>);
-
-/// One line of a [`PriceList`].
-#[derive(Clone, Debug)]
-pub struct PriceEntry {
-    model: Arc<str>,
-    terms: Terms,
-}
-
-/// What a model costs from a time on.
-#[derive(Clone, Debug)]
-struct Terms {
-    from: SystemTime,
-    rate: Rate,
-    /// Rates of calls with more than so many prompt tokens, by that number.
-    tiers: Vec<(u64, Rate)>,
-}
 
 /// A model was given two rates from the same date.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -83,7 +81,8 @@ impl PriceList {
     /// ```
     pub fn new(entries: impl IntoIterator<Item = PriceEntry>) -> Result<Self, DuplicatePrice> {
         let mut models: HashMap<_, Vec<_>> = HashMap::new();
-        for PriceEntry { model, terms } in entries {
+        for entry in entries {
+            let (model, terms) = entry.into_parts();
             let dates = match models.entry(model) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(Vec::with_capacity(1)),
@@ -112,7 +111,9 @@ impl PriceList {
     /// see [`UsageRecord::price`](crate::UsageRecord::price). Before the [`fallback`](Self::fallback).
     ///
     /// Providers answer with dated names (`gpt-4o-2024-08-06` to a call for `gpt-4o`), and add some over night. It is for
-    /// those who let only models with a price be asked for.
+    /// those who let only models with a price be asked for, so that no call is free: what was
+    /// [cached for an hour](Rate::cache_write_1h) and has no price as such is priced as what is cached, and the record
+    /// says that, too.
     #[must_use]
     pub fn unlisted_as_requested(self) -> Self {
         Self {
@@ -121,27 +122,47 @@ impl PriceList {
         }
     }
 
-    /// The price of an answer by `model`, where it names one, to a call for `requested`.
+    /// The price of an answer by `model`, where it names one, to a call for `requested`, which the provider served in
+    /// this tier, if it said so.
     pub(super) fn price_answer(
         &self,
         model: Option<&str>,
         requested: Option<&Arc<str>>,
+        service_tier: Option<&str>,
         tokens: &TokenCounts,
         at: SystemTime,
-    ) -> Option<Priced> {
-        let own = |model| self.terms(model, at).map(|terms| terms.rate_of(tokens));
-        let answered = model.or(requested.map(|requested| &**requested))?;
-        if let Some(rate) = own(answered) {
-            let as_model = None;
-            return Some(Priced { rate, as_model });
-        }
-        if let Some(requested) = requested.filter(|_| self.as_requested)
-            && let Some(rate) = own(requested)
-        {
-            let as_model = Some(Arc::clone(requested));
-            return Some(Priced { rate, as_model });
-        }
-        self.price(answered, tokens, at)
+    ) -> Answered {
+        let own = |model| {
+            let terms = self.terms(model, at)?;
+            Some(terms.rate_in(service_tier, tokens))
+        };
+        let Some(answered) = model.or(requested.map(|requested| &**requested)) else {
+            return Answered::default();
+        };
+        let mut answer = Answered::default();
+        let found = own(answered).or_else(|| {
+            let requested = requested.filter(|_| self.as_requested)?;
+            answer.as_model = Some(Arc::clone(requested));
+            own(requested)
+        });
+        let whole = found.filter(|(rate, _)| rate.is_whole(tokens));
+        answer.lacks_cache_write_1h = found.is_some() && whole.is_none();
+        let found = whole.or_else(|| {
+            let (rate, in_tier) = found.filter(|_| self.as_requested)?;
+            Some((rate.cache_write_1h(rate.cache_write_price()), in_tier))
+        });
+        let found = found.or_else(|| {
+            let fallback = self.fallback.as_ref();
+            answer.as_model = fallback.map(Arc::clone);
+            own(fallback?).filter(|(rate, _)| rate.is_whole(tokens))
+        });
+        let Some((rate, in_tier)) = found else {
+            answer.as_model = None;
+            return answer;
+        };
+        answer.rate = Some(rate);
+        answer.lacks_service_tier = !in_tier;
+        answer
     }
 
     /// Prices every model that has no rate as this one, and says so: see [`Priced`].
@@ -178,23 +199,20 @@ impl PriceList {
     /// The rate of a model at a time, if it has one: that of a short prompt, and never that of another model.
     #[must_use]
     pub fn rate(&self, model: &str, at: SystemTime) -> Option<Rate> {
-        self.terms(model, at).map(|terms| terms.rate)
+        self.terms(model, at).map(Terms::rate)
     }
 
     /// The rate of a call that was let in at a time and took these tokens: that of its model, and of the tier that its
     /// prompt is in; else that of the [`fallback`](Self::fallback), if there is one.
+    ///
+    /// A rate without a price for what is [cached for an hour](Rate::cache_write_1h) is none for a call that cached so,
+    /// unless the list [lets in only what has a price](Self::unlisted_as_requested).
     #[must_use]
     pub fn price(&self, model: &str, tokens: &TokenCounts, at: SystemTime) -> Option<Priced> {
-        if let Some(terms) = self.terms(model, at) {
-            return Some(Priced {
-                rate: terms.rate_of(tokens),
-                as_model: None,
-            });
-        }
-        let fallback = self.fallback.as_ref()?;
+        let answer = self.price_answer(Some(model), None, None, tokens, at);
         Some(Priced {
-            rate: self.terms(fallback, at)?.rate_of(tokens),
-            as_model: Some(Arc::clone(fallback)),
+            rate: answer.rate?,
+            as_model: answer.as_model,
         })
     }
 
@@ -206,16 +224,6 @@ impl PriceList {
     fn terms(&self, model: &str, at: SystemTime) -> Option<&Terms> {
         let dates = self.models.get(model)?;
         dates.iter().rev().find(|terms| terms.from <= at)
-    }
-}
-
-// === impl Terms ===
-
-impl Terms {
-    fn rate_of(&self, tokens: &TokenCounts) -> Rate {
-        let prompt = tokens.prompt();
-        let tier = self.tiers.iter().rev().find(|(above, _)| prompt > *above);
-        tier.map_or(self.rate, |(_, rate)| *rate)
     }
 }
 
@@ -243,57 +251,6 @@ impl From<PriceList> for Prices {
 impl From<Arc<PriceList>> for Prices {
     fn from(list: Arc<PriceList>) -> Self {
         Self(Arc::new(RwLock::new(list)))
-    }
-}
-
-// === impl PriceEntry ===
-
-impl PriceEntry {
-    /// The rate of a model since ever.
-    pub fn new(model: impl Into<Arc<str>>, rate: Rate) -> Self {
-        Self {
-            model: model.into(),
-            terms: Terms {
-                from: SystemTime::UNIX_EPOCH,
-                rate,
-                tiers: Vec::new(),
-            },
-        }
-    }
-
-    /// The rate holds from this time on, until a later entry of the model begins.
-    #[must_use]
-    pub fn effective_from(mut self, from: SystemTime) -> Self {
-        self.terms.from = from;
-        self
-    }
-
-    /// Another rate for the whole of a call whose prompt, cached tokens included, has more than so many tokens.
-    ///
-    /// There may be several; the greatest number that the prompt exceeds decides. The latter of two with one number
-    /// holds.
-    #[must_use]
-    pub fn above(mut self, tokens: u64, rate: Rate) -> Self {
-        let tiers = &mut self.terms.tiers;
-        tiers.retain(|(above, _)| *above != tokens);
-        tiers.push((tokens, rate));
-        tiers.sort_by_key(|(above, _)| *above);
-        self
-    }
-
-    /// The same terms under another name.
-    #[must_use]
-    pub fn named(self, model: impl Into<Arc<str>>) -> Self {
-        Self {
-            model: model.into(),
-            ..self
-        }
-    }
-
-    /// The model.
-    #[must_use]
-    pub const fn model(&self) -> &Arc<str> {
-        &self.model
     }
 }
 

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "import")]
 mod decimal;
+mod entry;
 #[cfg(feature = "import")]
 mod import;
 mod list;
@@ -13,6 +14,7 @@ mod rate;
 #[cfg(feature = "import")]
 pub use self::import::{Import, ImportError, Unapplied};
 pub use self::{
-    list::{DuplicatePrice, PriceEntry, PriceList, Priced, Prices, UnlistedFallback},
+    entry::PriceEntry,
+    list::{DuplicatePrice, PriceList, Priced, Prices, UnlistedFallback},
     rate::{Price, Rate},
 };

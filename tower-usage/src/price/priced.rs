@@ -1,9 +1,16 @@
 use std::{fmt::Write as _, sync::Arc};
 
+use super::list::Answered;
 use crate::{PriceList, UsageRecord};
 
-/// How metadata begins that names the fallback.
-const MARK: &str = r#"{"priced_as":""#;
+/// How the members of metadata begin, or are, that say of what there was no price. They come first, in this order.
+const AS_MODEL: &str = r#""priced_as":""#;
+const LACKS_CACHE_WRITE_1H: &str = r#""cache_write_1h_unpriced":true"#;
+const LACKS_SERVICE_TIER: &str = r#""tier_unpriced":true"#;
+
+/// How the member of metadata begins that names the tier that a call was served in. Within the text of another member
+/// its quotes would be escaped.
+const SERVICE_TIER: &str = r#""service_tier":""#;
 
 // === impl UsageRecord ===
 
@@ -11,47 +18,94 @@ impl UsageRecord {
     /// Prices the record: sets `cost` and `rate` by the model that answered, else the one that was asked for, at the
     /// time of admission. Both are `None` if that model has no price, and `cost` alone if the amount does not fit.
     ///
-    /// Where it is priced as [the one that was asked for](PriceList::unlisted_as_requested) or as the list's
-    /// [fallback](PriceList::fallback), `metadata` begins with `priced_as`, the name of that model. What else is in `metadata` stays; what is not an object, which it should be, does not.
+    /// What is not priced by a price of its own is marked at the beginning of `metadata`. What else is in `metadata`
+    /// stays; what is not an object, which it should be, does not.
+    ///
+    /// - `priced_as`, the name of a model: priced as [the one that was asked for](PriceList::unlisted_as_requested) or
+    ///   as the list's [fallback](PriceList::fallback).
+    /// - `cache_write_1h_unpriced`: tokens were [cached for an hour](crate::Rate::cache_write_1h), for which the model
+    ///   has no price. It is then like a model without one: `cost` is `None`, unless there is a fallback, or the list
+    ///   lets in only what has a price, by which they cost what cached tokens do.
+    /// - `tier_unpriced`: the provider served it in the tier that `service_tier` in `metadata` names, which has
+    ///   [no rate](crate::PriceEntry::in_service_tier), and it is priced as if it had not.
     ///
     /// Can be called again, when more is known or there are other prices.
     pub fn price(&mut self, prices: &PriceList) {
         let (model, requested) = (self.model.as_deref(), self.requested_model.as_ref());
-        let priced = prices.price_answer(model, requested, &self.tokens, self.admitted_at);
-        let rate = priced.as_ref().map(|priced| priced.rate);
-        self.rate = rate;
-        self.cost = rate.and_then(|rate| rate.cost(&self.tokens));
-        let as_model = priced.and_then(|priced| priced.as_model);
-        self.metadata = mark(self.metadata.take(), as_model.as_deref());
+        let tier = self.metadata.as_deref().and_then(service_tier);
+        let answered = prices.price_answer(model, requested, tier, &self.tokens, self.admitted_at);
+        self.rate = answered.rate;
+        self.cost = answered.rate.and_then(|rate| rate.cost(&self.tokens));
+        self.metadata = mark(self.metadata.take(), &answered);
     }
 }
 
-/// Puts the name of the fallback into metadata, or takes the one that is there out.
-fn mark(metadata: Option<Arc<str>>, as_model: Option<&str>) -> Option<Arc<str>> {
-    let marked = metadata.as_deref().and_then(|text| text.strip_prefix(MARK));
-    let members = match (marked, metadata.as_deref()) {
-        (Some(marked), _) => after_text(marked).trim_start_matches(','),
-        (None, _) if as_model.is_none() => return metadata,
-        (None, Some(text)) => text.trim().strip_prefix('{').unwrap_or("}"),
-        (None, None) => "}",
-    }
-    .trim_start();
-    let empty = members == "}";
-    let Some(as_model) = as_model else {
-        return (!empty).then(|| format!("{{{members}").into());
+/// The tier that metadata names.
+fn service_tier(metadata: &str) -> Option<&str> {
+    let (_, tier) = metadata.split_once(SERVICE_TIER)?;
+    tier.split_once('"').map(|(tier, _)| tier)
+}
+
+/// Puts the marks into metadata, and takes those that are there out.
+fn mark(metadata: Option<Arc<str>>, answered: &Answered) -> Option<Arc<str>> {
+    let mut marks = String::new();
+    let mut add = |mark: &dyn Fn(&mut String)| {
+        if !marks.is_empty() {
+            marks.push(',');
+        }
+        mark(&mut marks);
     };
-    let mut text = MARK.to_owned();
-    for char in as_model.chars() {
+    if let Some(model) = &answered.as_model {
+        add(&|marks| push_text(marks, AS_MODEL, model));
+    }
+    if answered.lacks_cache_write_1h {
+        add(&|marks| marks.push_str(LACKS_CACHE_WRITE_1H));
+    }
+    if answered.lacks_service_tier {
+        add(&|marks| marks.push_str(LACKS_SERVICE_TIER));
+    }
+    let text = metadata.as_deref().unwrap_or("{}").trim();
+    let members = text.strip_prefix('{').unwrap_or("}").trim_start();
+    let unmarked = without_marks(members);
+    if marks.is_empty() && unmarked.len() == members.len() {
+        return metadata;
+    }
+    match (marks.is_empty(), unmarked == "}") {
+        (true, true) => None,
+        (true, false) => Some(format!("{{{unmarked}").into()),
+        (false, true) => Some(format!("{{{marks}}}").into()),
+        (false, false) => Some(format!("{{{marks},{unmarked}").into()),
+    }
+}
+
+/// The members of an object after those that are marks.
+fn without_marks(mut members: &str) -> &str {
+    loop {
+        let rest = match members.strip_prefix(AS_MODEL) {
+            Some(model) => Some(after_text(model)),
+            None => members
+                .strip_prefix(LACKS_CACHE_WRITE_1H)
+                .or_else(|| members.strip_prefix(LACKS_SERVICE_TIER)),
+        };
+        let Some(rest) = rest else {
+            return members;
+        };
+        members = rest.trim_start_matches(',').trim_start();
+    }
+}
+
+/// Appends a member that begins so, with this text.
+fn push_text(to: &mut String, begin: &str, text: &str) {
+    to.push_str(begin);
+    for char in text.chars() {
         match char {
-            '"' | '\\' => text.extend(['\\', char]),
+            '"' | '\\' => to.extend(['\\', char]),
             // Never fails: a string takes everything.
-            '\0'..' ' => drop(write!(text, "\\u{:04x}", u32::from(char))),
-            char => text.push(char),
+            '\0'..' ' => drop(write!(to, "\\u{:04x}", u32::from(char))),
+            char => to.push(char),
         }
     }
-    text.push_str(if empty { "\"" } else { "\"," });
-    text.push_str(members);
-    Some(text.into())
+    to.push('"');
 }
 
 /// What comes after a JSON string whose beginning was taken off.
@@ -137,6 +191,117 @@ mod tests {
             record.price(&prices());
             assert_eq!((record.cost, record.rate), (None, None));
             assert_eq!(record.metadata.as_deref(), unmarked, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn d5_55_what_was_cached_for_an_hour_without_a_price_is_unpriced_or_marked_by_policy() {
+        let rate = |text: &str| {
+            let price: crate::Price = text.parse().unwrap();
+            Rate::new(price, price)
+        };
+        let entries = |m: Rate| {
+            let dear = rate("9").cache_write_1h("18".parse().unwrap());
+            [
+                PriceEntry::new("m", m),
+                PriceEntry::new("half", rate("1")),
+                PriceEntry::new("dear", dear),
+            ]
+        };
+        let list = PriceList::new(entries(rate("1"))).unwrap();
+        let priced = |list: &PriceList, before: Option<&str>, long: Option<u64>| {
+            let mut record = record(Some("m"), Some("m"), 10);
+            record.tokens.cache_write = Some(5);
+            record.tokens.cache_write_1h = long;
+            record.metadata = before.map(Into::into);
+            record.price(list);
+            let cost = record.cost.map(NanoUsd::as_nanos);
+            assert_eq!(record.rate.is_some(), cost.is_some());
+            (cost, record.metadata.as_deref().map(str::to_owned))
+        };
+        let own = |cost: i64| (Some(cost), None);
+        for long in [None, Some(0)] {
+            assert_eq!(priced(&list, None, long), own(15_000));
+        }
+        let mark = r#""cache_write_1h_unpriced":true"#;
+        let marked =
+            |cost, begin: &str, rest: &str| (cost, Some(format!("{{{begin}{mark}{rest}}}")));
+        assert_eq!(priced(&list, None, Some(2)), marked(None, "", ""));
+        let strict = list.clone().unlisted_as_requested();
+        assert_eq!(priced(&strict, None, Some(2)), marked(Some(15_000), "", ""));
+        let before = Some(r#"{"left":true}"#);
+        assert_eq!(
+            priced(&strict, before, Some(2)),
+            marked(Some(15_000), "", r#","left":true"#)
+        );
+        let fallback = list.clone().fallback("dear").unwrap();
+        let as_dear = r#""priced_as":"dear","#;
+        assert_eq!(
+            priced(&fallback, before, Some(2)),
+            marked(
+                Some(10 * 9_000 + 3 * 9_000 + 2 * 18_000),
+                as_dear,
+                r#","left":true"#
+            )
+        );
+        let half = list.fallback("half").unwrap();
+        assert_eq!(priced(&half, None, Some(2)), marked(None, "", ""));
+        // Once there is a price, nothing is marked any more.
+        let known =
+            PriceList::new(entries(rate("1").cache_write_1h("2".parse().unwrap()))).unwrap();
+        for before in [
+            format!("{{{as_dear}{mark},\"left\":true}}"),
+            format!("{{{mark},\"left\":true}}"),
+        ] {
+            let (cost, metadata) = priced(&known, Some(&before), Some(2));
+            assert_eq!(
+                (cost, metadata.as_deref()),
+                (Some(17_000), Some(r#"{"left":true}"#))
+            );
+        }
+        assert_eq!(
+            priced(&known, Some(&format!("{{{mark}}}")), Some(2)),
+            own(17_000)
+        );
+    }
+
+    #[test]
+    fn d5_55_a_call_in_a_tier_is_priced_in_it_or_marked() {
+        let rate = |text: &str| {
+            let price: crate::Price = text.parse().unwrap();
+            Rate::new(price, price)
+        };
+        let entry = PriceEntry::new("m", rate("2")).in_service_tier("flex", 0, rate("1"));
+        let list = PriceList::new([entry]).unwrap();
+        for (tier, cost, metadata) in [
+            (
+                r#"{"service_tier":"flex"}"#,
+                10_000,
+                r#"{"service_tier":"flex"}"#,
+            ),
+            (
+                r#"{"service_tier":"priority"}"#,
+                20_000,
+                r#"{"tier_unpriced":true,"service_tier":"priority"}"#,
+            ),
+            (
+                r#"{"tier_unpriced":true,"left":true, "service_tier":"flex"}"#,
+                10_000,
+                r#"{"left":true, "service_tier":"flex"}"#,
+            ),
+            (
+                r#"{"a":"\"service_tier\":\"flex\""}"#,
+                20_000,
+                r#"{"a":"\"service_tier\":\"flex\""}"#,
+            ),
+        ] {
+            let mut record = record(Some("m"), None, 10);
+            record.metadata = Some(tier.into());
+            for _ in 0..2 {
+                record.price(&list);
+                assert_eq!(record.cost, Some(NanoUsd::from_nanos(cost)), "{tier}");
+                assert_eq!(record.metadata.as_deref(), Some(metadata));
+            }
         }
     }
 

@@ -32,6 +32,7 @@ pub struct Rate {
     output: Price,
     cache_read: Price,
     cache_write: Price,
+    cache_write_1h: Option<Price>,
 }
 
 // === impl Price ===
@@ -73,7 +74,7 @@ impl FromStr for Price {
 // === impl Rate ===
 
 impl Rate {
-    /// A rate that prices cached tokens as input.
+    /// A rate that prices cached tokens as input, and has no price for those that are cached for an hour.
     #[must_use]
     pub const fn new(input: Price, output: Price) -> Self {
         Self {
@@ -81,6 +82,7 @@ impl Rate {
             output,
             cache_read: input,
             cache_write: input,
+            cache_write_1h: None,
         }
     }
 
@@ -93,11 +95,22 @@ impl Rate {
         }
     }
 
-    /// Sets the price of tokens written to the provider's cache. Default: that of input.
+    /// Sets the price of tokens written to the provider's cache, but for those of [`cache_write_1h`](Self::cache_write_1h).
+    /// Default: that of input.
     #[must_use]
     pub const fn cache_write(self, price: Price) -> Self {
         Self {
             cache_write: price,
+            ..self
+        }
+    }
+
+    /// Sets the price of tokens written to the provider's cache to stay there for an hour. Default: none, and there is
+    /// none that could be derived: what such tokens are part of has no [`cost`](Self::cost).
+    #[must_use]
+    pub const fn cache_write_1h(self, price: Price) -> Self {
+        Self {
+            cache_write_1h: Some(price),
             ..self
         }
     }
@@ -126,16 +139,34 @@ impl Rate {
         self.cache_write
     }
 
+    /// The price of tokens written to the cache for an hour, if there is one.
+    #[must_use]
+    pub const fn cache_write_1h_price(&self) -> Option<Price> {
+        self.cache_write_1h
+    }
+
+    /// Whether there is a price for each class that has tokens.
+    pub(crate) fn is_whole(&self, tokens: &TokenCounts) -> bool {
+        self.cache_write_1h.is_some() || tokens.cache_write_1h.unwrap_or(0) == 0
+    }
+
     /// What these tokens cost, rounded once, half up, to a whole nano-USD.
     ///
-    /// A class that was not reported costs nothing. `None` if the amount does not fit a [`NanoUsd`].
+    /// A class that was not reported costs nothing. `None` if the amount does not fit a [`NanoUsd`], or if there are
+    /// tokens cached for an hour and no price for them.
     #[must_use]
     pub fn cost(&self, tokens: &TokenCounts) -> Option<NanoUsd> {
+        if !self.is_whole(tokens) {
+            return None;
+        }
+        let long = tokens.cache_write_1h.unwrap_or(0);
+        let short = tokens.cache_write.unwrap_or(0).saturating_sub(long);
         let priced = [
             (tokens.input, self.input),
             (tokens.output, self.output),
             (tokens.cache_read, self.cache_read),
-            (tokens.cache_write, self.cache_write),
+            (Some(short), self.cache_write),
+            (Some(long), self.cache_write_1h.unwrap_or_default()),
         ];
         let mut sum = PER / 2;
         for (count, Price(price)) in priced {
@@ -162,6 +193,7 @@ mod tests {
             output: Some(output),
             cache_read: Some(cache_read),
             cache_write: Some(cache_write),
+            cache_write_1h: None,
             reasoning: None,
         }
     }
@@ -200,6 +232,28 @@ mod tests {
             rate.cost(&tokens(0, 0, 5, 5)),
             rate.cost(&tokens(10, 0, 0, 0))
         );
+    }
+
+    #[test]
+    fn d5_55_prices_what_is_cached_for_an_hour_apart_and_does_not_invent_a_price() {
+        // Anthropic's documentation, "Prompt caching", "Pricing": 3.75 for five minutes, 6.00 for an hour.
+        let rate = Rate::new(price("3.00"), price("15.00")).cache_write(price("3.75"));
+        let mut written = tokens(0, 0, 0, 248);
+        assert_eq!(
+            rate.cost(&written),
+            Some(NanoUsd::from_nanos(248 * 3_750)),
+            "none of them is said to be"
+        );
+        written.cache_write_1h = Some(0);
+        assert!(rate.cost(&written).is_some());
+        written.cache_write_1h = Some(100);
+        assert_eq!(rate.cost(&written), None);
+        let rate = rate.cache_write_1h(price("6.00"));
+        assert_eq!(
+            rate.cost(&written),
+            Some(NanoUsd::from_nanos(148 * 3_750 + 100 * 6_000))
+        );
+        assert_eq!(written.total(), 248, "part of what is written");
     }
 
     #[test]

@@ -21,6 +21,7 @@ const DAY: i64 = 86_400_000;
 const SUMS: &str = "count(*) AS records, coalesce(sum(calls), 0) AS calls, \
     coalesce(sum(input_tokens), 0) AS input, coalesce(sum(output_tokens), 0) AS output, \
     coalesce(sum(cache_read_tokens), 0) AS cache_read, coalesce(sum(cache_write_tokens), 0) AS cache_write, \
+    coalesce(sum(cache_write_1h_tokens), 0) AS cache_write_1h, \
     coalesce(sum(reasoning_tokens), 0) AS reasoning, coalesce(sum(total_tokens), 0) AS total, \
     coalesce(sum(cost_nano_usd), 0) AS cost, coalesce(sum(cost_nano_usd IS NULL), 0) AS unpriced, \
     coalesce(sum(source IN ('estimated', 'invalid')), 0) AS estimated";
@@ -299,6 +300,7 @@ fn read_sum(row: &Row<'_>) -> Result<Sum, rusqlite::Error> {
         output_tokens: get("output")?,
         cache_read_tokens: get("cache_read")?,
         cache_write_tokens: get("cache_write")?,
+        cache_write_1h_tokens: get("cache_write_1h")?,
         reasoning_tokens: get("reasoning")?,
         total_tokens: get("total")?,
         cost: NanoUsd::from_nanos(row.get("cost")?),

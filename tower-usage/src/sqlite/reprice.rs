@@ -173,7 +173,7 @@ fn update(conn: &Connection, seq: i64, record: &mut UsageRecord) -> Result<bool,
     // a row added beside, in the same transaction) to ship it again, and the other end must take the later one.
     conn.prepare_cached(
         "UPDATE token_usage_logs SET cost_nano_usd = ?2, input_price = ?3, output_price = ?4, cache_read_price = ?5, \
-         cache_write_price = ?6, metadata = ?7 WHERE seq = ?1",
+         cache_write_price = ?6, cache_write_1h_price = ?7, metadata = ?8 WHERE seq = ?1",
     )?
     .execute(params![
         seq,
@@ -182,6 +182,7 @@ fn update(conn: &Connection, seq: i64, record: &mut UsageRecord) -> Result<bool,
         price(rate.output_price()),
         price(rate.cache_read_price()),
         price(rate.cache_write_price()),
+        rate.cache_write_1h_price().map(price),
         record.metadata.as_deref(),
     ])?;
     // As it is stored.

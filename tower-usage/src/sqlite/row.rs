@@ -12,8 +12,8 @@ use crate::{NanoUsd, Operation, Outcome, Price, Rate, RecordId, Source, TokenCou
 
 /// What [`read`] reads.
 pub(super) const COLUMNS: &str = "seq, id, user_id, operation, provider, model, requested_model, session_key, run_id, \
-    response_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, calls, \
-    cost_nano_usd, input_price, output_price, cache_read_price, cache_write_price, source, outcome, metadata, settle_ref, \
+    response_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, reasoning_tokens, calls, \
+    cost_nano_usd, input_price, output_price, cache_read_price, cache_write_price, cache_write_1h_price, source, outcome, metadata, settle_ref, \
     admitted_at, created_at";
 
 /// No count and no amount (nine million dollars) of a record is stored larger: SQLite refuses to add up what overflows
@@ -25,12 +25,12 @@ macro_rules! insert_into {
     ($table:literal) => {
         concat!("INSERT INTO ", $table, " (
     id, user_id, operation, provider, model, requested_model, session_key, run_id, response_id, input_tokens,
-    output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens, calls, cost_nano_usd,
-    input_price, output_price, cache_read_price, cache_write_price, source, outcome, metadata, settle_ref, settled, admitted_at, created_at
+    output_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, reasoning_tokens, total_tokens, calls,
+    cost_nano_usd, input_price, output_price, cache_read_price, cache_write_price, cache_write_1h_price, source, outcome, metadata, settle_ref, settled, admitted_at, created_at
 ) VALUES (
     :id, :user_id, :operation, :provider, :model, :requested_model, :session_key, :run_id, :response_id, :input,
-    :output, :cache_read, :cache_write, :reasoning, :total, :calls, :cost,
-    :input_price, :output_price, :cache_read_price, :cache_write_price, :source, :outcome, :metadata, :settle_ref, :settled, :admitted_at, :created_at
+    :output, :cache_read, :cache_write, :cache_write_1h, :reasoning, :total, :calls, :cost,
+    :input_price, :output_price, :cache_read_price, :cache_write_price, :cache_write_1h_price, :source, :outcome, :metadata, :settle_ref, :settled, :admitted_at, :created_at
 ) ON CONFLICT (id) DO NOTHING")
     };
 }
@@ -169,6 +169,7 @@ fn put(
         ":output": record.tokens.output.map(integer),
         ":cache_read": record.tokens.cache_read.map(integer),
         ":cache_write": record.tokens.cache_write.map(integer),
+        ":cache_write_1h": record.tokens.cache_write_1h.map(integer),
         ":reasoning": record.tokens.reasoning.map(integer),
         ":total": integer(record.tokens.total()),
         ":calls": integer(record.calls),
@@ -177,6 +178,7 @@ fn put(
         ":output_price": record.rate.map(|rate| price(rate.output_price())),
         ":cache_read_price": record.rate.map(|rate| price(rate.cache_read_price())),
         ":cache_write_price": record.rate.map(|rate| price(rate.cache_write_price())),
+        ":cache_write_1h_price": record.rate.and_then(|rate| rate.cache_write_1h_price()).map(price),
         ":source": record.source.as_str(),
         ":outcome": record.outcome.as_str(),
         ":metadata": record.metadata.as_deref(),
@@ -213,6 +215,9 @@ pub(super) fn read(row: &Row<'_>) -> Result<UsageRecord, rusqlite::Error> {
             output: row.get::<_, Option<i64>>("output_tokens")?.map(count),
             cache_read: row.get::<_, Option<i64>>("cache_read_tokens")?.map(count),
             cache_write: row.get::<_, Option<i64>>("cache_write_tokens")?.map(count),
+            cache_write_1h: row
+                .get::<_, Option<i64>>("cache_write_1h_tokens")?
+                .map(count),
             reasoning: row.get::<_, Option<i64>>("reasoning_tokens")?.map(count),
         },
         calls: count(row.get("calls")?),
@@ -240,6 +245,10 @@ fn rate(row: &Row<'_>) -> Result<Option<Rate>, rusqlite::Error> {
     let rate = Rate::new(input, output)
         .cache_read(price("cache_read_price")?.unwrap_or(input))
         .cache_write(price("cache_write_price")?.unwrap_or(input));
+    let rate = match price("cache_write_1h_price")? {
+        Some(price) => rate.cache_write_1h(price),
+        None => rate,
+    };
     Ok(Some(rate))
 }
 

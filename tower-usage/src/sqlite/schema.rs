@@ -3,7 +3,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::LedgerError;
 
 /// One step per version. A step that was released is never changed.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     "
 CREATE TABLE token_usage_logs (
     seq INTEGER PRIMARY KEY,
@@ -117,6 +117,36 @@ ON token_usage_logs WHEN EXISTS (SELECT 1 FROM token_usage_shipped) AND (
     new.response_id, new.input_tokens, new.output_tokens, new.cache_read_tokens, new.cache_write_tokens,
     new.reasoning_tokens, new.total_tokens, new.calls, new.cost_nano_usd, new.input_price, new.output_price,
     new.cache_read_price, new.cache_write_price, new.source, new.outcome, new.metadata, new.settle_ref, new.created_at
+)
+BEGIN
+    INSERT INTO token_usage_changed (seq, changed_at) VALUES (new.seq, unixepoch() * 1000);
+END;
+",
+    // Of what is written to a cache, what stays there for an hour, which has a price of its own. There was none before:
+    // what is recorded stays as it was priced.
+    "
+ALTER TABLE token_usage_logs ADD COLUMN cache_write_1h_tokens INTEGER;
+ALTER TABLE token_usage_logs ADD COLUMN cache_write_1h_price INTEGER;
+ALTER TABLE token_usage_begun ADD COLUMN cache_write_1h_tokens INTEGER;
+ALTER TABLE token_usage_begun ADD COLUMN cache_write_1h_price INTEGER;
+DROP TRIGGER token_usage_logs_changed;
+CREATE TRIGGER token_usage_logs_changed AFTER UPDATE OF
+    user_id, operation, provider, model, requested_model, session_key, run_id, response_id, input_tokens,
+    output_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, reasoning_tokens, total_tokens, calls,
+    cost_nano_usd, input_price, output_price, cache_read_price, cache_write_price, cache_write_1h_price, source, outcome,
+    metadata, settle_ref, created_at
+ON token_usage_logs WHEN EXISTS (SELECT 1 FROM token_usage_shipped) AND (
+    old.user_id, old.operation, old.provider, old.model, old.requested_model, old.session_key, old.run_id,
+    old.response_id, old.input_tokens, old.output_tokens, old.cache_read_tokens, old.cache_write_tokens,
+    old.cache_write_1h_tokens, old.reasoning_tokens, old.total_tokens, old.calls, old.cost_nano_usd, old.input_price,
+    old.output_price, old.cache_read_price, old.cache_write_price, old.cache_write_1h_price, old.source, old.outcome,
+    old.metadata, old.settle_ref, old.created_at
+) IS NOT (
+    new.user_id, new.operation, new.provider, new.model, new.requested_model, new.session_key, new.run_id,
+    new.response_id, new.input_tokens, new.output_tokens, new.cache_read_tokens, new.cache_write_tokens,
+    new.cache_write_1h_tokens, new.reasoning_tokens, new.total_tokens, new.calls, new.cost_nano_usd, new.input_price,
+    new.output_price, new.cache_read_price, new.cache_write_price, new.cache_write_1h_price, new.source, new.outcome,
+    new.metadata, new.settle_ref, new.created_at
 )
 BEGIN
     INSERT INTO token_usage_changed (seq, changed_at) VALUES (new.seq, unixepoch() * 1000);

@@ -27,14 +27,16 @@ fn with_everything() -> UsageRecord {
     full.tokens.input = Some(1);
     full.tokens.output = Some(2);
     full.tokens.cache_read = Some(3);
-    full.tokens.cache_write = Some(0);
+    full.tokens.cache_write = Some(9);
+    full.tokens.cache_write_1h = Some(4);
     full.tokens.reasoning = Some(1);
     full.calls = 4;
     full.cost = Some(NanoUsd::from_nanos(-5));
     let rate = Rate::new("1.00".parse().unwrap(), "2.00".parse().unwrap());
     full.rate = Some(
         rate.cache_read("0.5".parse().unwrap())
-            .cache_write("3".parse().unwrap()),
+            .cache_write("3".parse().unwrap())
+            .cache_write_1h("6".parse().unwrap()),
     );
     full.source = Source::Observed;
     full.outcome = Outcome::Failed;
@@ -65,7 +67,7 @@ async fn every_field_arrives_and_is_read_back() {
     let here = ledger.records("alice", from, until, 10, None).unwrap();
     assert_eq!(there, here);
     let from_where = format!(
-        "SELECT count(*) FROM token_usage_logs WHERE ledger = '{}' AND number IN (1, 2) AND total_tokens IN (0, 6)",
+        "SELECT count(*) FROM token_usage_logs WHERE ledger = '{}' AND number IN (1, 2) AND total_tokens IN (0, 15)",
         ledger.id().unwrap()
     );
     assert_eq!(database.count(&from_where).await, 2);
@@ -87,7 +89,12 @@ async fn what_was_in_the_file_before_is_shipped_and_what_is_stored_later_by_itse
         let conn = file(&directory);
         conn.execute_batch(
             "DROP TRIGGER token_usage_logs_changed; DROP TABLE token_usage_refused; DROP TABLE token_usage_changed;
-             DROP TABLE token_usage_shipped; UPDATE token_usage_schema SET version = 4",
+             DROP TABLE token_usage_shipped;
+             ALTER TABLE token_usage_logs DROP COLUMN cache_write_1h_tokens;
+             ALTER TABLE token_usage_logs DROP COLUMN cache_write_1h_price;
+             ALTER TABLE token_usage_begun DROP COLUMN cache_write_1h_tokens;
+             ALTER TABLE token_usage_begun DROP COLUMN cache_write_1h_price;
+             UPDATE token_usage_schema SET version = 4",
         )
         .unwrap();
     }

@@ -4,10 +4,10 @@ use tower_usage::UsageRecord;
 
 use crate::api::rfc3339;
 
-/// The first line of a table (RFC 4180).
+/// The first line of a table (RFC 4180). What came later is at its end, for those who count columns.
 pub(super) const HEADER: &str = "id,userId,operation,provider,model,requestedModel,sessionKey,runId,responseId,inputTokens,\
     outputTokens,cacheReadTokens,cacheWriteTokens,reasoningTokens,totalTokens,costUsd,inputPrice,outputPrice,cacheReadPrice,\
-    cacheWritePrice,source,outcome,metadata,startedAt,endedAt\r\n";
+    cacheWritePrice,source,outcome,metadata,startedAt,endedAt,cacheWrite1hTokens,cacheWrite1hPrice\r\n";
 
 /// Adds the line of a record.
 pub(super) fn line(record: &UsageRecord, to: &mut String) {
@@ -45,6 +45,9 @@ pub(super) fn line(record: &UsageRecord, to: &mut String) {
         optional(record.metadata.as_deref()),
         rfc3339(record.admitted_at),
         rfc3339(record.ended_at),
+        number(tokens.cache_write_1h),
+        rate.and_then(tower_usage::Rate::cache_write_1h_price)
+            .map_or_else(String::new, |price| price.to_string()),
     ];
     for (n, cell) in cells.iter().enumerate() {
         let comma = if n == 0 { "" } else { "," };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Extensions, Request, Response};
 use http_body::Body;
 
-use super::{Attribution, Leave, Metering, ModelTap, OnLeave, tap::Books};
+use super::{Attribution, Leave, Metering, ModelTap, OnLeave, Refused, tap::Books};
 use crate::{
     Begun, Clock, Full, Opened, Place, Prices, ResponseBody, Sink, SystemClock, UsageMeter,
     llm::{Api, ModelCall, refusal::Refusal},
@@ -35,7 +35,8 @@ use crate::{
 ///   by, four bytes to a token, and the record is marked [`Source::Estimated`](crate::Source::Estimated). Of an answer
 ///   that cannot be read every byte counts as text. A count that cannot be is estimated likewise, and marked
 ///   [`Source::Invalid`](crate::Source::Invalid).
-/// - What is known of a call that did not end well is in [`UsageRecord::metadata`](crate::UsageRecord::metadata).
+/// - What is known of a call that did not end well is in [`UsageRecord::metadata`](crate::UsageRecord::metadata); where
+///   somebody answers in place of the provider, what that is [told](Refused) of the provider.
 /// - The usage chunk that a [`ModelCallLayer`](super::super::ModelCallLayer) asked for in place of the client is taken
 ///   out again. Every other byte of the answer goes on as it came, except for the beginning of an event that an error cuts
 ///   off.
@@ -157,7 +158,8 @@ where
             return res.map(ResponseBody::new);
         };
         let (mut head, body) = res.into_parts();
-        let metering = Metering::new(tap, head.status, &head.headers);
+        let refused = head.extensions.remove::<Refused>();
+        let metering = Metering::new(tap, head.status, &head.headers, refused);
         metering.edit(&mut head.headers);
         // Nothing more is to be learned of a refusal.
         let rescue = match metering.is_refusal() {

@@ -5,7 +5,7 @@ use http::{
 };
 
 use super::{
-    ModelTap,
+    ModelTap, Refused,
     decode::{Decoder, Went},
     notes::Notes,
     reading::Reading,
@@ -58,7 +58,12 @@ struct Refusal {
 
 impl Metering {
     /// Follows an answer with this status and these headers.
-    pub(crate) fn new(tap: ModelTap, status: StatusCode, headers: &HeaderMap) -> Self {
+    pub(crate) fn new(
+        tap: ModelTap,
+        status: StatusCode,
+        headers: &HeaderMap,
+        refused: Option<Refused>,
+    ) -> Self {
         let mut reading = Reading::new(tap.api());
         reading.failed = !status.is_success();
         let encoded = headers
@@ -80,7 +85,10 @@ impl Metering {
         };
         Self {
             tap: Some(tap),
-            notes: Notes::of_status(status),
+            notes: match refused {
+                Some(refused) => Notes::of_refused(refused),
+                None => Notes::of_status(status),
+            },
             reading,
             form,
             decoder: decoder.map(Box::new),
@@ -220,7 +228,11 @@ impl Metering {
         };
         self.notes.left = outcome == Outcome::Aborted;
         let reading = &mut self.reading;
-        self.notes.error = reading.error.take();
+        if !self.notes.is_told {
+            self.notes.error = reading.error.take();
+        }
+        let tier = reading.service_tier.take();
+        self.notes.service_tier = tier.filter(|tier| !tier.is_default());
         let reading = std::mem::replace(reading, Reading::new(tap.api()));
         tap.close(outcome, reading, &self.notes);
     }

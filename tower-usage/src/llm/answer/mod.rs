@@ -13,7 +13,9 @@ mod meter;
 mod metering;
 mod notes;
 mod reading;
+mod refused;
 mod reported;
+mod service_tier;
 mod stream;
 mod tap;
 mod text;
@@ -27,6 +29,7 @@ pub use self::{
     attribution::Attribution,
     leave::{Leave, OnLeave},
     meter::ModelMeter,
+    refused::Refused,
     tap::ModelTap,
 };
 pub(crate) use self::{leave::Rescue, metering::Metering};

@@ -2,16 +2,20 @@ use std::{fmt::Write, sync::Arc};
 
 use http::StatusCode;
 
-use super::error_name::ErrorName;
+use super::{Refused, error_name::ErrorName, service_tier::ServiceTier};
 
-/// What is known of a call that did not end well, besides its tokens.
+/// What is known of a call besides its tokens.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// The status that a provider refused with.
     pub(super) status: Option<u16>,
     pub(super) error: Option<ErrorName>,
+    /// Both are what somebody tells who answers in place of the provider.
+    pub(super) is_told: bool,
     /// The client left before the end.
     pub(super) left: bool,
+    /// The tier that the call was served in, if it is not the default.
+    pub(super) service_tier: Option<ServiceTier>,
     /// Whether the rest was read all the same, if that was tried.
     pub(super) drained: Option<bool>,
 }
@@ -22,6 +26,15 @@ impl Notes {
     pub(super) fn of_status(status: StatusCode) -> Self {
         Self {
             status: (!status.is_success()).then(|| status.as_u16()),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of_refused(refused: Refused) -> Self {
+        Self {
+            status: Some(refused.status.as_u16()),
+            error: refused.error,
+            is_told: true,
             ..Self::default()
         }
     }
@@ -55,6 +68,9 @@ impl Notes {
         if let Some(drained) = self.drained {
             member("drained", &drained);
         }
+        if let Some(tier) = &self.service_tier {
+            member("service_tier", &format_args!(r#""{tier}""#));
+        }
         (!json.is_empty()).then(|| (json + "}").into())
     }
 }
@@ -71,12 +87,16 @@ mod tests {
         let all = Notes {
             status: Some(529),
             error: ErrorName::new("overloaded_error"),
+            is_told: false,
             left: true,
             drained: Some(false),
+            service_tier: Some(ServiceTier::new("flex")),
         };
         assert_eq!(
             all.to_json().as_deref(),
-            Some(r#"{"status":529,"error":"overloaded_error","left":true,"drained":false}"#)
+            Some(
+                r#"{"status":529,"error":"overloaded_error","left":true,"drained":false,"service_tier":"flex"}"#
+            )
         );
     }
 }

@@ -8,6 +8,7 @@ use memchr::memmem::Finder;
 use super::{
     error_name::ErrorName,
     reported::Reported,
+    service_tier::ServiceTier,
     text::{answer_bytes, delta_bytes},
     usage,
     wire::Answer,
@@ -27,6 +28,8 @@ pub(super) struct Reading {
     pub(super) id: Option<Arc<str>>,
     pub(super) model: Option<Arc<str>>,
     pub(super) usage: Option<Reported>,
+    /// Told more than once, the last is the one that it was served in.
+    pub(super) service_tier: Option<ServiceTier>,
     /// The usage told is that of the whole answer, and not what its beginning announced.
     usage_is_final: bool,
     /// Bytes of generated text that went by.
@@ -48,6 +51,7 @@ impl Reading {
             id: None,
             model: None,
             usage: None,
+            service_tier: None,
             usage_is_final: false,
             text: 0,
             failed: false,
@@ -175,6 +179,9 @@ impl Reading {
         }
         if self.model.is_none() {
             self.model = answer.model();
+        }
+        if let Some(tier) = answer.service_tier() {
+            self.service_tier = Some(tier);
         }
         let usage = answer.usage().map(|usage| usage::read(self.api, usage));
         if let Some(usage) = usage.filter(|usage| !usage.is_empty()) {
@@ -307,6 +314,44 @@ mod tests {
             (reading.id.as_deref(), reading.model.as_deref()),
             (Some("msg_1"), Some("m"))
         );
+    }
+
+    #[test]
+    fn d6_58_what_a_message_cached_for_an_hour_is_told_at_its_start_and_may_be_told_again() {
+        // Anthropic's documentation, "Prompt caching", "1-hour cache duration", as a stream tells it.
+        let start = r#"{"type":"message_start","message":{"id":"msg_1","model":"m","content":[],"usage":{"input_tokens":2048,"cache_read_input_tokens":1800,"cache_creation_input_tokens":248,"cache_creation":{"ephemeral_5m_input_tokens":148,"ephemeral_1h_input_tokens":100},"output_tokens":1}}}"#;
+        let delta = |usage: &str| {
+            format!(
+                r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}},"usage":{{"output_tokens":503{usage}}}}}"#
+            )
+        };
+        for (usage, written, long, invalid) in [
+            ("", 248, Some(100), false),
+            (
+                r#","input_tokens":2048,"cache_creation_input_tokens":248,"cache_read_input_tokens":1800"#,
+                248,
+                Some(100),
+                false,
+            ),
+            (
+                r#","cache_creation_input_tokens":300,"cache_creation":{"ephemeral_5m_input_tokens":140,"ephemeral_1h_input_tokens":160}"#,
+                300,
+                Some(160),
+                false,
+            ),
+            (r#","cache_creation_input_tokens":99"#, 99, None, true),
+        ] {
+            let reading = reading(Api::Messages, &[start, &delta(usage)]);
+            let reported = reading.usage.unwrap();
+            let tokens = reported.tokens();
+            assert_eq!(
+                (tokens.cache_write, tokens.cache_write_1h),
+                (Some(written), long),
+                "{usage}"
+            );
+            assert_eq!(reported.is_invalid(), invalid, "{usage}");
+            assert_eq!((tokens.input, tokens.output), (Some(2048), Some(503)));
+        }
     }
 
     #[test]

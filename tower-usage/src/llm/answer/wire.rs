@@ -3,7 +3,7 @@ use std::{borrow::Cow, sync::Arc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::error_name::ErrorName;
+use super::{error_name::ErrorName, service_tier::ServiceTier};
 use crate::llm::name::name;
 
 /// What a whole answer or one event of a stream says about itself, of whichever API.
@@ -19,6 +19,8 @@ pub(super) struct Answer<'a> {
     model: Option<&'a RawValue>,
     #[serde(borrow)]
     status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -64,6 +66,11 @@ impl<'a> Answer<'a> {
 
     pub(super) fn model(&self) -> Option<Arc<str>> {
         name(&text(self.model)?)
+    }
+
+    /// The tier that the call was served in, where it says one.
+    pub(super) fn service_tier(&self) -> Option<ServiceTier> {
+        Some(ServiceTier::new(&text(self.service_tier)?))
     }
 
     pub(super) const fn usage(&self) -> Option<&'a RawValue> {

@@ -34,6 +34,8 @@ struct Iteration<'a> {
     cache_read_input_tokens: Option<&'a RawValue>,
     #[serde(borrow)]
     output_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cache_creation: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -48,10 +50,10 @@ struct CacheCreation<'a> {
 
 impl Message<'_> {
     /// The input excludes what was read from and written to the cache (Anthropic's documentation, "Prompt caching",
-    /// "Tracking cache performance").
+    /// "Tracking cache performance"); what was written is told apart by how long it stays ("1-hour cache duration").
     pub(super) fn into_reported(self) -> Reported {
         let total = Count::read(self.cache_creation_input_tokens);
-        let parts = cache_creation(self.cache_creation);
+        let (parts, cache_write_1h) = cache_creation(self.cache_creation);
         let (cache_write, contradicted) = match (total, parts) {
             (Count::Told(total), Count::Told(parts)) => {
                 (Count::Told(total.max(parts)), total != parts)
@@ -63,6 +65,7 @@ impl Message<'_> {
             output: Count::read(self.output_tokens),
             cache_read: Count::read(self.cache_read_input_tokens),
             cache_write,
+            cache_write_1h,
             reasoning: Count::Missing,
             contradicted,
         };
@@ -72,14 +75,20 @@ impl Message<'_> {
                 output,
                 cache_read,
                 cache_write,
+                cache_write_1h,
                 ..
             } = &mut reported;
             input.add(Count::read(more.input_tokens));
             output.add(Count::read(more.output_tokens));
             cache_read.add(Count::read(more.cache_read_input_tokens));
             cache_write.add(Count::read(more.cache_creation_input_tokens));
+            let (_, more) = cache_creation(more.cache_creation);
+            if more != Count::Missing {
+                *cache_write_1h = cache_write_1h.or(Count::Told(0));
+                cache_write_1h.add(more);
+            }
         }
-        reported
+        reported.with_parts_within()
     }
 }
 
@@ -92,20 +101,22 @@ impl Iteration<'_> {
     }
 }
 
-/// Tokens written to the cache, for however long.
-fn cache_creation(raw: Option<&RawValue>) -> Count {
+/// Tokens written to the cache, for however long, and for an hour.
+fn cache_creation(raw: Option<&RawValue>) -> (Count, Count) {
     let Some(raw) = raw else {
-        return Count::Missing;
+        return (Count::Missing, Count::Missing);
     };
-    object(raw).map_or(Count::Invalid, |parts: CacheCreation<'_>| {
-        let short = Count::read(parts.ephemeral_5m_input_tokens);
-        let long = Count::read(parts.ephemeral_1h_input_tokens);
-        match (short, long) {
-            (Count::Told(short), Count::Told(long)) => Count::Told(short + long),
-            (Count::Invalid, _) | (_, Count::Invalid) => Count::Invalid,
-            (short, long) => short.or(long),
-        }
-    })
+    let Some(parts) = object::<CacheCreation<'_>>(raw) else {
+        return (Count::Invalid, Count::Invalid);
+    };
+    let short = Count::read(parts.ephemeral_5m_input_tokens);
+    let long = Count::read(parts.ephemeral_1h_input_tokens);
+    let sum = match (short, long) {
+        (Count::Told(short), Count::Told(long)) => Count::Told(short + long),
+        (Count::Invalid, _) | (_, Count::Invalid) => Count::Invalid,
+        (short, long) => short.or(long),
+    };
+    (sum, long)
 }
 
 /// The samplings that shortened the conversation, which the other counts leave out (Anthropic's documentation,

@@ -47,6 +47,7 @@ mod tests {
             output: Some(output),
             cache_read: Some(cache_read),
             cache_write: None,
+            cache_write_1h: None,
             reasoning: Some(reasoning),
         }
     }
@@ -104,6 +105,7 @@ mod tests {
             ),
             (Some(2048), Some(1800), Some(248), Some(503))
         );
+        assert_eq!(tokens.cache_write_1h, Some(100), "part of the 248");
         assert_eq!(tokens.total(), 4_599);
     }
 
@@ -115,6 +117,104 @@ mod tests {
         let reported = usage(Api::Messages, json);
         assert_eq!(reported.cache_write, Count::Missing);
         assert!(!reported.is_invalid(), "null is not told");
+    }
+
+    #[test]
+    fn d6_58_what_is_cached_for_an_hour_is_part_of_what_is_cached() {
+        // What is told besides, what is written, what of it for an hour, whether it can be believed.
+        let told = Count::Told;
+        for (members, written, long, invalid) in [
+            ("", Count::Missing, Count::Missing, false),
+            (
+                r#","cache_creation_input_tokens":248"#,
+                told(248),
+                Count::Missing,
+                false,
+            ),
+            (
+                r#","cache_creation_input_tokens":0,"cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0}"#,
+                told(0),
+                told(0),
+                false,
+            ),
+            (
+                r#","cache_creation_input_tokens":100,"cache_creation":{"ephemeral_1h_input_tokens":100}"#,
+                told(100),
+                told(100),
+                false,
+            ),
+            (
+                r#","cache_creation":{"ephemeral_1h_input_tokens":100}"#,
+                told(100),
+                told(100),
+                false,
+            ),
+            (
+                r#","cache_creation_input_tokens":100,"cache_creation":{"ephemeral_5m_input_tokens":100,"ephemeral_1h_input_tokens":null}"#,
+                told(100),
+                Count::Missing,
+                false,
+            ),
+            (
+                r#","cache_creation_input_tokens":null,"cache_creation":null"#,
+                Count::Missing,
+                Count::Missing,
+                false,
+            ),
+            // The sum and its parts contradict each other: the greater.
+            (
+                r#","cache_creation_input_tokens":10,"cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":70}"#,
+                told(70),
+                told(70),
+                true,
+            ),
+            (
+                r#","cache_creation_input_tokens":10,"cache_creation":{"ephemeral_5m_input_tokens":-1,"ephemeral_1h_input_tokens":70}"#,
+                told(10),
+                Count::Invalid,
+                true,
+            ),
+            (
+                r#","cache_creation_input_tokens":100,"cache_creation":{"ephemeral_5m_input_tokens":50,"ephemeral_1h_input_tokens":"50"}"#,
+                told(100),
+                Count::Invalid,
+                true,
+            ),
+            (
+                r#","cache_creation_input_tokens":-5,"cache_creation":{"ephemeral_1h_input_tokens":5}"#,
+                Count::Invalid,
+                Count::Invalid,
+                true,
+            ),
+            (
+                r#","cache_creation_input_tokens":5,"cache_creation":[3,2]"#,
+                told(5),
+                Count::Invalid,
+                true,
+            ),
+        ] {
+            let json = format!(r#"{{"input_tokens":1,"output_tokens":1{members}}}"#);
+            let reported = usage(Api::Messages, &json);
+            assert_eq!(
+                (reported.cache_write, reported.cache_write_1h),
+                (written, long),
+                "{members}"
+            );
+            assert_eq!(reported.is_invalid(), invalid, "{members}");
+        }
+    }
+
+    #[test]
+    fn d6_58_what_compaction_cached_for_an_hour_is_added() {
+        let json = r#"{"input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":10,"iterations":[
+            {"type":"compaction","input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":30,
+             "cache_creation":{"ephemeral_5m_input_tokens":10,"ephemeral_1h_input_tokens":20}},
+            {"type":"compaction","cache_creation_input_tokens":5}]}"#;
+        let reported = usage(Api::Messages, json);
+        assert_eq!(
+            (reported.cache_write, reported.cache_write_1h),
+            (Count::Told(45), Count::Told(20))
+        );
     }
 
     #[test]

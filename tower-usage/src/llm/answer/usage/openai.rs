@@ -136,6 +136,8 @@ impl Told {
             output: self.output,
             cache_read: self.cached,
             cache_write: self.written,
+            // It tells of no such thing.
+            cache_write_1h: Count::Missing,
             reasoning: self.reasoning,
             contradicted,
         }
