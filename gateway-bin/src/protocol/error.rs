@@ -90,8 +90,11 @@ impl ErrorShape {
 impl From<Refusal> for ErrorShape {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::UnknownMethod => {
+            Refusal::UnknownMethod | Refusal::Method(_) => {
                 Self::new("FORBIDDEN", refusal.to_string()).detail("METHOD_NOT_AVAILABLE")
+            }
+            Refusal::Command(_) => {
+                Self::new("FORBIDDEN", refusal.to_string()).detail("COMMAND_NOT_AVAILABLE")
             }
             Refusal::NotOwn(_) => Self::new("FORBIDDEN", refusal.to_string()),
             Refusal::InvalidFrame | Refusal::InvalidParams | Refusal::SecondConnect => {

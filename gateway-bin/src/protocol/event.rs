@@ -64,33 +64,6 @@ struct Payload<'a> {
     in_flight: Option<Cow<'a, str>>,
 }
 
-/// Who gets an event.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Scope {
-    /// Everybody.
-    All,
-    /// The user whose agent it is about.
-    Own,
-    /// Everybody, each a view of their own.
-    Shown(View),
-    /// Nobody: about others, about the host, or unknown.
-    Nobody,
-}
-
-/// Who gets the event of that name.
-#[must_use]
-pub fn event_scope(name: &str) -> Scope {
-    match name {
-        "tick" | "shutdown" | "chat.metadata.changed" => Scope::All,
-        "agent" | "chat" | "chat.side_result" | "session.message" | "session.operation"
-        | "session.tool" | "sessions.changed" => Scope::Own,
-        "health" => Scope::Shown(View::Health),
-        "presence" => Scope::Shown(View::Presence),
-        _ => Scope::Nobody,
-    }
-}
-
 /// Numbers the events of one connection anew, since clients take a gap for a loss and those of others are dropped.
 #[derive(Debug, Default)]
 pub struct Renumber {
@@ -504,9 +477,6 @@ mod tests {
 
     #[test]
     fn unknown_events_and_frames_are_for_nobody() {
-        assert_eq!(event_scope("config.changed"), Scope::Nobody);
-        assert_eq!(event_scope("cron"), Scope::Nobody);
-        assert_eq!(event_scope("a.future.event"), Scope::Nobody);
         assert!(matches!(
             event(r#"{"type":"hello","x":1}"#).kind(),
             Kind::Other

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::connect::PROTOCOL_VERSION;
+use super::events::{EVENTS, Scope};
 use super::method::{Answer, METHODS};
 use super::view::{Owner, View};
 
@@ -80,6 +81,10 @@ pub fn hello_ok(id: &str, view: &HelloView, owner: &Owner, max_payload: usize) -
         .iter()
         .filter(|method| !matches!(method.answer, Answer::Fixed(_)));
     let methods: Vec<&str> = offered.map(|method| method.name).collect();
+    let told = EVENTS
+        .iter()
+        .filter(|row| row.advertised && row.scope != Scope::Nobody);
+    let events: Vec<&str> = told.map(|row| row.name).collect();
     let frame = json!({
         "type": "res",
         "id": id,
@@ -90,8 +95,7 @@ pub fn hello_ok(id: &str, view: &HelloView, owner: &Owner, max_payload: usize) -
             "server": view.server,
             "features": {
                 "methods": methods,
-                "events": ["agent", "chat", "chat.metadata.changed", "health", "presence", "session.message",
-                    "session.operation", "session.tool", "sessions.changed", "shutdown", "tick"],
+                "events": events,
                 "capabilities": [],
             },
             "snapshot": {

@@ -6,17 +6,24 @@
 mod connect;
 mod error;
 mod event;
+mod events;
 mod hello;
 mod method;
+mod methods;
 mod object;
 mod params;
+mod policy;
 mod request;
+pub mod slash;
 mod view;
 
 pub use self::connect::{Challenge, Connect, ConnectAuth, PROTOCOL_VERSION};
 pub use self::error::{ErrorShape, error_response, response};
-pub use self::event::{InstanceFrame, Kind, LastShown, Renumber, Scope, event_scope};
+pub use self::event::{InstanceFrame, Kind, LastShown, Renumber};
+pub use self::events::{EVENTS, EventRow, Scope, event_scope};
 pub use self::hello::{HelloView, hello_ok};
 pub use self::method::{Answer, METHODS, Method, RENEW, SessionField, StartsRun, find_method};
+pub use self::methods::ROWS;
+pub use self::policy::{Advertised, Cell, Policy, Pool, Reason, Row, Verdict, find_row, judge};
 pub use self::request::{FrameError, Refusal, Request, parse_request};
 pub use self::view::{Owner, View};

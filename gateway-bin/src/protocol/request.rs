@@ -11,6 +11,8 @@ use thiserror::Error;
 use super::method::{Answer, Method, SessionField, StartsRun, find_method};
 use super::object::Object;
 use super::params::{Field, Params, Text};
+use super::policy::{Policy, Reason, Verdict, judge};
+use super::slash;
 use crate::config::Secret;
 
 /// Longest `id` of a frame, in bytes; our own limit, the instance has none.
@@ -70,7 +72,8 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
     if frame.method == "connect" {
         return Err(refuse(Refusal::SecondConnect));
     }
-    let method = find_method(&frame.method).ok_or_else(|| refuse(Refusal::UnknownMethod))?;
+    let method =
+        find_method(&frame.method).ok_or_else(|| refuse(Refusal::of_method(&frame.method)))?;
     if let Answer::Fixed(_) = method.answer {
         return Ok(Request::answered(frame.id.into(), method));
     }
@@ -124,6 +127,10 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
             id: frame.id.into(),
             refusal: Refusal::InvalidParams,
         });
+    }
+
+    if let Some(Text(message)) = &params.message {
+        slash::check(message).map_err(|refused| refuse(Refusal::Command(refused)))?;
     }
 
     let starts_run = match method.starts_run {
@@ -198,15 +205,34 @@ pub enum Refusal {
     /// Its parameters are not those of the method.
     #[error("invalid parameters")]
     InvalidParams,
-    /// The method is not offered.
+    /// The method is in no row of the table.
     #[error("this method is not available here")]
     UnknownMethod,
+    /// The table refuses the method.
+    #[error("this is not available here: {0}")]
+    Method(Reason),
+    /// The message has a slash command in it that is refused.
+    #[error("{0}")]
+    Command(slash::Refused),
     /// `connect` is for the first frame.
     #[error("connect is only valid as the first request")]
     SecondConnect,
     /// It names a run or a session by an id that is not known to be one of the user's own.
     #[error("this {0} was not found")]
     NotOwn(&'static str),
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// Why a method that does not pass is refused.
+    #[cold]
+    fn of_method(name: &str) -> Self {
+        match judge(Policy::Pool, name) {
+            Verdict::Refuse(reason) => Self::Method(reason),
+            Verdict::Unknown | Verdict::Pass => Self::UnknownMethod,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -269,7 +295,7 @@ fn unparsed(text: &str) -> Result<Request, FrameError> {
             let refusal = match method.as_deref() {
                 Some("connect") => Refusal::SecondConnect,
                 Some(_) if found.is_some() => Refusal::InvalidParams,
-                Some(_) => Refusal::UnknownMethod,
+                Some(name) => Refusal::of_method(name),
                 None => Refusal::InvalidFrame,
             };
             Err(FrameError::Refused {
@@ -553,6 +579,52 @@ mod tests {
                 r#"{{"type":"req","id":"1","method":"sessions.create","params":{params}}}"#
             );
             assert_eq!(parse_request(&text).unwrap().starts_run, starts, "{params}");
+        }
+    }
+
+    #[test]
+    fn d3_39_a_refused_method_says_why_and_an_unknown_one_does_not() {
+        for (method, why) in [
+            (
+                "config.get",
+                "this is not available here: only an administrator may change or see how this service is set up",
+            ),
+            ("unknown.future", "this method is not available here"),
+        ] {
+            for params in ["{}", r#"[1]"#, r#"{"sessionKey":7}"#] {
+                let text =
+                    format!(r#"{{"type":"req","id":"1","method":"{method}","params":{params}}}"#);
+                let Err(FrameError::Refused { refusal, .. }) = parse_request(&text) else {
+                    panic!("{text}")
+                };
+                assert_eq!(refusal.to_string(), why, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn d3_39_a_slash_command_is_looked_for_wherever_a_message_may_be() {
+        for method in ["chat.send", "sessions.create"] {
+            for (message, passes) in [
+                ("hello", true),
+                ("/model a/b", true),
+                ("/config show", false),
+                (r"\u002fconfig show", false),
+                (r"hello \/exec ask=off", false),
+            ] {
+                let text = format!(
+                    r#"{{"type":"req","id":"1","method":"{method}","params":{{"message":"{message}","idempotencyKey":"k"}}}}"#
+                );
+                let refusal = match parse_request(&text) {
+                    Err(FrameError::Refused { refusal, .. }) => Some(refusal),
+                    _ => None,
+                };
+                assert_eq!(refusal.is_none(), passes, "{text}");
+                assert!(
+                    matches!(refusal, None | Some(Refusal::Command(_))),
+                    "{text}"
+                );
+            }
         }
     }
 
