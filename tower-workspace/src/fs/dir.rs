@@ -52,6 +52,28 @@ impl Dir {
             Err(source) => return Err(io_error("create directory", path, source)),
         };
         let file = File::open(path).map_err(|source| io_error("open directory", path, source))?;
+        let root = Self::trusted(file, path, owner)?;
+        if created {
+            // Whatever the umask: who works in a tree must pass through the root, and need not
+            // see who else has one.
+            root.chmod(&root.fd, path, Mode::RWXU | Mode::XGRP | Mode::XOTH)?;
+        }
+        Ok(root)
+    }
+
+    /// Opens the root of all trees if there is one.
+    pub(super) fn find_root(
+        path: &Path,
+        owner: Option<Owner>,
+    ) -> Result<Option<Self>, ProvisionError> {
+        match File::open(path) {
+            Ok(file) => Self::trusted(file, path, owner).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(io_error("open directory", path, source)),
+        }
+    }
+
+    fn trusted(file: File, path: &Path, owner: Option<Owner>) -> Result<Self, ProvisionError> {
         let root = Self {
             fd: file.into(),
             path: path.to_owned(),
@@ -60,11 +82,6 @@ impl Dir {
         let stat = root.stat(&root.fd, path)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Err(obstructed(path.to_owned(), &stat, "a directory"));
-        }
-        if created {
-            // Whatever the umask: who works in a tree must pass through the root, and need not
-            // see who else has one.
-            root.chmod(&root.fd, path, Mode::RWXU | Mode::XGRP | Mode::XOTH)?;
         }
         match root.distrust(stat.st_uid, stat.st_gid, Mode::from_raw_mode(stat.st_mode)) {
             None => Ok(root),
@@ -92,6 +109,25 @@ impl Dir {
             path,
             owner: self.owner,
         })
+    }
+
+    /// Opens the directory `name` if there is one, and changes nothing.
+    pub(super) fn find_dir(&self, name: &str) -> Result<Option<Self>, ProvisionError> {
+        let path = self.path.join(name);
+        let fd = match open_beneath(&self.fd, name, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(self.explain(name, "open directory", "a directory", errno)),
+        };
+        let stat = self.stat(&fd, &path)?;
+        if !self.is_ours(&stat) {
+            return Err(self.stranger(&path, &stat));
+        }
+        Ok(Some(Self {
+            fd,
+            path,
+            owner: self.owner,
+        }))
     }
 
     /// Makes sure there is a file `name`: one that is there keeps its content.
@@ -127,8 +163,27 @@ impl Dir {
         Ok(Some(found == content.as_bytes()))
     }
 
+    /// Whether there is a regular file `name` with another content; changes nothing.
+    pub(super) fn names_other(&self, name: &str, content: &str) -> bool {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let Ok(fd) = open_beneath(&self.fd, name, flags) else {
+            return false;
+        };
+        let is_file = fstat(&fd)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+        let mut found = Vec::with_capacity(content.len() + 1);
+        let read = File::from(fd)
+            .take(content.len() as u64 + 1)
+            .read_to_end(&mut found);
+        is_file && read.is_ok() && found != content.as_bytes()
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
     }
 
     /// Opens an existing file, if it is one that may be trusted, and puts mode and owner right.
@@ -201,7 +256,7 @@ impl Dir {
         mode: Mode,
     ) -> Result<(), ProvisionError> {
         // What still belongs to this process's user was left by an interrupted visit.
-        if ![self.expected_uid(), geteuid().as_raw()].contains(&stat.st_uid) {
+        if !self.is_ours(stat) {
             return Err(self.stranger(path, stat));
         }
         if let Some(Owner { uid, gid }) = self.owner
@@ -231,6 +286,11 @@ impl Dir {
 
     fn stat(&self, fd: impl AsFd, path: &Path) -> Result<Stat, ProvisionError> {
         fstat(fd).map_err(|errno| io_error("examine", path, errno.into()))
+    }
+
+    /// Whether it belongs to the owner or to this process's user.
+    pub(super) fn is_ours(&self, stat: &Stat) -> bool {
+        [self.expected_uid(), geteuid().as_raw()].contains(&stat.st_uid)
     }
 
     fn expected_uid(&self) -> u32 {

@@ -36,7 +36,13 @@
 //! interrupted is completed by the next visit; the profile is written last. Names that begin with
 //! `.draft-` are the provisioner's: files half written, which the next visit that writes in that
 //! directory removes unless somebody is still writing them.
+//!
+//! # What is done later
+//!
+//! [`Provisioner::snapshot`] counts what somebody has. It walks from directory to directory as above,
+//! stays on the file system that the person's directory is on, and stops where its [`Bounds`] say.
 
+mod bounds;
 mod dir;
 mod draft;
 mod error;
@@ -46,12 +52,16 @@ mod open;
 mod owner;
 mod person;
 mod provisioner;
+mod snapshot;
 mod template;
+mod walk;
 
 pub use self::{
+    bounds::Bounds,
     error::ProvisionError,
     owner::{Owner, OwnerError},
     person::Person,
     provisioner::Provisioner,
+    snapshot::{Snapshot, Tally},
     template::{Template, TemplateError},
 };

@@ -6,15 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::{
-    Owner, Person, ProvisionError, Template,
+    Bounds, Owner, Person, ProvisionError, Snapshot, Template,
     dir::Dir,
     flight::{Flights, Landed},
     template::Values,
 };
-use crate::{NameError, Workspace};
+use crate::{DirectoryName, NameError, Workspace};
 
 /// Makes and repairs the directory trees of users below one root.
 ///
@@ -167,11 +167,7 @@ impl Provisioner {
                 });
                 Ok(workspace)
             });
-            match run.await {
-                Ok(result) => result,
-                Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-                Err(_) => Err(ProvisionError::Interrupted),
-            }
+            landed(run.await)
         }
     }
 
@@ -185,6 +181,49 @@ impl Provisioner {
         let workspace = self.describe(person)?;
         self.plan.carry_out(&workspace, person)?;
         Ok(workspace)
+    }
+
+    /// Counts what there is of somebody's files; `None` if they have no directory.
+    ///
+    /// Runs on the blocking threads of the Tokio runtime, beside whatever else is done for them.
+    ///
+    /// # Errors
+    ///
+    /// [`ProvisionError`] if the directory is not what it should be.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. It goes on until it ends or its bounds are reached, even if nobody waits for it.
+    pub fn snapshot(
+        &self,
+        user_id: &str,
+        bounds: Bounds,
+    ) -> impl Future<Output = Result<Option<Snapshot>, ProvisionError>> + Send + use<> {
+        let provisioner = self.clone();
+        let user_id: Arc<str> = user_id.into();
+        async move {
+            landed(spawn_blocking(move || provisioner.snapshot_blocking(&user_id, bounds)).await)
+        }
+    }
+
+    /// [`snapshot`](Self::snapshot) for threads that may block.
+    ///
+    /// # Errors
+    ///
+    /// As there, but never [`Interrupted`](ProvisionError::Interrupted).
+    pub fn snapshot_blocking(
+        &self,
+        user_id: &str,
+        bounds: Bounds,
+    ) -> Result<Option<Snapshot>, ProvisionError> {
+        let Some(tree) = self.plan.find_tree(user_id)? else {
+            return Ok(None);
+        };
+        Ok(Some(Snapshot::take(&tree, bounds)))
     }
 
     /// Changes the plan, and so parts from the clones that follow the old one.
@@ -211,6 +250,19 @@ impl fmt::Debug for Provisioner {
 // === impl Plan ===
 
 impl Plan {
+    /// Somebody's directory, if there is one and it is theirs.
+    fn find_tree(&self, user_id: &str) -> Result<Option<Dir>, ProvisionError> {
+        let name = DirectoryName::for_user(user_id)?;
+        let Some(root) = Dir::find_root(&self.root, self.owner)? else {
+            return Ok(None);
+        };
+        let Some(tree) = root.find_dir(name.as_str())? else {
+            return Ok(None);
+        };
+        refuse_anothers(&tree, user_id)?;
+        Ok(Some(tree))
+    }
+
     fn carry_out(&self, workspace: &Workspace, person: &Person) -> Result<(), ProvisionError> {
         let directory = unicode(workspace.instance_directory())?;
         let values = Values {
@@ -244,6 +296,15 @@ impl Plan {
     }
 }
 
+/// What a blocking thread came to.
+fn landed<T>(run: Result<Result<T, ProvisionError>, JoinError>) -> Result<T, ProvisionError> {
+    match run {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Err(_) => Err(ProvisionError::Interrupted),
+    }
+}
+
 /// Ties the tree to one user. Names are injective already; this finds the directory that somebody
 /// moved or copied.
 fn claim(private: &Dir, user_id: &str) -> Result<(), ProvisionError> {
@@ -254,6 +315,20 @@ fn claim(private: &Dir, user_id: &str) -> Result<(), ProvisionError> {
         _ => Err(ProvisionError::Claimed {
             path: private.path().join(OWNER_FILE),
         }),
+    }
+}
+
+/// Refuses a tree that names another user. One that names nobody is half made, or was meddled with by
+/// whose it is.
+fn refuse_anothers(tree: &Dir, user_id: &str) -> Result<(), ProvisionError> {
+    let Ok(Some(private)) = tree.find_dir(".openclaw") else {
+        return Ok(());
+    };
+    match private.names_other(OWNER_FILE, &format!("{user_id}\n")) {
+        true => Err(ProvisionError::Claimed {
+            path: private.path().join(OWNER_FILE),
+        }),
+        false => Ok(()),
     }
 }
 
