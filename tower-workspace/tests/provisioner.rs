@@ -7,15 +7,15 @@
     reason = "tests"
 )]
 
+mod apart;
+
 use std::{
     collections::BTreeMap,
-    env,
     fs::{self, Permissions},
     future::Future,
     os::unix::{
         fs::{MetadataExt, PermissionsExt, chown, symlink},
         net::UnixListener,
-        process::CommandExt,
     },
     path::{Path, PathBuf},
     process::Command,
@@ -645,33 +645,12 @@ fn d4_43_what_belongs_to_a_stranger_is_refused_and_left_alone() {
 
 // === in a process of its own: umask, limits, mounts, another user ===
 
-/// Runs the ignored test `name` of this program after `script`, with `ROOT` for the root.
-fn run_apart(mut shell: Command, script: &str, name: &str, root: &Path) {
-    let output = shell
-        .args(["sh", "-c", &format!("{script}; exec \"$0\" \"$@\"")])
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", name, "--ignored", "--nocapture"])
-        .env("ROOT", root)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-fn root_from_parent() -> Provisioner {
-    Provisioner::new(env::var_os("ROOT").expect("run by another test"))
-}
-
 #[test]
 fn d4_43_modes_are_right_whatever_the_umask() {
     for umask in ["000", "277", "022"] {
         let (_temp, provisioner) = setup();
         let script = format!("umask {umask}");
-        run_apart(
+        apart::run(
             Command::new("env"),
             &script,
             "apart_provision",
@@ -685,7 +664,7 @@ fn d4_43_modes_are_right_whatever_the_umask() {
 #[test]
 #[ignore = "run by another test, under another umask"]
 fn apart_provision() {
-    root_from_parent().provision_blocking(&alice()).unwrap();
+    apart::provisioner().provision_blocking(&alice()).unwrap();
 }
 
 #[test]
@@ -693,7 +672,7 @@ fn d4_44_a_file_that_cannot_be_written_leaves_nothing_that_looks_whole() {
     let (_temp, provisioner) = setup();
     // A limit of no bytes per file refuses every write, as a full disk does.
     let script = "trap '' XFSZ; ulimit -f 0";
-    run_apart(
+    apart::run(
         Command::new("env"),
         script,
         "apart_no_bytes",
@@ -706,7 +685,7 @@ fn d4_44_a_file_that_cannot_be_written_leaves_nothing_that_looks_whole() {
 #[test]
 #[ignore = "run by another test, with a limit on file sizes"]
 fn apart_no_bytes() {
-    let provisioner = root_from_parent();
+    let provisioner = apart::provisioner();
     for _ in 0..2 {
         let refused = provisioner.provision_blocking(&alice()).unwrap_err();
         assert_io(&refused, "write", "owner", Errno::FBIG);
@@ -718,39 +697,20 @@ fn apart_no_bytes() {
 #[cfg(target_os = "linux")]
 #[test]
 fn d4_44_a_full_or_read_only_disk_is_said_and_survived() {
-    let shell = || {
-        let mut shell = Command::new("unshare");
-        shell.args(if geteuid().is_root() {
-            ["-m", "--"]
-        } else {
-            ["-rm", "--"]
-        });
-        shell
-    };
     let (temp, _) = setup();
-    let mounts = "mount -t tmpfs none \"$0\" && umount \"$0\"";
-    let can_mount = shell().args(["sh", "-c", mounts]).arg(temp.path()).status();
-    if !can_mount.is_ok_and(|status| status.success()) {
-        eprintln!("not checked: this system lets nobody mount a small file system");
-        return;
+    for name in ["apart_full_disk", "apart_read_only"] {
+        apart::run_with_mounts(name, temp.path());
     }
-    run_apart(shell(), "true", "apart_full_disk", temp.path());
-    run_apart(shell(), "true", "apart_read_only", temp.path());
 }
 
 fn mount(options: &str, root: &Path) {
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", options, "none"])
-        .arg(root)
-        .status()
-        .unwrap();
-    assert!(mounted.success(), "mount -o {options}");
+    apart::mount(&["-t", "tmpfs", "-o", options, "none"], root);
 }
 
 #[test]
 #[ignore = "run by another test, where it may mount"]
 fn apart_full_disk() {
-    let provisioner = root_from_parent();
+    let provisioner = apart::provisioner();
     let root = provisioner.root();
     // Eleven entries with the root's own, four of them a page of content.
     let inodes = (2..=10).map(|n| format!("size=1m,nr_inodes={n}"));
@@ -775,7 +735,7 @@ fn apart_full_disk() {
 #[test]
 #[ignore = "run by another test, where it may mount"]
 fn apart_read_only() {
-    let provisioner = root_from_parent();
+    let provisioner = apart::provisioner();
     let root = provisioner.root();
     mount("ro", root);
     let refused = provisioner.provision_blocking(&alice()).unwrap_err();
@@ -797,38 +757,13 @@ fn d4_44_without_root_what_is_not_permitted_is_said() {
         let (_temp, provisioner) = setup();
         return not_permitted(&provisioner);
     }
-    // Another user must be able to reach the root and to run this program.
-    let temp = tempfile::tempdir().unwrap();
-    fs::set_permissions(temp.path(), Permissions::from_mode(0o755)).unwrap();
-    let program = temp.path().join("program");
-    // Not by this process: a child of another test would hold it open for writing.
-    let mut cp = Command::new("cp");
-    cp.arg(env::current_exe().unwrap()).arg(&program);
-    assert!(cp.status().unwrap().success());
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-    let home = temp.path().join("home");
-    fs::create_dir(&home).unwrap();
-    chown(&home, Some(65_534), Some(65_534)).unwrap();
-    let output = Command::new(program)
-        .args(["--exact", "apart_not_permitted", "--ignored", "--nocapture"])
-        .env("ROOT", home.join("root"))
-        .current_dir(&home)
-        .uid(65_534)
-        .gid(65_534)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    apart::run_as_another("apart_not_permitted");
 }
 
 #[test]
 #[ignore = "run by another test, as another user"]
 fn apart_not_permitted() {
-    not_permitted(&root_from_parent());
+    not_permitted(&apart::provisioner());
 }
 
 fn not_permitted(provisioner: &Provisioner) {

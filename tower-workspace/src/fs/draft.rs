@@ -92,9 +92,13 @@ fn seize(dir: &OwnedFd, name: &str) -> Option<OwnedFd> {
 
 /// A name nobody else chooses: process ids are alike in containers that share a volume.
 fn random_name() -> io::Result<String> {
+    Ok(format!("{PREFIX}{:032x}", random()?))
+}
+
+pub(super) fn random() -> io::Result<u128> {
     let mut random = [0; 16];
     rand::fill(&mut random).map_err(|_| io::Error::other("no randomness"))?;
-    Ok(format!("{PREFIX}{:032x}", u128::from_ne_bytes(random)))
+    Ok(u128::from_ne_bytes(random))
 }
 
 fn is_draft(name: &str) -> bool {

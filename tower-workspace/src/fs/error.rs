@@ -4,9 +4,9 @@ use thiserror::Error;
 
 use crate::{NameError, ResolveError};
 
-/// Why a workspace could not be provisioned.
+/// Why a workspace could not be provisioned, looked at or removed.
 ///
-/// Whatever was made before stays and is completed by the next attempt.
+/// Whatever was done before stays done, and the next attempt goes on from there.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ProvisionError {
@@ -71,6 +71,12 @@ pub enum ProvisionError {
         /// The path.
         path: PathBuf,
     },
+    /// Something is mounted there, which is neither looked into nor removed.
+    #[error("something is mounted on {path}")]
+    Mounted {
+        /// Where.
+        path: PathBuf,
+    },
     /// The file system failed: disk full, read-only, input/output error, ….
     #[error("cannot {action} {path}")]
     Io {
@@ -82,7 +88,7 @@ pub enum ProvisionError {
         source: io::Error,
     },
     /// The runtime shut down before the work was done.
-    #[error("runtime shut down while provisioning")]
+    #[error("runtime shut down meanwhile")]
     Interrupted,
 }
 

@@ -39,6 +39,12 @@
 //!
 //! # What is done later
 //!
+//! [`Provisioner::remove`] first takes the name away from a directory: it becomes
+//! `.removed-<directory>-<random>`, which is nobody's, and whoever comes from then on gets a new one. Then
+//! it is emptied, name by name: a link goes and what it leads to stays, and so does whatever
+//! has another name elsewhere or is mounted there. What a crash interrupts is taken up by the next removal of
+//! the same person, or by [`Provisioner::finish_removals`].
+//!
 //! [`Provisioner::snapshot`] counts what somebody has. It walks from directory to directory as above,
 //! stays on the file system that the person's directory is on, and stops where its [`Bounds`] say.
 
@@ -52,6 +58,7 @@ mod open;
 mod owner;
 mod person;
 mod provisioner;
+mod removal;
 mod snapshot;
 mod template;
 mod walk;

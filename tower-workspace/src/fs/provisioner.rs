@@ -12,6 +12,7 @@ use super::{
     Bounds, Owner, Person, ProvisionError, Snapshot, Template,
     dir::Dir,
     flight::{Flights, Landed},
+    removal::{self, Removal},
     template::Values,
 };
 use crate::{DirectoryName, NameError, Workspace};
@@ -224,6 +225,72 @@ impl Provisioner {
             return Ok(None);
         };
         Ok(Some(Snapshot::take(&tree, bounds)))
+    }
+
+    /// Removes somebody's directory with everything in it, and what an earlier attempt left of it.
+    /// `false` if there was nothing.
+    ///
+    /// Runs on the blocking threads of the Tokio runtime, as the only run for its user. Other processes may
+    /// provision for them at the same time, and then make a new directory. Processes that still work
+    /// in the old one lose what they write.
+    ///
+    /// # Errors
+    ///
+    /// [`ProvisionError`] with the first thing that stood in the way: what is not a directory, or is
+    /// another's, is left alone; of a directory everything else is removed that can be.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. A run that has begun is completed, even if nobody waits for it.
+    pub fn remove(
+        &self,
+        user_id: &str,
+    ) -> impl Future<Output = Result<bool, ProvisionError>> + Send + use<> {
+        let provisioner = self.clone();
+        let user_id: Arc<str> = user_id.into();
+        async move {
+            let name = DirectoryName::for_user(&user_id)?;
+            let mut flight = provisioner.flights.board(&name).await;
+            let run = spawn_blocking(move || {
+                *flight = None;
+                provisioner.remove_blocking(&user_id)
+            });
+            landed(run.await)
+        }
+    }
+
+    /// [`remove`](Self::remove) for threads that may block.
+    ///
+    /// # Errors
+    ///
+    /// As there, but never [`Interrupted`](ProvisionError::Interrupted).
+    pub fn remove_blocking(&self, user_id: &str) -> Result<bool, ProvisionError> {
+        let name = DirectoryName::for_user(user_id)?;
+        let Some(root) = Dir::find_root(&self.plan.root, self.plan.owner)? else {
+            return Ok(false);
+        };
+        let removal = Removal::new(&root, &name);
+        if let Some(tree) = removal.find()? {
+            refuse_anothers(&tree, user_id)?;
+            removal.bury(|tree| refuse_anothers(tree, user_id))?;
+        }
+        removal.clear()
+    }
+
+    /// Finishes everybody's removals that were interrupted. Blocks; belongs where a server starts.
+    ///
+    /// # Errors
+    ///
+    /// [`ProvisionError`] with the first thing that stood in the way, after everything else was removed.
+    pub fn finish_removals(&self) -> Result<(), ProvisionError> {
+        match Dir::find_root(&self.plan.root, self.plan.owner)? {
+            Some(root) => removal::clear(&root, |_| true).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Changes the plan, and so parts from the clones that follow the old one.
