@@ -101,7 +101,7 @@ pub(super) fn random() -> io::Result<u128> {
     Ok(u128::from_ne_bytes(random))
 }
 
-fn is_draft(name: &str) -> bool {
+pub(super) fn is_draft(name: &str) -> bool {
     name.strip_prefix(PREFIX)
         .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }

@@ -47,12 +47,17 @@
 //!
 //! [`Provisioner::snapshot`] counts what somebody has. It walks from directory to directory as above,
 //! stays on the file system that the person's directory is on, and stops where its [`Bounds`] say.
+//! [`Provisioner::export`] writes what is somebody's own into an [`Archive`] in the same way: `workspace`,
+//! `sessions`, `sandbox-workspace` and the profiles. Links are in it as links. A file with a second name, or
+//! that belongs to a stranger, may be another person's, and is left out and told.
 
+mod archive;
 mod bounds;
 mod dir;
 mod draft;
 mod error;
 mod escape;
+mod export;
 mod flight;
 mod open;
 mod owner;
@@ -64,8 +69,10 @@ mod template;
 mod walk;
 
 pub use self::{
+    archive::Archive,
     bounds::Bounds,
     error::ProvisionError,
+    export::{ExportError, Exported, Omission, OmissionReason},
     owner::{Owner, OwnerError},
     person::Person,
     provisioner::Provisioner,

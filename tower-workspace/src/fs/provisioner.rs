@@ -1,6 +1,7 @@
 use std::{
     fmt,
     future::Future,
+    io::Write,
     panic::resume_unwind,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,8 +10,9 @@ use std::{
 use tokio::task::{JoinError, spawn_blocking};
 
 use super::{
-    Bounds, Owner, Person, ProvisionError, Snapshot, Template,
+    Archive, Bounds, ExportError, Exported, Owner, Person, ProvisionError, Snapshot, Template,
     dir::Dir,
+    export::export,
     flight::{Flights, Landed},
     removal::{self, Removal},
     template::Values,
@@ -225,6 +227,25 @@ impl Provisioner {
             return Ok(None);
         };
         Ok(Some(Snapshot::take(&tree, bounds)))
+    }
+
+    /// Writes somebody's files into `archive`; `None` if they have no directory. Blocks, as long as
+    /// the writer takes.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError::Workspace`] if the directory is not what it should be,
+    /// [`ExportError::Write`] if the archive cannot be written on.
+    pub fn export<W: Write>(
+        &self,
+        user_id: &str,
+        bounds: Bounds,
+        archive: &mut Archive<W>,
+    ) -> Result<Option<Exported>, ExportError> {
+        let Some(tree) = self.plan.find_tree(user_id)? else {
+            return Ok(None);
+        };
+        export(&tree, bounds, archive).map(Some)
     }
 
     /// Removes somebody's directory with everything in it, and what an earlier attempt left of it.
