@@ -131,11 +131,24 @@ impl Dir {
     }
 
     /// Makes sure there is a file `name`: one that is there keeps its content.
-    pub(super) fn ensure_file(&self, name: &str, content: &str) -> Result<(), ProvisionError> {
+    pub(super) fn ensure_file(
+        &self,
+        name: &str,
+        content: impl AsRef<[u8]>,
+    ) -> Result<(), ProvisionError> {
         if self.open_file(name)?.is_none() {
             self.publish(name, content, Existing::Keep)?;
         }
         Ok(())
+    }
+
+    /// Whether there is anything of this name, a link or a directory too.
+    pub(super) fn has(&self, name: &str) -> Result<bool, ProvisionError> {
+        match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(io_error("examine", &self.path.join(name), errno.into())),
+        }
     }
 
     /// Makes sure that the file `name` has exactly this content.
@@ -214,12 +227,17 @@ impl Dir {
     }
 
     /// Writes a file under a name of its own and gives it `name` when it is whole and on disk.
-    fn publish(&self, name: &str, content: &str, existing: Existing) -> Result<(), ProvisionError> {
+    fn publish(
+        &self,
+        name: &str,
+        content: impl AsRef<[u8]>,
+        existing: Existing,
+    ) -> Result<(), ProvisionError> {
         let path = self.path.join(name);
         draft::sweep(&self.fd);
         let draft = Draft::create(&self.fd, FILE_MODE)
             .map_err(|source| io_error("create", &path, source))?;
-        self.fill(draft.file(), &path, content)?;
+        self.fill(draft.file(), &path, content.as_ref())?;
         self.rename(draft.name(), name, existing)
             .map_err(|errno| self.explain(name, "replace", "a regular file", errno))?;
         drop(draft);
@@ -239,10 +257,10 @@ impl Dir {
         renameat(&self.fd, draft, &self.fd, name)
     }
 
-    fn fill(&self, mut file: &File, path: &Path, content: &str) -> Result<(), ProvisionError> {
+    fn fill(&self, mut file: &File, path: &Path, content: &[u8]) -> Result<(), ProvisionError> {
         let stat = self.stat(file, path)?;
         self.settle(file, path, &stat, FILE_MODE)?;
-        file.write_all(content.as_bytes())
+        file.write_all(content)
             .and_then(|()| file.sync_all())
             .map_err(|source| io_error("write", path, source))
     }

@@ -11,6 +11,7 @@
 //!     workspace/                    0700
 //!         AGENTS.md                 0600  written once, then the person's
 //!         IDENTITY.md               0600  written once, then the person's
+//!         …                         0600  further files of yours ([`Templates`]), likewise
 //! ```
 //!
 //! # What may stand in the way
@@ -66,6 +67,7 @@ mod provisioner;
 mod removal;
 mod snapshot;
 mod template;
+mod templates;
 mod walk;
 
 pub use self::{
@@ -78,4 +80,5 @@ pub use self::{
     provisioner::Provisioner,
     snapshot::{Snapshot, Tally},
     template::{Template, TemplateError},
+    templates::{Templates, TemplatesError},
 };

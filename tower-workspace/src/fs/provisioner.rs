@@ -11,6 +11,7 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use super::{
     Archive, Bounds, ExportError, Exported, Owner, Person, ProvisionError, Snapshot, Template,
+    Templates,
     dir::Dir,
     export::export,
     flight::{Flights, Landed},
@@ -55,6 +56,7 @@ struct Plan {
     identity: Template,
     agents: Template,
     profile: Template,
+    templates: Templates,
 }
 
 // === impl Provisioner ===
@@ -72,6 +74,7 @@ impl Provisioner {
                 identity: built_in(include_str!("templates/IDENTITY.md")),
                 agents: built_in(include_str!("templates/AGENTS.md")),
                 profile: built_in(include_str!("templates/profile.yml")),
+                templates: Templates::default(),
             }),
             flights: Arc::default(),
         }
@@ -101,6 +104,20 @@ impl Provisioner {
     #[must_use]
     pub fn agents_template(self, template: Template) -> Self {
         self.with(|plan| plan.agents = template)
+    }
+
+    /// Sets the files that everybody finds in their workspace. Files that exist keep their content.
+    #[must_use]
+    pub fn templates(self, templates: Templates) -> Self {
+        self.with(|plan| {
+            if let Some(identity) = &templates.identity {
+                plan.identity = identity.clone();
+            }
+            if let Some(agents) = &templates.agents {
+                plan.agents = agents.clone();
+            }
+            plan.templates = templates;
+        })
     }
 
     /// Sets the template of the profile.
@@ -372,8 +389,9 @@ impl Plan {
         claim(&private, &person.user_id)?;
 
         let files = tree.open_dir("workspace")?;
-        files.ensure_file("IDENTITY.md", &self.identity.render_markdown(&values))?;
-        files.ensure_file("AGENTS.md", &self.agents.render_markdown(&values))?;
+        files.ensure_file("IDENTITY.md", self.identity.render_markdown(&values))?;
+        files.ensure_file("AGENTS.md", self.agents.render_markdown(&values))?;
+        self.templates.ensure(&files, &values)?;
         tree.open_dir("sessions")?;
         tree.open_dir("sandbox-workspace")?;
         // Last: where there is a profile, everything is there.
