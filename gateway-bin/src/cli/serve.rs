@@ -408,7 +408,9 @@ async fn secret(store: &Store, name: &str) -> Result<Vec<u8>, ServeError> {
 }
 
 fn provisioner(config: &Config) -> Result<Provisioner, ServeError> {
-    let mut provisioner = Provisioner::new(&config.workspace.root);
+    let templates = config.workspace.read_templates();
+    let templates = templates.map_err(failed("configuration"))?;
+    let mut provisioner = Provisioner::new(&config.workspace.root).templates(templates);
     if let Some(owner) = &config.workspace.owner {
         provisioner = provisioner.owner(Owner::of_user(owner).map_err(failed("workspace.owner"))?);
     }

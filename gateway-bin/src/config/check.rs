@@ -39,6 +39,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     instances(config)?;
     config.alerts.webhook()?;
     config.workspace.master_keys()?;
+    config.workspace.read_templates()?;
     let prices = price_list(&config.price, &config.prices)?;
     providers(config, &prices)
 }

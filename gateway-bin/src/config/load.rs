@@ -410,6 +410,24 @@ tokens_per_day = 1
     }
 
     #[test]
+    fn a_template_that_does_not_do_is_refused_by_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, folder) = (dir.path().join("gateway.toml"), dir.path().join("files"));
+        let root = "root = \"/data/users\"";
+        let named = format!("{root}\ntemplates = \"{}\"", folder.display());
+        std::fs::write(&path, WHOLE.replacen(root, &named, 1)).unwrap();
+        let load = || load(&path, |_| None).map_err(|error| error.to_string());
+        let missing = load().err().unwrap();
+        assert!(missing.contains("workspace.templates"), "{missing}");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("SOUL.md"), "for {{nobody}}").unwrap();
+        let wrong = load().err().unwrap();
+        assert!(wrong.contains("SOUL.md: unknown placeholder"), "{wrong}");
+        std::fs::write(folder.join("SOUL.md"), "for {{name}}").unwrap();
+        assert!(load().is_ok());
+    }
+
+    #[test]
     fn what_cannot_work_together_is_refused_by_its_key() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.toml");

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tower_usage::NanoUsd;
+use tower_workspace::fs::Templates;
 use tower_workspace::vault::MasterKeys;
 
 pub use self::alerts::Alerts;
@@ -291,6 +292,10 @@ pub struct Workspace {
     pub root: PathBuf,
     /// Name of the operating-system user that the instances run as; default: ours.
     pub owner: Option<String>,
+    /// Folder of files that everybody finds in their workspace, beside or in place of our `IDENTITY.md` and `AGENTS.md`;
+    /// those that end in `.md`, `.yml` or `.yaml` may have placeholders such as `{{name}}`. It is read at the start. What
+    /// somebody has already stays as it is.
+    pub templates: Option<PathBuf>,
     /// File that holds the keys that seal people's own provider keys, one in each line: 64 hexadecimal digits
     /// (`openssl rand -hex 32` makes one). The first seals, all open. Without it nobody can have a key of their own.
     pub master_key_file: Option<PathBuf>,
@@ -300,6 +305,18 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// The files that everybody finds in their workspace, read now.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Invalid`], which names the file.
+    pub fn read_templates(&self) -> Result<Templates, ConfigError> {
+        let read = self.templates.as_ref().map(Templates::read).transpose();
+        let read =
+            read.map_err(|error| ConfigError::invalid("workspace.templates", error.to_string()))?;
+        Ok(read.unwrap_or_default())
+    }
+
     /// The keys that seal, if there are any.
     ///
     /// # Errors
