@@ -35,7 +35,7 @@ use rustix::{
 use tempfile::TempDir;
 use tower_workspace::{
     ResolveError,
-    fs::{Owner, Person, ProvisionError, Provisioner, Template},
+    fs::{Owner, Person, ProvisionError, Provisioner, Template, Templates},
 };
 
 const DIRS: [&str; 6] = [
@@ -698,7 +698,11 @@ fn apart_no_bytes() {
 #[test]
 fn d4_44_a_full_or_read_only_disk_is_said_and_survived() {
     let (temp, _) = setup();
-    for name in ["apart_full_disk", "apart_read_only"] {
+    for name in [
+        "apart_full_disk",
+        "apart_full_disk_with_templates",
+        "apart_read_only",
+    ] {
         apart::run_with_mounts(name, temp.path());
     }
 }
@@ -729,6 +733,40 @@ fn apart_full_disk() {
         mount("remount,size=1m,nr_inodes=100", root);
         provisioner.provision_blocking(&alice()).unwrap();
         assert_whole(&provisioner);
+    }
+}
+
+#[test]
+#[ignore = "run by another test, where it may mount"]
+fn apart_full_disk_with_templates() {
+    let provisioner = apart::provisioner();
+    let root = provisioner.root();
+    let temp = tempfile::tempdir().unwrap();
+    fs::create_dir(temp.path().join("skills")).unwrap();
+    for name in ["skills/a.md", "skills/b.md", "c.bin"] {
+        fs::write(temp.path().join(name), [b'x'; 10_000]).unwrap();
+    }
+    let provisioner = provisioner
+        .clone()
+        .templates(Templates::read(temp.path()).unwrap());
+    for kibibytes in [16, 20, 24, 32, 36, 40] {
+        mount(&format!("size={kibibytes}k"), root);
+        let refused = provisioner.provision_blocking(&alice()).unwrap_err();
+        assert!(
+            matches!(&refused, ProvisionError::Io { source, .. }
+                if source.raw_os_error() == Some(Errno::NOSPC.raw_os_error())),
+            "{kibibytes}: {refused:?}"
+        );
+        assert!(!at(&provisioner, PROFILE).exists(), "{kibibytes}");
+        for name in ["skills/a.md", "skills/b.md", "c.bin"] {
+            // Whole, or not at all.
+            let there = fs::metadata(at(&provisioner, "workspace").join(name));
+            assert!(there.is_err() || there.unwrap().len() == 10_000);
+        }
+        mount("remount,size=1m", root);
+        provisioner.provision_blocking(&alice()).unwrap();
+        assert!(at(&provisioner, "workspace/skills/b.md").is_file());
+        assert!(at(&provisioner, PROFILE).is_file());
     }
 }
 

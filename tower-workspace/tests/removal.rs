@@ -309,9 +309,9 @@ fn closed(provisioner: &Provisioner) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn d4_47_what_is_mounted_stays_and_is_said() {
+fn d4_44_d4_47_mounts_and_full_or_read_only_disks_are_survived() {
     let temp = tempfile::tempdir().unwrap();
-    for name in ["apart_mounted", "apart_read_only"] {
+    for name in ["apart_mounted", "apart_read_only", "apart_full_disk"] {
         apart::run_with_mounts(name, temp.path());
     }
 }
@@ -379,4 +379,33 @@ fn apart_read_only() {
     mount("remount,rw");
     assert!(provisioner.remove_blocking("alice").unwrap());
     assert!(names(&root).is_empty());
+}
+
+#[test]
+#[ignore = "run by another test, where it may mount"]
+fn apart_full_disk() {
+    let root = apart::root();
+    let options = "size=1m,nr_inodes=200,mode=755";
+    apart::mount(&["-t", "tmpfs", "-o", options, "none"], &root);
+    let provisioner = Provisioner::new(&root);
+    provisioner
+        .provision_blocking(&Person::new("alice"))
+        .unwrap();
+    let full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+    let mut deep = workspace(&provisioner);
+    let made = (0..200).find_map(|_| {
+        deep.push("d");
+        fs::create_dir(&deep).err()
+    });
+    assert!(made.as_ref().is_some_and(full), "no inode is left");
+    let notes = workspace(&provisioner).join("AGENTS.md");
+    let written = fs::write(notes, vec![0; 1 << 20]);
+    assert!(written.is_err_and(|error| full(&error)));
+
+    let refused = provisioner.provision_blocking(&Person::new("bob"));
+    assert!(matches!(refused, Err(ProvisionError::Io { ref source, .. }) if full(source)));
+    assert!(provisioner.remove_blocking("alice").unwrap());
+    assert!(!provisioner.remove_blocking("bob").unwrap());
+    provisioner.provision_blocking(&Person::new("bob")).unwrap();
+    assert_eq!(names(&root), ["bob"]);
 }
