@@ -82,6 +82,9 @@ impl Plan {
 }
 
 fn reply(prompt: &Prompt) -> String {
+    if let Some(exactly) = said(&prompt.last_user) {
+        return exactly.to_owned();
+    }
     match number(&prompt.last_user, "words") {
         Some(words) => (1..=words)
             .map(|n| format!("word{n}"))
@@ -89,6 +92,12 @@ fn reply(prompt: &Prompt) -> String {
             .join(" "),
         None => format!("echo: {}", prompt.bare()),
     }
+}
+
+/// `[[say=TEXT]]`
+fn said(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("[[say=")?;
+    Some(rest.split_once("]]")?.0)
 }
 
 fn number(text: &str, name: &str) -> Option<u64> {
@@ -128,6 +137,12 @@ mod tests {
         let plan = plan("hello");
         assert_eq!((plan.input, plan.output, plan.cache_read), (100, 20, 0));
         assert_eq!(plan.reply, Reply::Text("echo: hello".to_owned()));
+    }
+
+    #[test]
+    fn says_exactly_what_it_is_told_to() {
+        let reply = plan("about x [[say=NO_REPLY]] [[in=3]]").reply;
+        assert_eq!(reply, Reply::Text("NO_REPLY".to_owned()));
     }
 
     #[test]

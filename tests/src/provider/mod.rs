@@ -9,6 +9,7 @@
 //! | `[[reasoning=5]]` | how much of the output was thinking |
 //! | `[[sleep=1500]]` | milliseconds before the first byte |
 //! | `[[words=200]] [[chunk_delay=50]]` | a reply of that many words, and milliseconds between the chunks of a streamed one |
+//! | `[[say=NO_REPLY]]` | replies exactly that |
 //! | `[[status=429]]` | fails with that status |
 //! | `[[cut=3]]` | a streamed answer breaks off with its connection, after so many events |
 //! | `[[fault=3]]` | an error is the last event of a streamed answer, after so many others |
