@@ -1,29 +1,22 @@
-use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_usage::sqlite::SqliteLedger;
-use tower_usage::{Place, Prices, RecordId, Sink};
+use tower_usage::{Place, Prices, Sink};
 use tracing::{info, warn};
 
+use super::ear::Heard;
 use super::message::{Message, Subject};
+use super::recent::Recent;
 use super::sweep;
 use crate::instance::{Admin, AdminError};
 use crate::lease::Lease;
 use crate::store::{Store, StoreError};
-
-/// Messages that may wait; what does not fit is read again from the instance.
-const QUEUE: usize = 4096;
-
-/// Ids of the latest records: what is met again need not go through the ledger and its copies.
-const REMEMBERED: usize = 1 << 14;
 
 /// How long a gateway that died is still the one that meters.
 const LENGTH: Duration = Duration::from_secs(15);
@@ -46,19 +39,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// So much before what was noted a look back begins: messages of several sessions are not announced in the order of
 /// their times. What is between may be in two ledgers, as one record.
 const MARGIN: Duration = Duration::from_secs(10);
-
-/// What hears the messages of an instance.
-#[derive(Clone)]
-pub struct Ear {
-    queue: mpsc::Sender<Message>,
-    missed: Arc<AtomicBool>,
-}
-
-/// What is heard of an instance, for the [`Meter`].
-pub struct Heard {
-    queue: mpsc::Receiver<Message>,
-    missed: Arc<AtomicBool>,
-}
 
 /// What a meter works with.
 #[expect(
@@ -94,45 +74,6 @@ pub struct Meter {
     is_whole: bool,
     /// When the instance was last asked for all that was missed.
     swept_at: Option<SystemTime>,
-}
-
-/// What was met lately.
-#[derive(Default)]
-struct Recent {
-    ids: HashSet<RecordId>,
-    order: VecDeque<RecordId>,
-}
-
-/// An ear, and what it hears.
-#[must_use]
-pub fn channel() -> (Ear, Heard) {
-    let (sender, queue) = mpsc::channel(QUEUE);
-    let missed = Arc::new(AtomicBool::new(false));
-    let heard = Heard {
-        queue,
-        missed: Arc::clone(&missed),
-    };
-    (
-        Ear {
-            queue: sender,
-            missed,
-        },
-        heard,
-    )
-}
-
-// === impl Ear ===
-
-impl Ear {
-    /// Hears what the instance announces by `session.message`. Never waits.
-    pub fn hear(&self, payload: &RawValue) {
-        let Some(message) = Message::announced(payload) else {
-            return;
-        };
-        if self.queue.try_send(message).is_err() {
-            self.missed.store(true, Ordering::Release);
-        }
-    }
 }
 
 // === impl Meter ===
@@ -365,38 +306,6 @@ impl Meter {
     }
 }
 
-// === impl Recent ===
-
-impl Recent {
-    fn has(&self, id: RecordId) -> bool {
-        self.ids.contains(&id)
-    }
-
-    fn put(&mut self, id: RecordId) {
-        if !self.ids.insert(id) {
-            return;
-        }
-        self.order.push_back(id);
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
-        }
-    }
-}
-
-impl fmt::Debug for Ear {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ear").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Heard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Heard").finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts")
@@ -408,25 +317,5 @@ impl fmt::Debug for Parts {
 impl fmt::Debug for Meter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Meter").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn remembers_the_latest_and_stays_bounded() {
-        let mut recent = Recent::default();
-        let id = |n: usize| RecordId::from_u128(n as u128);
-        for n in 0..2 * REMEMBERED {
-            recent.put(id(n));
-            recent.put(id(n));
-        }
-        assert_eq!(
-            (recent.ids.len(), recent.order.len()),
-            (REMEMBERED, REMEMBERED)
-        );
-        assert!(recent.has(id(2 * REMEMBERED - 1)) && !recent.has(id(0)));
     }
 }

@@ -14,10 +14,13 @@
 //! message, such as those that compact a session or find a title for it; and, of the time when no gateway listened,
 //! sessions that were reset or deleted in it.
 
+mod ear;
 mod message;
 mod meter;
+mod recent;
 mod sweep;
 
+pub use self::ear::{Ear, Heard, channel};
 pub(crate) use self::message::agent_of;
 pub use self::message::{Message, Subject};
-pub use self::meter::{Ear, Heard, Meter, Parts, channel};
+pub use self::meter::{Meter, Parts};
