@@ -242,6 +242,28 @@ impl Admin {
     }
 }
 
+#[cfg(test)]
+impl Admin {
+    /// A channel that is open, behind which `answer` is the instance.
+    pub(crate) fn answered_by(
+        mut answer: impl FnMut(&'static str, &Value) -> Result<Value, AdminError> + Send + 'static,
+    ) -> Self {
+        let (requests, mut queue) = mpsc::channel::<Request>(QUEUE);
+        let (up, connected) = watch::channel(true);
+        tokio::spawn(async move {
+            let _up = up;
+            while let Some(request) = queue.recv().await {
+                let answered = answer(request.method, &request.params);
+                let _ = request.answer.send(answered);
+            }
+        });
+        Self {
+            requests,
+            connected,
+        }
+    }
+}
+
 struct Channel<F> {
     dialer: Arc<Dialer>,
     queue: mpsc::Receiver<Request>,

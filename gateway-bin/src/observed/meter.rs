@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::ear::Heard;
 use super::message::{Message, Subject};
 use super::recent::Recent;
+use super::round::{self, Round};
 use super::sweep;
 use crate::instance::{Admin, AdminError};
 use crate::lease::Lease;
@@ -36,8 +37,7 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(15);
 /// Pause before something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// So much before what was noted a look back begins: messages of several sessions are not announced in the order of
-/// their times. What is between may be in two ledgers, as one record.
+/// So much before what was noted a look back begins: a message may be found some time after it was dated.
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// What a meter works with.
@@ -63,32 +63,56 @@ pub struct Parts {
 }
 
 /// Records what an instance announces, as long as no other gateway does.
+///
+/// What is noted of it is until when everything is recorded: the time when the last round began that read all that was
+/// written, once the ledger has it on the disk. Nothing that is only heard moves it, so that whoever takes over finds what
+/// the one before had in its hands.
 pub struct Meter {
     parts: Parts,
     seen: Recent,
-    /// When the latest message was written that is recorded.
-    newest_ms: u64,
-    /// And of those that are noted.
-    noted_ms: u64,
-    /// Whether everything before that is recorded, too.
-    is_whole: bool,
-    /// When the instance was last asked for all that was missed.
-    swept_at: Option<SystemTime>,
+    round: Option<Round>,
+    next_round: Instant,
+    /// Whether something got lost since the round began.
+    is_due: bool,
+    /// Whether another round follows soon.
+    again: bool,
+    /// How often in a row the instance did not answer, and until when it is left alone.
+    failures: u32,
+    rested: Instant,
+    /// Until when everything is recorded, unless that is noted already.
+    unnoted: Option<SystemTime>,
+    /// By how much the instance's clock was ahead of the store's, in milliseconds.
+    ahead: Option<i64>,
+}
+
+/// Who stands in the way.
+enum Failed {
+    Store(StoreError),
+    Instance(AdminError),
 }
 
 // === impl Meter ===
 
 impl Meter {
-    /// Starts a meter, which runs until it is told to stop.
-    pub fn start(parts: Parts, stop: CancellationToken) {
-        let mut meter = Self {
+    pub(super) fn new(parts: Parts) -> Self {
+        let now = Instant::now();
+        Self {
             parts,
             seen: Recent::default(),
-            newest_ms: 0,
-            noted_ms: 0,
-            is_whole: false,
-            swept_at: None,
-        };
+            round: None,
+            next_round: now,
+            is_due: true,
+            again: true,
+            failures: 0,
+            rested: now,
+            unnoted: None,
+            ahead: None,
+        }
+    }
+
+    /// Starts a meter, which runs until it is told to stop.
+    pub fn start(parts: Parts, stop: CancellationToken) {
+        let mut meter = Self::new(parts);
         tokio::spawn(async move {
             stop.run_until_cancelled(meter.run()).await;
             // For whoever takes over, as far as it can be done at once.
@@ -161,12 +185,12 @@ impl Meter {
         let mut connected = self.parts.admin.follow();
         let mut note = interval(NOTE);
         note.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut again = 0;
-        let mut next_sweep = Instant::now();
-        self.is_whole = false;
-        self.swept_at = None;
+        // Where a round begins may have been noted by somebody else meanwhile.
+        self.round = None;
+        self.look_soon();
         loop {
             let is_open = *connected.borrow_and_update();
+            let next = self.next_step();
             let step = tokio::select! {
                 Some(message) = self.parts.heard.queue.recv() => {
                     self.record(&message, "announced").await
@@ -176,24 +200,10 @@ impl Meter {
                         // The channel was stopped, and so will this be.
                         std::future::pending::<()>().await;
                     }
-                    (again, next_sweep) = (0, Instant::now());
-                    self.is_whole = false;
+                    self.look_soon();
                     Ok(())
                 }
-                () = sleep_until(next_sweep), if is_open => {
-                    match self.sweep().await {
-                        Ok(true) => {
-                            next_sweep = Instant::now() + if again == 0 { SWEEP_AGAIN } else { SWEEP };
-                            again += 1;
-                            Ok(())
-                        }
-                        Ok(false) => {
-                            next_sweep = Instant::now() + AGAIN;
-                            Ok(())
-                        }
-                        Err(error) => Err(error),
-                    }
-                }
+                () = sleep_until(next), if is_open => self.step().await,
                 _ = note.tick() => self.note().await,
             };
             if let Err(error) = step {
@@ -202,39 +212,100 @@ impl Meter {
             }
             if self.parts.heard.missed.swap(false, Ordering::AcqRel) {
                 warn!("more is announced than can be recorded; it is read again");
-                next_sweep = Instant::now();
-                self.is_whole = false;
+                self.look_soon();
             }
         }
     }
 
-    /// Records what nobody heard. Whether the instance said everything.
-    async fn sweep(&mut self) -> Result<bool, StoreError> {
-        let seen = self.parts.store.seen(&self.parts.instance).await?;
-        let begun = self.parts.store.time().await?;
-        // What was noted since says nothing about messages that got lost on their way.
-        let until = self.swept_at.map_or(seen.until, |at| at.min(seen.until));
-        let look_back = until.checked_sub(MARGIN).unwrap_or(UNIX_EPOCH);
-        let from = seen.since.max(look_back);
-        let unsaid = |error: AdminError| {
-            info!(%error, "an instance does not say what nobody heard; it is asked again");
-            Ok(false)
+    /// Something was written that nobody may have heard.
+    pub(super) fn look_soon(&mut self) {
+        (self.is_due, self.again) = (true, true);
+        self.next_round = Instant::now();
+    }
+
+    /// When the instance is asked for something.
+    pub(super) fn next_step(&self) -> Instant {
+        match self.round {
+            Some(_) => self.rested,
+            None => self.next_round.max(self.rested),
+        }
+    }
+
+    /// Whether a round is over, so that its time can be noted.
+    #[cfg(test)]
+    pub(super) fn has_read_all(&self) -> bool {
+        self.unnoted.is_some()
+    }
+
+    /// Asks the instance for a part of what nobody heard, and records it. An instance that does not answer is left alone
+    /// for longer and longer, and then asked for what is left.
+    pub(super) async fn step(&mut self) -> Result<(), StoreError> {
+        let stepped = match self.round.take() {
+            Some(round) => self.go_on(round).await,
+            None => self.begin().await,
         };
-        let sessions = match sweep::sessions(&self.parts.admin, from).await {
-            Ok(sessions) => sessions,
-            Err(error) => return unsaid(error),
-        };
-        for session_key in sessions {
-            let messages = match sweep::history(&self.parts.admin, &session_key, from).await {
-                Ok(messages) => messages,
-                Err(error) => return unsaid(error),
-            };
-            for message in messages {
-                self.find(&message).await?;
+        match stepped {
+            Ok(()) => self.failures = 0,
+            Err(Failed::Store(error)) => return Err(error),
+            Err(Failed::Instance(error)) => {
+                self.failures = self.failures.saturating_add(1);
+                let pause = round::pause(self.failures, &error);
+                self.rested = Instant::now() + pause;
+                info!(%error, ?pause, "an instance does not say what nobody heard; it is asked again");
             }
         }
-        (self.is_whole, self.swept_at) = (true, Some(begun));
-        Ok(true)
+        Ok(())
+    }
+
+    async fn begin(&mut self) -> Result<(), Failed> {
+        self.is_due = false;
+        let seen = self.parts.store.seen(&self.parts.instance).await?;
+        let begun = self.parts.store.time().await?;
+        let asked = Instant::now();
+        let theirs = sweep::clock(&self.parts.admin).await?;
+        // Rather too early: it was that time there before the answer was here.
+        let ours = millis(begun + asked.elapsed());
+        let ahead = theirs.map_or(0, |theirs| difference(theirs, ours));
+        // Of an instance whose clock was set ahead, what it wrote before is as old as it was.
+        let ahead_then = self.ahead.map_or(ahead, |then| then.min(ahead));
+        let look_back = seen.until.checked_sub(MARGIN).unwrap_or(UNIX_EPOCH);
+        let from = millis(seen.since.max(look_back)).saturating_add_signed(ahead_then);
+        let sessions = sweep::sessions(&self.parts.admin, from).await?;
+        self.ahead = Some(ahead);
+        self.round = Some(Round::new(begun, from, sessions));
+        Ok(())
+    }
+
+    async fn go_on(&mut self, mut round: Round) -> Result<(), Failed> {
+        let Some(session_key) = round.next() else {
+            self.unnoted = Some(round.begun);
+            let pause = match (self.is_due, self.again) {
+                (true, _) => Duration::ZERO,
+                (false, true) => SWEEP_AGAIN,
+                (false, false) => SWEEP,
+            };
+            self.again = self.is_due;
+            self.next_round = Instant::now() + pause;
+            return Ok(());
+        };
+        let read = self.read(&session_key, round.from).await;
+        if read.is_ok() {
+            round.done();
+            self.round = Some(round);
+        } else if round.put_off() {
+            self.round = Some(round);
+        } else {
+            // Others may have changed meanwhile, and are not to wait for those that cannot be read.
+            self.next_round = Instant::now();
+        }
+        read
+    }
+
+    async fn read(&mut self, session_key: &Arc<str>, from: u64) -> Result<(), Failed> {
+        for message in sweep::history(&self.parts.admin, session_key, from).await? {
+            self.find(&message).await?;
+        }
+        Ok(())
     }
 
     /// Records a message of a history, unless the ledger has it.
@@ -250,14 +321,17 @@ impl Meter {
                 && records.iter().any(|record| record.id == id)
             {
                 self.seen.put(id);
-                self.newest_ms = self.newest_ms.max(message.written_ms);
                 return Ok(());
             }
         }
         self.record(message, "found").await
     }
 
-    async fn record(&mut self, message: &Message, how: &'static str) -> Result<(), StoreError> {
+    pub(super) async fn record(
+        &mut self,
+        message: &Message,
+        how: &'static str,
+    ) -> Result<(), StoreError> {
         let id = message.record_id(&self.parts.instance);
         if self.seen.has(id) || message.came_by_egress() {
             return Ok(());
@@ -279,30 +353,51 @@ impl Meter {
         place.record(record);
         metrics::counter!("gateway_observed_records_total", "how" => how).increment(1);
         self.seen.put(id);
-        self.newest_ms = self.newest_ms.max(message.written_ms);
         Ok(())
     }
 
-    /// Notes how far the messages are recorded, once the ledger has them.
-    async fn note(&mut self) -> Result<(), StoreError> {
-        let newest = self.newest_ms;
-        if newest <= self.noted_ms || !self.is_whole {
+    /// Notes until when the messages are recorded, once the ledger has them.
+    pub(super) async fn note(&mut self) -> Result<(), StoreError> {
+        let Some(until) = self.unnoted else {
             return Ok(());
-        }
+        };
         // Counters that do not answer are not waited for: then it is noted the next time.
         let stored = timeout(RETRY, self.parts.ledger.flush()).await;
         if !matches!(stored, Ok(Ok(()))) {
             return Ok(());
         }
-        let until: SystemTime = UNIX_EPOCH + Duration::from_millis(newest);
-        // An instance whose clock is ahead must not make what comes later look old.
-        let until = until.min(self.parts.store.time().await?);
         self.parts
             .store
             .put_seen(&self.parts.instance, until)
             .await?;
-        self.noted_ms = newest;
+        self.unnoted = None;
         Ok(())
+    }
+}
+
+/// In milliseconds since 1970.
+fn millis(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `left - right`.
+fn difference(left: u64, right: u64) -> i64 {
+    let size = i64::try_from(left.abs_diff(right)).unwrap_or(i64::MAX);
+    if left < right { -size } else { size }
+}
+
+// === impl Failed ===
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<AdminError> for Failed {
+    fn from(error: AdminError) -> Self {
+        Self::Instance(error)
     }
 }
 

@@ -18,7 +18,10 @@ mod ear;
 mod message;
 mod meter;
 mod recent;
+mod round;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 pub use self::ear::{Ear, Heard, channel};
 pub(crate) use self::message::agent_of;

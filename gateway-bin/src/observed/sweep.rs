@@ -1,7 +1,8 @@
-//! What is read again from the instance, since nobody may have heard it.
+//! What is read again from the instance, since nobody may have heard it. Times are in milliseconds since 1970, by the
+//! instance's clock.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -14,28 +15,39 @@ const SESSIONS: u64 = 200;
 /// Messages of one answer; the most that OpenClaw takes for `limit`.
 const MESSAGES: u64 = 1_000;
 
-/// Bounds on what is read of one list, and of one session.
+/// A bound on what is read of one session.
 const PAGES: usize = 50;
+
+/// What the instance's clock says, if it says it.
+///
+/// # Errors
+///
+/// See [`AdminError`].
+pub(super) async fn clock(admin: &Admin) -> Result<Option<u64>, AdminError> {
+    let list = admin.call("sessions.list", json!({"limit": 1})).await?;
+    Ok(list.get("ts").and_then(Value::as_u64))
+}
 
 /// The sessions that have changed since then.
 ///
 /// # Errors
 ///
 /// See [`AdminError`].
-pub(super) async fn sessions(admin: &Admin, from: SystemTime) -> Result<Vec<Arc<str>>, AdminError> {
-    let (from, mut all) = (millis(from), Vec::new());
-    for archived in [false, true] {
+pub(super) async fn sessions(admin: &Admin, from: u64) -> Result<BTreeSet<Arc<str>>, AdminError> {
+    let mut all = BTreeSet::new();
+    for (archived, pinned) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut offset = 0;
-        for _ in 0..PAGES {
+        loop {
             let params = json!({
-                "limit": SESSIONS, "offset": offset, "archived": archived, "includeGlobal": true,
+                "limit": SESSIONS, "offset": offset, "archived": archived, "pinned": pinned, "includeGlobal": true,
                 "includeUnknown": true, "configuredAgentsOnly": false,
             });
             let list = admin.call("sessions.list", params).await?;
             let (changed, has_more) = changed(&list, from);
             all.extend(changed);
             let next = list.get("nextOffset").and_then(Value::as_u64);
-            match next.filter(|_| has_more) {
+            // Those that are pinned are in the order in which they were.
+            match next.filter(|_| has_more || pinned) {
                 Some(next) if next > offset => offset = next,
                 _ => break,
             }
@@ -70,25 +82,17 @@ fn changed(list: &Value, from: u64) -> (Vec<Arc<str>>, bool) {
 pub(super) async fn history(
     admin: &Admin,
     session_key: &Arc<str>,
-    from: SystemTime,
+    from: u64,
 ) -> Result<Vec<Message>, AdminError> {
-    let (from, mut all) = (millis(from), Vec::new());
+    let mut all = Vec::new();
     let mut offset = 0;
     for _ in 0..PAGES {
         // What people wrote is nobody's business here.
         let params = json!({
             "sessionKey": &**session_key, "limit": MESSAGES, "offset": offset, "maxChars": 1,
         });
-        let page = match admin.call("chat.history", params).await {
-            // One that was deleted in between, or has a key of its own kind. One that is only busy is to be asked again, as
-            // the instance says by when: all of the sweep is, then.
-            Err(
-                AdminError::Refused {
-                    retry_after: None, ..
-                }
-                | AdminError::Invalid { .. },
-            ) => break,
-            page => page?,
+        let Some(page) = found(admin.call("chat.history", params).await)? else {
+            break;
         };
         let messages = page.get("messages").and_then(Value::as_array);
         let messages = messages.map_or(&[][..], Vec::as_slice);
@@ -108,9 +112,19 @@ pub(super) async fn history(
     Ok(all)
 }
 
-fn millis(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// What is said of a session; `None` of one that was deleted in between, or has a key of its own kind.
+///
+/// One that is only busy is to be asked again, as the instance says by when.
+fn found(answer: Result<Value, AdminError>) -> Result<Option<Value>, AdminError> {
+    match answer {
+        Err(
+            AdminError::Refused {
+                retry_after: None, ..
+            }
+            | AdminError::Invalid { .. },
+        ) => Ok(None),
+        answer => answer.map(Some),
+    }
 }
 
 fn written(message: &Value) -> Option<f64> {
