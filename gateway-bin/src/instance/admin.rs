@@ -260,6 +260,7 @@ impl Admin {
         Self {
             requests,
             connected,
+            openings: Arc::default(),
         }
     }
 }
