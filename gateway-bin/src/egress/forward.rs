@@ -19,7 +19,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 use tower_sso::Identity;
-use tower_usage::llm::{CallBody, ModelCall};
+use tower_usage::llm::{CallBody, ModelCall, Refused};
 use tower_usage::{Prices, RecordId, TokenCounts};
 use tower_workspace::vault::SecretBytes;
 use tracing::warn;
@@ -239,7 +239,14 @@ async fn inbound(
 ) -> Response<Either<Incoming, Full<Bytes>>> {
     let (head, body) = response.into_parts();
     let status = head.status;
-    let refused = || {
+    let instead = |code, message, body: &[u8]| {
+        let mut response = refusal(kind, StatusCode::BAD_GATEWAY, code, message);
+        // The record says what the provider did.
+        let refused = Refused::new(status, body);
+        response.extensions_mut().insert(refused);
+        response
+    };
+    let refused = |body: &[u8]| {
         // It is our key that was refused, or has no credit, and not the instance's; passed on, the instance would give up
         // its own.
         warn!(%status, is_own, "provider refused the key");
@@ -249,22 +256,21 @@ async fn inbound(
             }
             false => "The model provider refused the gateway. Tell your administrator.",
         };
-        refusal(kind, StatusCode::BAD_GATEWAY, "provider_refused", message)
+        instead("provider_refused", message, body)
     };
     let body = match status {
         StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
-            return refused();
+            // Without it only the name of the error lacks.
+            return refused(&read_error(body).await.unwrap_or_default());
         }
         // Where a provider says that there is no credit left, in words of its own.
         StatusCode::BAD_REQUEST | StatusCode::TOO_MANY_REQUESTS => {
-            let read = Limited::new(body, MAX_ERROR).collect();
-            let Ok(Ok(read)) = tokio::time::timeout(ERROR_TIMEOUT, read).await else {
+            let Some(read) = read_error(body).await else {
                 let message = "The model provider's answer broke off.";
-                return refusal(kind, StatusCode::BAD_GATEWAY, "provider_failed", message);
+                return instead("provider_failed", message, &[]);
             };
-            let read = read.to_bytes();
             if NO_CREDIT.iter().any(|words| holds(&read, words)) {
-                return refused();
+                return refused(&read);
             }
             Either::Right(Full::from(read))
         }
@@ -280,6 +286,13 @@ async fn inbound(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// What a provider says that refuses, if it is not too long and does not break off.
+async fn read_error(body: Incoming) -> Option<Bytes> {
+    let read = Limited::new(body, MAX_ERROR).collect();
+    let read = tokio::time::timeout(ERROR_TIMEOUT, read).await.ok()?;
+    Some(read.ok()?.to_bytes())
 }
 
 /// Whether these words are in an answer.

@@ -258,8 +258,13 @@ async fn provider() -> String {
         post(move |request: Request<axum::body::Body>| {
             let answer = answer.clone();
             async move {
-                assert_eq!(request.headers()["authorization"], "Bearer real-key");
-                axum::Json(answer)
+                let headers = request.headers();
+                if headers["authorization"] != "Bearer real-key" {
+                    let error = json!({"error": {"message": "no", "code": "invalid_api_key"}});
+                    return (StatusCode::UNAUTHORIZED, axum::Json(error));
+                }
+                assert!(!headers.contains_key("idempotency-key"), "nobody asked");
+                (StatusCode::OK, axum::Json(answer))
             }
         }),
     );
@@ -277,6 +282,10 @@ async fn provider() -> String {
 }
 
 async fn egress(model: &str, known_key: bool) -> (Fixture, Call) {
+    egress_to(model, known_key, "real-key").await
+}
+
+async fn egress_to(model: &str, known_key: bool, provider_key: &str) -> (Fixture, Call) {
     let keys = VirtualKeys::default();
     let minted = keys.mint(&"alice".into()).unwrap();
     if known_key {
@@ -284,7 +293,7 @@ async fn egress(model: &str, known_key: bool) -> (Fixture, Call) {
     }
     let fixture = fixture(keys);
     let provider = format!(
-        "name = \"openai\"\nkind = \"openai\"\nbase_url = \"{}\"\napi_key = \"real-key\"\nmodels = [{{ id = \"m\" }}]",
+        "name = \"openai\"\nkind = \"openai\"\nbase_url = \"{}\"\napi_key = \"{provider_key}\"\nmodels = [{{ id = \"m\" }}]",
         provider().await
     );
     let target = Target::new(&toml::from_str(&provider).unwrap()).unwrap();
@@ -425,5 +434,23 @@ async fn a_model_that_is_not_offered_is_refused_and_costs_nothing() {
     assert_eq!(
         (record.outcome, record.tokens.total()),
         (Outcome::Failed, 0)
+    );
+}
+
+#[tokio::test]
+async fn d6_59_a_key_that_the_provider_refuses_is_no_refusal_of_the_callers_and_recorded_as_it_was()
+{
+    let (fixture, call) = egress_to("m", true, "revoked-key").await;
+    let (status, _, answer) = call.send().await;
+    assert_eq!(status, 502);
+    assert_eq!(answer["error"]["code"], "provider_refused");
+    let records = fixture.records.take();
+    let [record] = records.as_slice() else {
+        panic!("one record: {records:?}")
+    };
+    assert_eq!(record.outcome, Outcome::Failed);
+    assert_eq!(
+        record.metadata.as_deref(),
+        Some(r#"{"status":401,"error":"invalid_api_key"}"#)
     );
 }
