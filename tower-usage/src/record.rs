@@ -28,6 +28,10 @@ pub struct UsageRecord {
     pub requested_model: Option<Arc<str>>,
     /// The provider's id of the answer.
     pub response_id: Option<Arc<str>>,
+    /// What the call has in common with its repetitions, if its client named it: see
+    /// `ModelCall::idempotency_key`. A ledger bills once what is answered by one
+    /// and the same answer.
+    pub idempotency_key: Option<Arc<str>>,
     /// The run it belongs to.
     pub run_id: Option<Arc<str>>,
     /// The conversation it belongs to.
@@ -49,7 +53,9 @@ pub struct UsageRecord {
     /// `status`, the HTTP status it refused with, and `error`, its own name for what was wrong (at most 64 of
     /// `A-Za-z0-9_.-`). Of a call whose client left: `"left":true`, and `drained`, whether the rest of the answer was
     /// read all the same, where that was tried. Of a call that the provider says it served in another tier than the
-    /// default: `service_tier`, the name of that. And what [`price`](Self::price) marks.
+    /// default: `service_tier`, the name of that. Of a repeated call that
+    /// was answered by the answer to another: `replay`, the id of the record of that. And what [`price`](Self::price)
+    /// marks.
     pub metadata: Option<Arc<str>>,
     /// What the ledger hands to its settler when the record is stored. Opaque to this crate.
     pub settle_ref: Option<Arc<str>>,
@@ -123,6 +129,7 @@ impl UsageRecord {
             model: None,
             requested_model: None,
             response_id: None,
+            idempotency_key: None,
             run_id: None,
             session_key: None,
             tokens: TokenCounts::default(),

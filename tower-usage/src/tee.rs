@@ -13,7 +13,8 @@ use crate::{Begun, Full, RecordId, Sink, UsageRecord};
 /// The first one, the ledger, is the truth: it alone decides who is admitted and keeps what begins. The others have
 /// copies: each gets a record right after the ledger was given it, without waiting until that has stored it, and if it
 /// has no room then it goes without, which is [counted](Self::missed). So a copy can lack records that the ledger has,
-/// and after a crash have some that the ledger lost.
+/// and after a crash have some that the ledger lost. That a record repeats another is found by the ledger: the copy has its
+/// tokens and cost.
 ///
 /// # Examples
 ///

@@ -117,6 +117,7 @@ async fn reads_back_every_field() {
     full.model = Some("m".into());
     full.requested_model = Some("r".into());
     full.response_id = Some("id".into());
+    full.idempotency_key = Some("hash".into());
     full.run_id = Some("run".into());
     full.session_key = Some("s".into());
     full.tokens.input = Some(1);
@@ -201,6 +202,9 @@ fn as_of_version_5(conn: &Connection) {
          ALTER TABLE token_usage_logs DROP COLUMN cache_write_1h_price;
          ALTER TABLE token_usage_begun DROP COLUMN cache_write_1h_tokens;
          ALTER TABLE token_usage_begun DROP COLUMN cache_write_1h_price;
+         DROP INDEX token_usage_logs_by_key;
+         ALTER TABLE token_usage_logs DROP COLUMN idempotency_key;
+         ALTER TABLE token_usage_begun DROP COLUMN idempotency_key;
          UPDATE token_usage_schema SET version = 5",
     )
     .unwrap();

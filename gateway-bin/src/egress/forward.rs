@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
@@ -46,6 +49,10 @@ const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// A caller's own id of a request, which OpenAI keeps in its logs (API reference, "Debugging requests").
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+
+/// By which a provider that knows it answers a repeated request by the answer it gave before
+/// (draft-ietf-httpapi-idempotency-key-header).
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// How long a provider may take to begin its answer; thinking models take minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(600);
@@ -144,6 +151,9 @@ impl Service<Request<CallBody>> for ForwardCall {
                 ));
             };
             let owner: Option<&Arc<Identity>> = req.extensions().get();
+            let repeatable = call
+                .zip(owner)
+                .and_then(|(call, owner)| repeatable(call, owner.user_id()));
             let own = owner.map(|owner| this.own_keys.find(owner.user_id(), &target.name));
             let own = match own.transpose() {
                 Ok(own) => own.flatten(),
@@ -160,6 +170,9 @@ impl Service<Request<CallBody>> for ForwardCall {
             };
             let mut outbound = outbound(req, kind, id);
             *outbound.uri_mut() = uri;
+            if let Some(key) = repeatable {
+                outbound.headers_mut().insert(IDEMPOTENCY_KEY, key);
+            }
             if !target.authorize(
                 outbound.headers_mut(),
                 own.as_ref().map(SecretBytes::expose),
@@ -199,6 +212,16 @@ impl Service<Request<CallBody>> for ForwardCall {
             )
         })
     }
+}
+
+/// The name of a call that is the same for whoever repeats it, and for nobody else: the provider knows all people by one
+/// key, and what one was answered is not for another.
+fn repeatable(call: &ModelCall, user_id: &str) -> Option<HeaderValue> {
+    let call = call.idempotency_key.as_deref()?;
+    // The first part is of one length.
+    let named = [call.as_bytes(), user_id.as_bytes()].concat();
+    let hash = digest(&SHA256, &named);
+    HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(hash)).ok()
 }
 
 /// The call as the provider gets it, but for the address and the key.
@@ -300,4 +323,56 @@ fn holds(answer: &[u8], words: &str) -> bool {
     answer
         .windows(words.len())
         .any(|part| part.eq_ignore_ascii_case(words.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use tower::{Layer, ServiceExt, service_fn};
+    use tower_usage::llm::ModelCallLayer;
+
+    use super::*;
+
+    async fn read(key: Option<&str>, body: &'static str) -> ModelCall {
+        let mut request = Request::post("/v1/messages")
+            .body(Full::from(body))
+            .unwrap();
+        if let Some(key) = key {
+            let key = HeaderValue::from_str(key).unwrap();
+            request.headers_mut().insert(IDEMPOTENCY_KEY, key);
+        }
+        let (found, call) = tokio::sync::oneshot::channel();
+        let found = Arc::new(std::sync::Mutex::new(Some(found)));
+        let take = service_fn(move |req: Request<CallBody>| {
+            let call = req.extensions().get::<ModelCall>().unwrap().clone();
+            let _ = found.lock().unwrap().take().unwrap().send(call);
+            std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+        });
+        ModelCallLayer::new()
+            .layer(take)
+            .oneshot(request)
+            .await
+            .unwrap();
+        call.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn d5_53_a_repeated_request_has_one_name_at_its_provider_and_no_other_has_it() {
+        let body = r#"{"model":"m","messages":[]}"#;
+        let call = read(Some("k"), body).await;
+        let own = repeatable(&call, "alice").unwrap();
+        assert_eq!(own.len(), 43);
+        assert_eq!(
+            repeatable(&read(Some("k"), body).await, "alice").unwrap(),
+            own
+        );
+        assert_ne!(
+            repeatable(&call, "bob").unwrap(),
+            own,
+            "not what another was answered"
+        );
+        let other = read(Some("k"), r#"{"model":"m","messages":[1]}"#).await;
+        assert_ne!(repeatable(&other, "alice").unwrap(), own);
+        assert_eq!(repeatable(&read(None, body).await, "alice"), None);
+    }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What is copied, in the order of [`write`].
-const COLUMNS: [(&str, Type); 31] = [
+const COLUMNS: [(&str, Type); 32] = [
     ("id", Type::UUID),
     ("ledger", Type::UUID),
     ("number", Type::INT8),
@@ -51,6 +51,7 @@ const COLUMNS: [(&str, Type); 31] = [
     ("settle_ref", Type::TEXT),
     ("admitted_at", Type::TIMESTAMPTZ),
     ("created_at", Type::TIMESTAMPTZ),
+    ("idempotency_key", Type::TEXT),
 ];
 
 /// By which a row is known, and of which it is not changed.
@@ -187,6 +188,7 @@ impl Batches {
                 &record.settle_ref.as_deref().map(Text),
                 &Moment(record.admitted_at),
                 &Moment(record.ended_at),
+                &record.idempotency_key.as_deref().map(Text),
             ];
             writer.as_mut().write(&values).await?;
         }

@@ -23,6 +23,7 @@ pub(super) fn read(row: &Row) -> Result<UsageRecord, LedgerError> {
         model: text(row, "model")?,
         requested_model: text(row, "requested_model")?,
         response_id: text(row, "response_id")?,
+        idempotency_key: text(row, "idempotency_key")?,
         run_id: text(row, "run_id")?,
         session_key: text(row, "session_key")?,
         tokens: TokenCounts {

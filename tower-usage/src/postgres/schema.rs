@@ -6,7 +6,7 @@ use crate::sqlite::LedgerError;
 ///
 /// An index on an answer's id is one on its hash, since there is no bound to its length and one to that of what is in an
 /// index.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE token_usage_logs (
     id uuid NOT NULL,
@@ -60,6 +60,10 @@ CREATE TABLE token_usage_ledgers (
     "
 ALTER TABLE token_usage_logs ADD COLUMN cache_write_1h_tokens bigint;
 ALTER TABLE token_usage_logs ADD COLUMN cache_write_1h_price bigint;
+",
+    // What a call has in common with its repetitions, if its client named it.
+    "
+ALTER TABLE token_usage_logs ADD COLUMN idempotency_key text;
 ",
 ];
 

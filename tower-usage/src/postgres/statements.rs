@@ -6,7 +6,8 @@ use super::GroupBy;
 pub(super) const COLUMNS: &str = "id, user_id, operation, provider, model, requested_model, session_key, run_id, \
     response_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, reasoning_tokens, calls, \
     cost_nano_usd, input_price, output_price, cache_read_price, cache_write_price, cache_write_1h_price, source, outcome, \
-    metadata::text AS metadata, settle_ref, admitted_at, created_at";
+    metadata::text AS metadata, settle_ref, admitted_at, created_at, \
+    idempotency_key";
 
 /// The time of a record, `$1`, if it is of the user `$2`.
 pub(super) const FIND_TIME: &str = "SELECT admitted_at FROM token_usage_logs \

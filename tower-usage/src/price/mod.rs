@@ -13,6 +13,8 @@ mod rate;
 
 #[cfg(feature = "import")]
 pub use self::import::{Import, ImportError, Unapplied};
+#[cfg(feature = "sqlite")]
+pub(crate) use self::priced::with_front;
 pub use self::{
     entry::PriceEntry,
     list::{DuplicatePrice, PriceList, Priced, Prices, UnlistedFallback},

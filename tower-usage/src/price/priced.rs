@@ -64,17 +64,22 @@ fn mark(metadata: Option<Arc<str>>, answered: &Answered) -> Option<Arc<str>> {
     if answered.lacks_service_tier {
         add(&|marks| marks.push_str(LACKS_SERVICE_TIER));
     }
+    with_front(metadata, &marks)
+}
+
+/// Puts members at the beginning of metadata, in place of the marks that are there.
+pub(crate) fn with_front(metadata: Option<Arc<str>>, front: &str) -> Option<Arc<str>> {
     let text = metadata.as_deref().unwrap_or("{}").trim();
     let members = text.strip_prefix('{').unwrap_or("}").trim_start();
     let unmarked = without_marks(members);
-    if marks.is_empty() && unmarked.len() == members.len() {
+    if front.is_empty() && unmarked.len() == members.len() {
         return metadata;
     }
-    match (marks.is_empty(), unmarked == "}") {
+    match (front.is_empty(), unmarked == "}") {
         (true, true) => None,
         (true, false) => Some(format!("{{{unmarked}").into()),
-        (false, true) => Some(format!("{{{marks}}}").into()),
-        (false, false) => Some(format!("{{{marks},{unmarked}").into()),
+        (false, true) => Some(format!("{{{front}}}").into()),
+        (false, false) => Some(format!("{{{front},{unmarked}").into()),
     }
 }
 

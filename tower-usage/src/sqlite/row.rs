@@ -7,14 +7,18 @@ use rusqlite::{
     Connection, OptionalExtension, Row, TransactionBehavior, named_params, types::Type,
 };
 
-use super::{joins::Join, ledger::Mark};
+use super::{
+    joins::Join,
+    ledger::Mark,
+    replay::{find_original, replay_of},
+};
 use crate::{NanoUsd, Operation, Outcome, Price, Rate, RecordId, Source, TokenCounts, UsageRecord};
 
 /// What [`read`] reads.
 pub(super) const COLUMNS: &str = "seq, id, user_id, operation, provider, model, requested_model, session_key, run_id, \
     response_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, reasoning_tokens, calls, \
     cost_nano_usd, input_price, output_price, cache_read_price, cache_write_price, cache_write_1h_price, source, outcome, metadata, settle_ref, \
-    admitted_at, created_at";
+    admitted_at, created_at, idempotency_key";
 
 /// No count and no amount (nine million dollars) of a record is stored larger: SQLite refuses to add up what overflows
 /// its integers, and of these a thousand fit. Also the largest a reader that has doubles only reads exactly.
@@ -26,11 +30,11 @@ macro_rules! insert_into {
         concat!("INSERT INTO ", $table, " (
     id, user_id, operation, provider, model, requested_model, session_key, run_id, response_id, input_tokens,
     output_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, reasoning_tokens, total_tokens, calls,
-    cost_nano_usd, input_price, output_price, cache_read_price, cache_write_price, cache_write_1h_price, source, outcome, metadata, settle_ref, settled, admitted_at, created_at
+    cost_nano_usd, input_price, output_price, cache_read_price, cache_write_price, cache_write_1h_price, source, outcome, metadata, settle_ref, settled, admitted_at, created_at, idempotency_key
 ) VALUES (
     :id, :user_id, :operation, :provider, :model, :requested_model, :session_key, :run_id, :response_id, :input,
     :output, :cache_read, :cache_write, :cache_write_1h, :reasoning, :total, :calls, :cost,
-    :input_price, :output_price, :cache_read_price, :cache_write_price, :cache_write_1h_price, :source, :outcome, :metadata, :settle_ref, :settled, :admitted_at, :created_at
+    :input_price, :output_price, :cache_read_price, :cache_write_price, :cache_write_1h_price, :source, :outcome, :metadata, :settle_ref, :settled, :admitted_at, :created_at, :idempotency_key
 ) ON CONFLICT (id) DO NOTHING")
     };
 }
@@ -54,21 +58,27 @@ pub(super) enum Settled {
 pub(super) struct Stored {
     pub(super) seq: i64,
     pub(super) to_settle: bool,
+    /// The record that it repeats.
+    pub(super) original: Option<RecordId>,
 }
 
-/// Stores a record, once by its id; what was kept of it since it began is not needed any more.
+/// Stores a record, once by its id, and as free if it repeats another; what was kept of it since it began is not needed
+/// any more.
 pub(super) fn insert(
     conn: &Connection,
     record: &UsageRecord,
     join: Option<&Join>,
 ) -> Result<Stored, rusqlite::Error> {
     let to_settle = record.settle_ref.is_some();
-    let inserted = put(conn, INSERT, record, join)?;
+    let original = find_original(conn, record)?;
+    let replay = original.map(|original| replay_of(original, record.clone()));
+    let inserted = put(conn, INSERT, replay.as_ref().unwrap_or(record), join)?;
     forget(conn, record.id)?;
     if inserted == 1 {
         return Ok(Stored {
             seq: conn.last_insert_rowid(),
             to_settle,
+            original,
         });
     }
     // It was recorded twice, or a commit failed after it had taken effect: what is stored decides.
@@ -79,6 +89,7 @@ pub(super) fn insert(
             Ok(Stored {
                 seq: row.get(0)?,
                 to_settle: row.get::<_, i64>(1)? == 0,
+                original,
             })
         })
         .optional()?;
@@ -186,6 +197,7 @@ fn put(
         ":settled": if to_settle { Settled::No } else { Settled::Yes } as i64,
         ":admitted_at": millis(record.admitted_at),
         ":created_at": millis(record.ended_at),
+        ":idempotency_key": record.idempotency_key.as_deref(),
     })
 }
 
@@ -208,6 +220,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<UsageRecord, rusqlite::Error> {
         model: row.get("model")?,
         requested_model: row.get("requested_model")?,
         response_id: row.get("response_id")?,
+        idempotency_key: row.get("idempotency_key")?,
         run_id: row.get("run_id")?,
         session_key: row.get("session_key")?,
         tokens: TokenCounts {

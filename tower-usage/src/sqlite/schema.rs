@@ -3,7 +3,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::LedgerError;
 
 /// One step per version. A step that was released is never changed.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     "
 CREATE TABLE token_usage_logs (
     seq INTEGER PRIMARY KEY,
@@ -151,6 +151,12 @@ ON token_usage_logs WHEN EXISTS (SELECT 1 FROM token_usage_shipped) AND (
 BEGIN
     INSERT INTO token_usage_changed (seq, changed_at) VALUES (new.seq, unixepoch() * 1000);
 END;
+",
+    // What a call has in common with its repetitions, if its client named it. Few do.
+    "
+ALTER TABLE token_usage_logs ADD COLUMN idempotency_key TEXT;
+ALTER TABLE token_usage_begun ADD COLUMN idempotency_key TEXT;
+CREATE INDEX token_usage_logs_by_key ON token_usage_logs (idempotency_key, response_id) WHERE idempotency_key IS NOT NULL;
 ",
 ];
 

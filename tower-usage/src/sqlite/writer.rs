@@ -17,6 +17,7 @@ use super::{
     backlog::{Backlog, Owed},
     command::{Command, ToSettle, Unsettled},
     joins::{Join, Joins},
+    replay::replay_of,
     row::{self, Stored},
 };
 use crate::{Full, SystemClock, clock::Clock as _};
@@ -258,8 +259,13 @@ impl Writer {
                     if let Some(Stored {
                         seq,
                         to_settle: true,
+                        original,
                     }) = stored.next()
                     {
+                        let record = match original {
+                            Some(original) => replay_of(original, record),
+                            None => record,
+                        };
                         unsettled.push(Unsettled::new(seq, record, owed));
                     }
                 }

@@ -22,6 +22,7 @@ fn with_everything() -> UsageRecord {
     full.model = Some("m".into());
     full.requested_model = Some("r".into());
     full.response_id = Some("id".into());
+    full.idempotency_key = Some("hash".into());
     full.run_id = Some("run".into());
     full.session_key = Some("s".into());
     full.tokens.input = Some(1);
@@ -94,6 +95,9 @@ async fn what_was_in_the_file_before_is_shipped_and_what_is_stored_later_by_itse
              ALTER TABLE token_usage_logs DROP COLUMN cache_write_1h_price;
              ALTER TABLE token_usage_begun DROP COLUMN cache_write_1h_tokens;
              ALTER TABLE token_usage_begun DROP COLUMN cache_write_1h_price;
+             DROP INDEX token_usage_logs_by_key;
+             ALTER TABLE token_usage_logs DROP COLUMN idempotency_key;
+             ALTER TABLE token_usage_begun DROP COLUMN idempotency_key;
              UPDATE token_usage_schema SET version = 4",
         )
         .unwrap();

@@ -46,9 +46,13 @@ use crate::{
 /// chunk is to be taken out the decoded stream goes on, without `Content-Encoding`; if it cannot be decoded to its end,
 /// it ends for the client in an error event.
 ///
-/// One call is one request to a provider: a client that tries again is answered, and pays, again. An `Idempotency-Key`
-/// does not change that, since these providers do not promise to answer a key once; and the id of an answer is not
-/// trusted to be its own, since a compatible provider that repeats one would be free of charge.
+/// One call is one request to a provider: a client that tries again is answered, and pays, again. But where it sends the
+/// same request under the same `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header;
+/// [`ModelCall::idempotency_key`]), and its provider gives the very answer that it gave before, by id, model and exact
+/// usage, a ledger in SQLite stores the record without tokens and cost, its metadata names the
+/// record it repeats as `replay`, and that is what is settled. A provider that answers with another id has worked twice,
+/// and is paid twice. An id that is also found elsewhere, or more than 16 times, is not trusted to be that of one answer:
+/// a compatible provider that gives one to all would be free of charge.
 ///
 /// The model that answered is billed; an answer that does not name one is billed as the model asked for. A model that is
 /// not in the price list by exactly that name is recorded unpriced: `cost` is `None`, which whoever settles or adds up

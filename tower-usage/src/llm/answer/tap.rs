@@ -55,6 +55,7 @@ impl ModelTap {
         record.requested_model = call.map(|call| Arc::clone(&call.requested_model));
         if let Some(call) = call {
             record.id = call.take_id();
+            record.idempotency_key.clone_from(&call.idempotency_key);
         }
         Self {
             entry: Some(Entry {

@@ -15,7 +15,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{CallBody, ModelCall};
+use super::{CallBody, ModelCall, repeatable::repeatable};
 use crate::{
     ResponseBody,
     llm::{Api, refusal::Refusal},
@@ -108,7 +108,10 @@ where
                         return Poll::Pending;
                     };
                     match read {
-                        Ok((call, body)) => service.call(request(head, call, body)),
+                        Ok((mut call, body)) => {
+                            call.idempotency_key = repeatable(&head.headers, call.api, &body);
+                            service.call(request(head, call, body))
+                        }
                         Err(refusal) => {
                             let api = Api::of_path(head.uri.path());
                             let api = api.unwrap_or(Api::ChatCompletions);

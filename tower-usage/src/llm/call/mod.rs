@@ -5,6 +5,7 @@ mod future;
 mod include_usage;
 mod layer;
 mod model_call;
+mod repeatable;
 mod service;
 mod wire;
 

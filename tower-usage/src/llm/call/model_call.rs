@@ -36,6 +36,10 @@ pub struct ModelCall {
     pub estimated_input: u64,
     /// Whether the layer asked for usage in place of the client, who must not see it then.
     pub usage_injected: bool,
+    /// What the call has in common with its repetitions, if its client gave it an `Idempotency-Key`: a hash of that, of
+    /// the API and of the body, 64 hexadecimal digits. It is not told apart by who calls: a gateway that names calls to
+    /// a provider by it hashes that in, or one person gets what another was answered.
+    pub idempotency_key: Option<Arc<str>>,
     recorded: Arc<AtomicBool>,
 }
 
@@ -61,6 +65,7 @@ impl ModelCall {
             stream,
             estimated_input: estimate::tokens(body.len() as u64),
             usage_injected: asking.is_some(),
+            idempotency_key: None,
             recorded: Arc::new(AtomicBool::new(false)),
         };
         Ok((call, asking.unwrap_or(body)))
