@@ -98,6 +98,24 @@ impl Records {
         }
     }
 
+    /// Those of an answer, by the provider's id of it: the latest ones first, 100 at most.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read.
+    pub async fn find_by_response(
+        &self,
+        response_id: &Arc<str>,
+    ) -> Result<Vec<UsageRecord>, LedgerError> {
+        match self {
+            Self::File(ledger) => {
+                let response_id = Arc::clone(response_id);
+                read(ledger, move |ledger| ledger.find_by_response(&response_id)).await
+            }
+            Self::Database(ledger) => ledger.find_by_response(response_id).await,
+        }
+    }
+
     /// All of them, page by page, in the order of their admission; one page is in memory at a time.
     pub fn export(
         &self,

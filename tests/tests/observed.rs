@@ -122,6 +122,19 @@ async fn agree(kit: &Kit, dirs: &[&Path], user: &str, within: Duration) -> Resul
     }
 }
 
+/// Waits until the ledgers have so many calls of somebody, and so many tokens.
+async fn have(dirs: &[&Path], user: &str, all: (usize, u64, u64), within: Duration) -> Duration {
+    let begin = Instant::now();
+    loop {
+        let (calls, tokens) = of(dirs, user);
+        if (calls, tokens.input, tokens.output) == all {
+            return begin.elapsed();
+        }
+        assert!(begin.elapsed() < within, "{calls} calls, {tokens:?}");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// `gateway usage reconcile`: how it ends, and what it says.
 async fn reconcile(dir: &Path, user: &str) -> (Option<i32>, Value) {
     let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
@@ -278,8 +291,30 @@ async fn d6_60_what_an_instance_announces_is_charged_once_by_one_of_two_gateways
         sleep(Duration::from_millis(200)).await;
     }
 
+    // What nobody is shown, and what is too large to be shown, is announced in other ways, or not at all.
+    let cal = &*format!("cal-{mark}");
+    let of_cal = Person::sign_in(&kit, cal, &gateways[1 - holder]).await?;
+    let mut by_cal = of_cal.open().await?;
+    let large = |of: &str| {
+        let content = "x".repeat(140 << 10);
+        let tool = json!({"path": "large.txt", "content": content});
+        format!("{of} [[tool=write {tool}]] [[in=30]] [[out=3]]")
+    };
+    for message in [
+        format!("{cal} [[say=NO_REPLY]] [[in=60]] [[out=6]]"),
+        large(cal),
+    ] {
+        let turn = by_cal.turn(&message).await?;
+        assert_eq!(turn.state, "final", "{turn:?}");
+    }
+    // OpenClaw asks again for something to show; a tool is two calls.
+    let heard = have(&dirs, cal, (4, 60 + 100 + 60, 6 + 20 + 6), within).await;
+    println!("what is hidden is recorded {heard:?} after the run");
+
     // The instance's own numbers are these, whichever gateway compares them.
     for dir in dirs {
+        let (code, same) = reconcile(dir, cal).await;
+        assert_eq!((code, &same["differing"]), (Some(0), &json!(0)), "{same}");
         let (code, same) = reconcile(dir, ada).await;
         assert_eq!((code, &same["differing"]), (Some(0), &json!(0)), "{same}");
         assert_eq!(same["users"][0]["instance"]["totalTokens"], 698, "{same}");
@@ -289,6 +324,15 @@ async fn d6_60_what_an_instance_announces_is_charged_once_by_one_of_two_gateways
     gateways[holder].kill9().await?;
     let killed = Instant::now();
     let survivor = &gateways[1 - holder];
+    let of_cal = Person::sign_in(&kit, cal, survivor).await?;
+    let mut by_cal = of_cal.open().await?;
+    for message in [
+        format!("{cal} [[say=NO_REPLY]] [[in=70]] [[out=7]]"),
+        large(cal),
+    ] {
+        let turn = by_cal.turn(&message).await?;
+        assert_eq!(turn.state, "final", "{turn:?}");
+    }
     let of_bob = Person::sign_in(&kit, bob, survivor).await?;
     let mut by_bob = of_bob.open().await?;
     let turn = by_bob
@@ -296,6 +340,7 @@ async fn d6_60_what_an_instance_announces_is_charged_once_by_one_of_two_gateways
         .await?;
     assert_eq!(turn.state, "final", "{turn:?}");
     agree(&kit, &dirs, bob, TAKES_OVER).await?;
+    have(&dirs, cal, (8, 220 + 230, 32 + 33), within).await;
     println!("taken over {:?} after the kill", killed.elapsed());
     used(&of_bob, 120 + 550).await?;
     let turn = by_bob

@@ -103,7 +103,7 @@ async fn ask(instance: &Instance) -> Option<Vec<String>> {
     let dialer = Arc::new(Dialer::new(instance, Arc::new(device)).ok()?);
     let stop = CancellationToken::new();
     let _stopped_after = stop.clone().drop_guard();
-    let admin = Admin::start(dialer, |_| {}, stop);
+    let admin = Admin::start(dialer, |_, _| {}, stop);
     timeout(ANSWER, unmet(&admin, instance)).await.ok()
 }
 

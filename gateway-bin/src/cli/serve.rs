@@ -181,6 +181,7 @@ pub(super) async fn serve(
         upstreams::Starting {
             store: store.clone(),
             ledger: Arc::clone(&ledger),
+            records: records.clone(),
             sink: sinks.sink(),
             prices: prices.clone(),
             device: Arc::new(device(&store).await?),

@@ -12,6 +12,7 @@ use tracing::warn;
 use crate::config::{Config, Instance, Metering};
 use crate::instance::{Device, Offer, RunMessage, Tolerance, Upstream, Upstreams};
 use crate::observed::{self, Meter};
+use crate::records::Records;
 use crate::store::Store;
 
 /// How long an instance may take to say how it is configured.
@@ -21,6 +22,7 @@ const WAIT: Duration = Duration::from_secs(3);
 pub(super) struct Starting {
     pub(super) store: Store,
     pub(super) ledger: Arc<SqliteLedger>,
+    pub(super) records: Records,
     pub(super) sink: Arc<dyn Sink>,
     pub(super) prices: Prices,
     pub(super) device: Arc<Device>,
@@ -61,8 +63,10 @@ impl Starting {
         match instance.metering {
             Metering::Egress => {
                 let joins = Arc::clone(&self.ledger);
-                let join = move |payload: &RawValue| {
-                    if let Some(message) = RunMessage::read(payload) {
+                let join = move |event: &str, payload: &RawValue| {
+                    if event == "session.message"
+                        && let Some(message) = RunMessage::read(payload)
+                    {
                         let (run, session) = (message.run_id, message.session_key);
                         joins.join_run(message.response_id, run, Some(session));
                     }
@@ -71,7 +75,7 @@ impl Starting {
             }
             Metering::Observed => {
                 let (ear, heard) = observed::channel();
-                let hear = move |payload: &RawValue| ear.hear(payload);
+                let hear = move |event: &str, payload: &RawValue| ear.hear(event, payload);
                 let stop = removed.clone();
                 let upstream = Upstream::start(instance, device, offer, tolerance, hear, removed)?;
                 let metered = observed::Parts {
@@ -81,6 +85,7 @@ impl Starting {
                     store: self.store.clone(),
                     sink: Arc::clone(&self.sink),
                     ledger: Arc::clone(&self.ledger),
+                    records: self.records.clone(),
                     prices: self.prices.clone(),
                 };
                 Meter::start(metered, stop);

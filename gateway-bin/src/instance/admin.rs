@@ -138,11 +138,11 @@ struct OfRun {
 // === impl Admin ===
 
 impl Admin {
-    /// Starts the channel. `on_message` is called with every message of a session as the instance announces it; it must
-    /// not wait.
+    /// Starts the channel. `on_event` is called with the name and the payload of every `session.message` and
+    /// `sessions.changed` of the instance; it must not wait.
     pub fn start(
         dialer: Arc<Dialer>,
-        on_message: impl Fn(&RawValue) + Send + Sync + 'static,
+        on_event: impl Fn(&str, &RawValue) + Send + Sync + 'static,
         stop: CancellationToken,
     ) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
@@ -153,7 +153,7 @@ impl Admin {
             queue,
             up,
             openings: Arc::clone(&openings),
-            on_message,
+            on_event,
         };
         tokio::spawn(async move {
             stop.run_until_cancelled(channel.run()).await;
@@ -270,12 +270,12 @@ struct Channel<F> {
     queue: mpsc::Receiver<Request>,
     up: watch::Sender<bool>,
     openings: Arc<AtomicU64>,
-    on_message: F,
+    on_event: F,
 }
 
 // === impl Channel ===
 
-impl<F: Fn(&RawValue)> Channel<F> {
+impl<F: Fn(&str, &RawValue)> Channel<F> {
     async fn run(&mut self) {
         let mut pause = RECONNECT.0;
         loop {
@@ -334,9 +334,9 @@ impl<F: Fn(&RawValue)> Channel<F> {
                     let Some(frame) = message.as_text().and_then(|text| serde_json::from_str::<Frame>(text).ok()) else {
                         continue;
                     };
-                    if frame.event.as_deref() == Some("session.message") {
-                        if let Some(message) = frame.payload.as_deref() {
-                            (self.on_message)(message);
+                    if let Some(event @ ("session.message" | "sessions.changed")) = frame.event.as_deref() {
+                        if let Some(payload) = frame.payload.as_deref() {
+                            (self.on_event)(event, payload);
                         }
                     } else if let Some((method, answer)) = frame.id.and_then(|id| waiting.remove(&id)) {
                         let result = match (frame.ok, frame.error) {

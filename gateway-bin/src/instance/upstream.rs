@@ -48,8 +48,8 @@ pub struct Upstream {
 // === impl Upstream ===
 
 impl Upstream {
-    /// Starts to work with an instance, until `removed`. `on_message` is called with every message of a session that it
-    /// announces, and must not wait.
+    /// Starts to work with an instance, until `removed`. `on_event` is called with every event that it announces, by
+    /// its name, and must not wait.
     ///
     /// # Errors
     ///
@@ -59,11 +59,11 @@ impl Upstream {
         device: Arc<Device>,
         offer: Offer,
         tolerance: Tolerance,
-        on_message: impl Fn(&RawValue) + Send + Sync + 'static,
+        on_event: impl Fn(&str, &RawValue) + Send + Sync + 'static,
         removed: CancellationToken,
     ) -> Result<Self, String> {
         let dialer = Arc::new(Dialer::new(instance, device)?);
-        let admin = Admin::start(Arc::clone(&dialer), on_message, removed.clone());
+        let admin = Admin::start(Arc::clone(&dialer), on_event, removed.clone());
         let (gate, health) = (Gate::default(), Health::new(tolerance));
         let watch = health.clone().watch(Arc::clone(&dialer));
         tokio::spawn(removed.clone().run_until_cancelled_owned(watch));

@@ -1,22 +1,23 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_usage::sqlite::SqliteLedger;
-use tower_usage::{Place, Prices, Sink};
+use tower_usage::{Place, Prices, RecordId, Sink};
 use tracing::{info, warn};
 
-use super::ear::Heard;
+use super::ear::{Heard, Hidden, News};
 use super::message::{Message, Subject};
 use super::recent::Recent;
 use super::round::{self, Round};
-use super::sweep;
+use super::{sweep, transcript};
 use crate::instance::{Admin, AdminError};
 use crate::lease::Lease;
+use crate::records::Records;
 use crate::store::{Store, StoreError};
 
 /// How long a gateway that died is still the one that meters.
@@ -36,6 +37,9 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(15);
 
 /// Pause before something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a look for a record may take.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// So much before what was noted a look back begins: a message may be found some time after it was dated.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -58,6 +62,8 @@ pub struct Parts {
     pub sink: Arc<dyn Sink>,
     /// Where they are found again.
     pub ledger: Arc<SqliteLedger>,
+    /// Where those of all gateways are found.
+    pub records: Records,
     /// What tokens cost.
     pub prices: Prices,
 }
@@ -81,6 +87,10 @@ pub struct Meter {
     rested: Instant,
     /// Until when everything is recorded, unless that is noted already.
     unnoted: Option<SystemTime>,
+    /// The sessions in which something was written that nobody is shown, and its number.
+    hidden: BTreeMap<Arc<str>, u64>,
+    /// From when the latest round looks.
+    from: Option<u64>,
     /// By how much the instance's clock was ahead of the store's, in milliseconds.
     ahead: Option<i64>,
 }
@@ -106,6 +116,8 @@ impl Meter {
             failures: 0,
             rested: now,
             unnoted: None,
+            hidden: BTreeMap::new(),
+            from: None,
             ahead: None,
         }
     }
@@ -192,9 +204,7 @@ impl Meter {
             let is_open = *connected.borrow_and_update();
             let next = self.next_step();
             let step = tokio::select! {
-                Some(message) = self.parts.heard.queue.recv() => {
-                    self.record(&message, "announced").await
-                }
+                Some(news) = self.parts.heard.queue.recv() => self.hear(news).await,
                 changed = connected.changed() => {
                     if changed.is_err() {
                         // The channel was stopped, and so will this be.
@@ -217,6 +227,21 @@ impl Meter {
         }
     }
 
+    /// Records an answer that is announced, or has it asked for.
+    pub(super) async fn hear(&mut self, news: News) -> Result<(), StoreError> {
+        match news {
+            News::Answer(message) => self.record(&message, "announced").await,
+            News::Hidden(Hidden {
+                session_key,
+                number,
+            }) => {
+                let first = self.hidden.entry(session_key).or_insert(number);
+                *first = number.min(*first);
+                Ok(())
+            }
+        }
+    }
+
     /// Something was written that nobody may have heard.
     pub(super) fn look_soon(&mut self) {
         (self.is_due, self.again) = (true, true);
@@ -225,9 +250,9 @@ impl Meter {
 
     /// When the instance is asked for something.
     pub(super) fn next_step(&self) -> Instant {
-        match self.round {
-            Some(_) => self.rested,
-            None => self.next_round.max(self.rested),
+        match self.round.is_some() || !self.hidden.is_empty() {
+            true => self.rested,
+            false => self.next_round.max(self.rested),
         }
     }
 
@@ -240,9 +265,14 @@ impl Meter {
     /// Asks the instance for a part of what nobody heard, and records it. An instance that does not answer is left alone
     /// for longer and longer, and then asked for what is left.
     pub(super) async fn step(&mut self) -> Result<(), StoreError> {
-        let stepped = match self.round.take() {
-            Some(round) => self.go_on(round).await,
-            None => self.begin().await,
+        let stepped = if let Some(from) = self.from
+            && let Some((session_key, number)) = self.hidden.pop_first()
+        {
+            self.look(&session_key, number, from).await
+        } else if let Some(round) = self.round.take() {
+            self.go_on(round).await
+        } else {
+            self.begin().await
         };
         match stepped {
             Ok(()) => self.failures = 0,
@@ -272,6 +302,7 @@ impl Meter {
         let from = millis(seen.since.max(look_back)).saturating_add_signed(ahead_then);
         let sessions = sweep::sessions(&self.parts.admin, from).await?;
         self.ahead = Some(ahead);
+        self.from = Some(from);
         self.round = Some(Round::new(begun, from, sessions));
         Ok(())
     }
@@ -302,29 +333,52 @@ impl Meter {
     }
 
     async fn read(&mut self, session_key: &Arc<str>, from: u64) -> Result<(), Failed> {
-        for message in sweep::history(&self.parts.admin, session_key, from).await? {
+        for message in transcript::answers(&self.parts.admin, session_key, from).await? {
             self.find(&message).await?;
         }
         Ok(())
     }
 
-    /// Records a message of a history, unless the ledger has it.
+    /// Records what is announced only as hidden. If it cannot be read, the next round finds that it lacks.
+    async fn look(&mut self, session_key: &Arc<str>, number: u64, from: u64) -> Result<(), Failed> {
+        let answers = transcript::hidden(&self.parts.admin, session_key, number, 1, from).await;
+        if answers.is_err() {
+            self.look_soon();
+        }
+        for message in answers? {
+            self.find(&message).await?;
+        }
+        Ok(())
+    }
+
+    /// Records a message of a history, unless it is recorded, by this gateway or another.
     async fn find(&mut self, message: &Message) -> Result<(), StoreError> {
         let id = message.record_id(&self.parts.instance);
-        if !self.seen.has(id)
-            && let Some(response_id) = message.response_id().cloned()
-        {
-            let ledger = Arc::clone(&self.parts.ledger);
-            let found = spawn_blocking(move || ledger.find_by_response(&response_id)).await;
-            // If it cannot be read, it keeps one record of an id all the same.
-            if let Ok(Ok(records)) = found
-                && records.iter().any(|record| record.id == id)
-            {
-                self.seen.put(id);
-                return Ok(());
-            }
+        if !self.seen.has(id) && self.is_recorded(id, message).await {
+            self.seen.put(id);
+            return Ok(());
         }
         self.record(message, "found").await
+    }
+
+    /// Whether a ledger has it. One that cannot be read, and the database, keep one record of an id all the same.
+    async fn is_recorded(&self, id: RecordId, message: &Message) -> bool {
+        let Some(response_id) = message.response_id() else {
+            return false;
+        };
+        // What this gateway has recorded may not be shipped yet.
+        let own = Records::File(Arc::clone(&self.parts.ledger));
+        let shared = self.parts.store.is_shared();
+        let all = [Some(&own), shared.then_some(&self.parts.records)];
+        for records in all.into_iter().flatten() {
+            let found = timeout(LOOK, records.find_by_response(response_id)).await;
+            if let Ok(Ok(found)) = found
+                && found.iter().any(|record| record.id == id)
+            {
+                return true;
+            }
+        }
+        false
     }
 
     pub(super) async fn record(

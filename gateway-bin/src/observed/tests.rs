@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
+use tower_usage::postgres::{PostgresLedger, Shipper};
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
 use tower_usage::{PriceList, Prices, UsageRecord};
 
@@ -15,9 +16,17 @@ use super::meter::{Meter, Parts};
 use super::{Heard, channel};
 use crate::clock;
 use crate::instance::{Admin, AdminError};
+use crate::records::Records;
 use crate::store::Store;
+use crate::store::testing::Database;
 
 const HOUR: i64 = 3_600_000;
+
+/// What nobody is shown.
+const HIDDEN: &str = "NO_REPLY";
+
+/// What is not shown for its size.
+const LARGE: &str = "large";
 
 /// An instance as OpenClaw 2026.9.6 is, as far as a meter asks it.
 #[derive(Clone, Default)]
@@ -53,6 +62,10 @@ impl Instance {
 
     /// Writes an answer into a session, and says it.
     fn write(&self, session: &str) -> Message {
+        self.write_text(session, "hello")
+    }
+
+    fn write_text(&self, session: &str, text: &str) -> Message {
         let (key, now) = (format!("agent:slot-001:{session}"), self.now());
         let mut state = self.0.lock().unwrap();
         state.answers += 1;
@@ -63,7 +76,7 @@ impl Instance {
         let message = json!({
             "role": "assistant", "provider": "acme", "model": "m-1", "stopReason": "stop", "timestamp": now,
             "usage": {"input": 10, "output": 1}, "responseId": format!("chatcmpl-{id}"),
-            "content": [{"type": "text", "text": "hello"}],
+            "content": [{"type": "text", "text": text}],
             "__openclaw": {"id": format!("m{id}"), "seq": seq, "recordTimestampMs": now},
         });
         session.messages.push(message.clone());
@@ -106,8 +119,33 @@ impl State {
         let limit = usize::try_from(params["limit"].as_u64().unwrap_or(200)).unwrap();
         let end = session.messages.len().saturating_sub(offset);
         let messages = &session.messages[end.saturating_sub(limit)..end];
+        let text = |message: &Value| message["content"][0]["text"].clone();
+        let is_shown = |message: &&Value| text(message) != HIDDEN;
+        if method == "sessions.get" {
+            return Ok(json!({"messages": messages}));
+        }
+        if method == "chat.message.get" {
+            let is_it = |message: &&Value| message["__openclaw"]["id"] == params["messageId"];
+            let message = session.messages.iter().filter(is_shown).find(is_it);
+            return Ok(json!({"ok": message.is_some(), "message": message}));
+        }
         assert_eq!(method, "chat.history");
-        Ok(json!({"messages": messages, "totalMessages": session.messages.len()}))
+        let shown = messages.iter().filter(is_shown).map(|message| {
+            if text(message) != LARGE {
+                return message.clone();
+            }
+            let mut openclaw = message["__openclaw"].clone();
+            openclaw["truncated"] = true.into();
+            openclaw["reason"] = "oversized".into();
+            openclaw
+                .as_object_mut()
+                .unwrap()
+                .remove("recordTimestampMs");
+            json!({"role": "assistant", "timestamp": message["timestamp"], "__openclaw": openclaw})
+        });
+        let shown: Vec<Value> = shown.collect();
+        let next = (end > limit).then_some(offset + messages.len());
+        Ok(json!({"messages": shown, "totalMessages": session.messages.len(), "nextOffset": next}))
     }
 
     /// Those that are pinned come first, in an order of their own.
@@ -138,6 +176,7 @@ impl State {
 struct Gateway {
     store: Store,
     ledger: Arc<SqliteLedger>,
+    records: Records,
     dir: TempDir,
 }
 
@@ -149,7 +188,21 @@ impl Gateway {
         let store = Store::open(&dir.path().join("store.db")).unwrap();
         let ledger =
             SqliteLedger::open(dir.path().join("ledger.db"), LedgerOptions::new()).unwrap();
-        Self { store, ledger, dir }
+        Self {
+            store,
+            records: Records::File(Arc::clone(&ledger)),
+            ledger,
+            dir,
+        }
+    }
+
+    /// One of several.
+    async fn sharing(url: &str) -> Self {
+        Self {
+            store: Store::connect(url).await.unwrap(),
+            records: Records::Database(Box::new(PostgresLedger::new(url).unwrap())),
+            ..Self::new()
+        }
     }
 
     /// A meter that knows nothing but what these have.
@@ -162,6 +215,7 @@ impl Gateway {
             store: self.store.clone(),
             sink: Arc::<SqliteLedger>::clone(&self.ledger),
             ledger: Arc::clone(&self.ledger),
+            records: self.records.clone(),
             prices: Prices::from(PriceList::new([]).unwrap()),
         })
     }
@@ -333,4 +387,105 @@ async fn the_time_an_instance_has_does_not_matter() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn d6_60_answers_that_nobody_is_shown_are_found() {
+    let (instance, gateway) = (Instance::default(), Gateway::new());
+    gateway.has_metered_for(1).await;
+    for (session, texts) in [
+        ("first", [HIDDEN, "hello", "hello", "hello"]),
+        ("between", ["hello", HIDDEN, "hello", LARGE]),
+        ("last", ["hello", "hello", LARGE, HIDDEN]),
+        ("all", [HIDDEN; 4]),
+        ("large", [LARGE, "hello", HIDDEN, LARGE]),
+    ] {
+        for text in texts {
+            instance.write_text(session, text);
+        }
+    }
+    let mut meter = gateway.meter(&instance);
+    round(&mut meter).await;
+    assert_eq!(gateway.records().await.len(), 20);
+
+    // What was written before is not asked for again.
+    meter.note().await.unwrap();
+    let path = gateway.dir.path().join("store.db");
+    let file = rusqlite::Connection::open(path).unwrap();
+    let ahead = "UPDATE observed_instances SET seen_until = seen_until + 60000";
+    file.execute(ahead, []).unwrap();
+    instance.asked();
+    round(&mut meter).await;
+    let asked = instance.asked();
+    assert!(
+        asked.iter().all(|(method, _)| *method == "sessions.list"),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn d6_60_an_answer_that_nobody_is_shown_is_recorded_when_it_is_hinted_at() {
+    let (instance, gateway) = (Instance::default(), Gateway::new());
+    gateway.has_metered_for(1).await;
+    let mut meter = gateway.meter(&instance);
+    round(&mut meter).await;
+    meter.note().await.unwrap();
+    let (ear, mut heard) = channel();
+    for text in ["hello", HIDDEN, "hello", "hello"] {
+        instance.write_text("main", text);
+    }
+    let payload = json!({
+        "sessionKey": "agent:slot-001:main", "phase": "message", "messageId": "m2", "messageSeq": 2, "ts": 1,
+    });
+    let payload = serde_json::value::to_raw_value(&payload).unwrap();
+    ear.hear("sessions.changed", &payload);
+    let other = json!({"sessionKey": "agent:slot-001:main", "phase": "end", "ts": 1});
+    ear.hear(
+        "sessions.changed",
+        &serde_json::value::to_raw_value(&other).unwrap(),
+    );
+    meter.hear(heard.queue.recv().await.unwrap()).await.unwrap();
+    assert!(
+        heard.queue.try_recv().is_err(),
+        "the end of a run hides nothing"
+    );
+
+    assert!(meter.next_step() <= Instant::now());
+    meter.step().await.unwrap();
+    let records = gateway.records().await;
+    let hidden = records
+        .iter()
+        .any(|one| one.response_id.as_deref() == Some("chatcmpl-2"));
+    assert!(hidden, "{records:?}");
+    round(&mut meter).await;
+    assert_eq!(gateway.records().await.len(), 4, "each once");
+}
+
+#[tokio::test]
+async fn d6_60_what_another_gateway_has_recorded_is_not_recorded_again() {
+    let Some(database) = Database::new().await else {
+        return;
+    };
+    let instance = Instance::default();
+    let first = Gateway::sharing(&database.url).await;
+    let second = Gateway::sharing(&database.url).await;
+    first.noted().await;
+    instance.write("main");
+    round(&mut first.meter(&instance)).await;
+    assert_eq!(first.records().await.len(), 1);
+    let shared = PostgresLedger::new(&database.url).unwrap();
+    let shipper = Shipper::start(&first.ledger, &shared).await.unwrap();
+    shipper.flush().await.unwrap();
+
+    // The first died before it noted anything.
+    instance.write_text("main", HIDDEN);
+    round(&mut second.meter(&instance)).await;
+    let records = second.records().await;
+    let answers: Vec<_> = records
+        .iter()
+        .map(|one| one.response_id.as_deref())
+        .collect();
+    assert_eq!(answers, [Some("chatcmpl-2")]);
+    shipper.stop().await;
+    database.end().await;
 }
