@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Instance, Metering};
+use crate::config::{Config, Instance, Metering, UnknownModel};
 use crate::instance::{Admin, Device, Dialer, unmet};
 
 /// How long an instance may take to answer.
@@ -69,8 +69,8 @@ pub(super) async fn check_config(config: &Config) -> ExitCode {
     if config.alerts.webhook_url.is_some() {
         println!("  alerts        sent to a webhook");
     }
-    for key in without_effect(config) {
-        println!("  note          `{key}` has no effect in this version");
+    for note in notes(config) {
+        println!("  note          {note}");
     }
     let mut code = ExitCode::SUCCESS;
     for instance in &config.instance {
@@ -107,13 +107,50 @@ async fn ask(instance: &Instance) -> Option<Vec<String>> {
     timeout(ANSWER, unmet(&admin, instance)).await.ok()
 }
 
-/// Keys of the fixed form that are taken, so that one file serves this version and the next, and do nothing yet.
-pub(super) fn without_effect(config: &Config) -> Vec<String> {
-    let mut keys = Vec::new();
+/// What somebody may expect of a configuration, and does not get.
+pub(super) fn notes(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
     for instance in &config.instance {
+        let name = &instance.name;
+        // Keys of the fixed form that are taken, so that one file serves this version and the next.
         if instance.user.is_some() {
-            keys.push(format!("instance.{}.user", instance.name));
+            notes.push(format!(
+                "`instance.{name}.user` has no effect in this version"
+            ));
+        }
+        let prices = &config.prices;
+        let refuses = prices.unknown == UnknownModel::Refuse && prices.fallback.is_none();
+        if refuses && instance.metering == Metering::Observed {
+            notes.push(format!(
+                "`prices.unknown = \"refuse\"`, the default, has no effect on instance {name}, which calls its models itself: one without a \
+                 [[price]] is recorded without a cost, and limits of cost do not see it"
+            ));
         }
     }
-    keys
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Vec<String> {
+        let auth = "kind = \"trusted-proxy\"\npassword = \"secret-of-the-instance\"";
+        let whole = format!(
+            "[server]\npublic = \"127.0.0.1:8000\"\n[[issuer]]\nalias = \"corp\"\nurl = \"https://id.example\"\n\
+             audience = \"gateway\"\n[workspace]\nroot = \"/srv\"\n[[instance]]\nname = \"pool-1\"\n\
+             url = \"http://127.0.0.1:18789\"\nmetering = \"observed\"\n[instance.auth]\n{auth}\n[plan.default]\n{text}"
+        );
+        notes(&toml::from_str(&whole).unwrap())
+    }
+
+    #[test]
+    fn refusing_models_without_a_price_is_said_to_mean_nothing_where_an_instance_calls_them_itself()
+    {
+        let notes = of("[prices]\nunknown = \"refuse\"\n");
+        assert!(notes.len() == 1 && notes[0].contains("pool-1"), "{notes:?}");
+        assert_eq!(of(""), notes, "it is the default");
+        assert_eq!(of("[prices]\nunknown = \"record\"\n").len(), 0);
+        assert_eq!(of("[prices]\nfallback = \"m-1\"\n").len(), 0);
+    }
 }

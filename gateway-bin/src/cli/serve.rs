@@ -15,7 +15,7 @@ use tower_workspace::fs::{Owner, Provisioner};
 use tower_workspace::vault::Vault;
 use tracing::{info, warn};
 
-use super::check_config::without_effect;
+use super::check_config::notes;
 use super::reload::{Reload, Reloadable};
 use super::upstreams;
 use crate::alerts::Alerts;
@@ -342,8 +342,8 @@ pub(super) async fn serve(
         sinks.clone(),
         stop.clone(),
     ));
-    for key in without_effect(&config) {
-        warn!(key, "this key has no effect in this version");
+    for note in notes(&config) {
+        warn!(note, "the configuration does not do all that it says");
     }
     info!(public = %config.server.public, "gateway runs");
 
