@@ -1,18 +1,19 @@
 //! The ledger beside what an instance says itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tower_usage::TokenCounts;
-use tower_usage::sqlite::{Group, GroupBy, Sum};
+use tower_usage::sqlite::{Group, GroupBy, LedgerError, Sum};
 
 use super::query::{read, span};
 use crate::api::{Api, ApiError, rfc3339};
@@ -27,8 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before it is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Sessions that are compared at most.
-const SESSIONS: u64 = 100_000;
+/// Sessions of one agent that the instance names at most. One has some kilobytes in its answer, of which 32 MiB come through
+/// the administration channel; the sums are of all.
+const SESSIONS: u64 = 500;
+
+/// Agents that the instance is asked for at a time.
+const AT_A_TIME: usize = 4;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -51,13 +56,23 @@ struct Used {
     cache_write: u64,
 }
 
-/// What both say of one user.
+/// What the instance says of an agent.
 #[derive(Debug, Default)]
+struct Said {
+    all: Used,
+    sessions: BTreeMap<String, Used>,
+    /// There are more sessions.
+    is_cut: bool,
+}
+
+/// Agents and the instances that they are on, by whoever pays for what they use.
+type Subjects = BTreeMap<Arc<str>, Vec<(Arc<Upstream>, String)>>;
+
+/// What both say of one user.
+#[derive(Debug)]
 struct Both {
     ledger: Used,
-    instance: Used,
-    /// By session; of the ledger's what is known to belong to one.
-    sessions: BTreeMap<String, (Used, Used)>,
+    instance: Said,
 }
 
 /// `GET /api/admin/usage/reconcile?from&to&user`: the tokens of each user as this gateway's ledger has them, and as the
@@ -68,74 +83,128 @@ pub(in crate::api) async fn reconcile(
 ) -> Result<Json<Value>, ApiError> {
     let compared = read(compared)?;
     let span = whole_days(span(compared.from.as_deref(), compared.to.as_deref())?);
-    let unavailable = |error: crate::store::StoreError| ApiError::unavailable("store", &error);
-    let upstreams = api.environments.upstreams().all();
-    let mut agents: BTreeMap<Arc<str>, String> = BTreeMap::new();
-    let mut all: BTreeMap<Arc<str>, Both> = BTreeMap::new();
-    for upstream in &upstreams {
-        let said = said(upstream, span).await?;
-        let owners = api.store.owners(&upstream.name).await;
-        let owners: BTreeMap<u32, Arc<str>> = owners.map_err(unavailable)?.into_iter().collect();
-        let own: Arc<str> = format!("instance:{}", upstream.name).into();
-        for (session, agent, used) in sessions(&said) {
-            let owner = slot_of(agent).and_then(|slot| owners.get(&slot));
-            let both = all.entry(Arc::clone(owner.unwrap_or(&own))).or_default();
-            both.instance.add(used);
-            let (_, of_session) = both.sessions.entry(session.to_owned()).or_default();
-            of_session.add(used);
-        }
-        let of_owners = owners.into_iter();
-        agents.extend(of_owners.map(|(slot, user)| (user, slot_name(slot))));
-    }
-    let records = &api.records;
-    let unreadable = |error| ApiError::unavailable("ledger", &error);
-    let by_user = records.totals(compared.user.clone(), span, GroupBy::User);
-    for row in by_user.await.map_err(unreadable)? {
+    let mut ledger = BTreeMap::new();
+    let by_user = api
+        .records
+        .totals(compared.user.clone(), span, GroupBy::User);
+    for row in by_user.await.map_err(|error| unreadable(&error))? {
         if let Group::User(user) = row.group {
-            all.entry(user).or_default().ledger = Used::of_sum(&row.sum);
+            ledger.insert(user, Used::of_sum(&row.sum));
         }
+    }
+    let upstreams = api.environments.upstreams().all();
+    let mut subjects = Subjects::new();
+    for upstream in &upstreams {
+        add_subjects(&api, upstream, &mut subjects).await?;
+    }
+    for user in ledger.keys() {
+        subjects.entry(Arc::clone(user)).or_default();
     }
     if let Some(user) = &compared.user {
-        all.retain(|subject, _| subject == user);
+        subjects.retain(|subject, _| subject == user);
     }
-    let mut rows = Vec::new();
-    for (user, mut both) in all {
-        let mut sessions = Vec::new();
-        if both.differs() {
-            let whose = Some(Arc::clone(&user));
-            let by_session = records.totals(whose, span, GroupBy::Session);
-            for row in by_session.await.map_err(unreadable)? {
-                if let Group::Session(Some(session)) = row.group {
-                    let (ledger, _) = both.sessions.entry(session.to_string()).or_default();
-                    *ledger = Used::of_sum(&row.sum);
-                }
-            }
-            let differing = both
-                .sessions
-                .iter()
-                .filter(|(_, (ledger, of))| ledger != of);
-            sessions.extend(differing.map(|(session, (ledger, instance))| {
-                json!({
-                    "sessionKey": session, "agent": agent_of(session), "ledger": ledger.shown(),
-                    "instance": instance.shown(),
-                })
-            }));
+    let (api, ledger) = (&api, &ledger);
+    // A few at a time: its answers are never here all at once.
+    let rows = stream::iter(subjects).map(|(user, agents)| async move {
+        let mut instance = Said::default();
+        for (upstream, agent) in &agents {
+            instance.add(said(upstream, span, agent).await?);
         }
-        rows.push(json!({
-            "user": user,
-            "agent": agents.get(&user),
-            "ledger": both.ledger.shown(),
-            "instance": both.instance.shown(),
-            "differs": both.differs(),
-            "sessions": sessions,
-        }));
-    }
+        let agents: Vec<_> = agents.iter().map(|(_, agent)| &**agent).collect();
+        let ledger = ledger.get(&user).copied().unwrap_or_default();
+        compared_row(api, span, &user, &agents, Both { ledger, instance }).await
+    });
+    let rows: Vec<Option<Value>> = rows.buffered(AT_A_TIME).try_collect().await?;
+    let rows: Vec<Value> = rows.into_iter().flatten().collect();
     let names: Vec<_> = upstreams.iter().map(|upstream| &*upstream.name).collect();
     let differing = rows.iter().filter(|row| row["differs"] == true).count();
     Ok(Json(json!({
         "from": rfc3339(span.from), "to": rfc3339(span.to), "instances": names,
         "differing": differing, "users": rows,
     })))
+}
+
+/// The agents of an instance, by whoever pays for what they use.
+async fn add_subjects(
+    api: &Api,
+    upstream: &Arc<Upstream>,
+    subjects: &mut Subjects,
+) -> Result<(), ApiError> {
+    let owners = api.store.owners(&upstream.name).await;
+    let owners = owners.map_err(|error| ApiError::unavailable("store", &error))?;
+    let list = upstream.admin.call("agents.list", json!({}));
+    let list = list
+        .await
+        .map_err(|error| ApiError::unavailable("instance", &error))?;
+    let listed = list.get("agents").and_then(Value::as_array);
+    let listed = listed
+        .into_iter()
+        .flatten()
+        .filter_map(|agent| agent.get("id")?.as_str().map(str::to_owned));
+    let mut agents: BTreeSet<String> = listed.collect();
+    agents.extend(owners.iter().map(|(slot, _)| slot_name(*slot)));
+    let owners: BTreeMap<u32, &Arc<str>> =
+        owners.iter().map(|(slot, user)| (*slot, user)).collect();
+    let own: Arc<str> = format!("instance:{}", upstream.name).into();
+    for agent in agents {
+        let owner = slot_of(&agent).and_then(|slot| owners.get(&slot).copied());
+        let subject = Arc::clone(owner.unwrap_or(&own));
+        let of_subject = subjects.entry(subject).or_default();
+        of_subject.push((Arc::clone(upstream), agent));
+    }
+    Ok(())
+}
+
+/// What is answered of a user; `None` if nothing was used.
+async fn compared_row(
+    api: &Api,
+    span: Span,
+    user: &Arc<str>,
+    agents: &[&str],
+    both: Both,
+) -> Result<Option<Value>, ApiError> {
+    if both.ledger == Used::default() && both.instance.all == Used::default() {
+        return Ok(None);
+    }
+    let mut sessions = Vec::new();
+    if both.differs() {
+        let mut by_session: BTreeMap<String, (Used, Used)> = BTreeMap::new();
+        for (session, used) in &both.instance.sessions {
+            by_session.entry(session.clone()).or_default().1 = *used;
+        }
+        let totals = api
+            .records
+            .totals(Some(Arc::clone(user)), span, GroupBy::Session);
+        for row in totals.await.map_err(|error| unreadable(&error))? {
+            let Group::Session(Some(session)) = row.group else {
+                continue;
+            };
+            // What the instance did not get to name is nothing that it lacks.
+            if by_session.contains_key(&*session) || !both.instance.is_cut {
+                by_session.entry(session.to_string()).or_default().0 = Used::of_sum(&row.sum);
+            }
+        }
+        let differing = by_session.iter().filter(|(_, (ledger, of))| ledger != of);
+        sessions.extend(differing.map(|(session, (ledger, instance))| {
+            json!({
+                "sessionKey": session, "agent": agent_of(session), "ledger": ledger.shown(),
+                "instance": instance.shown(),
+            })
+        }));
+    }
+    let agent = agents.first().filter(|agent| slot_of(agent).is_some());
+    Ok(Some(json!({
+        "user": user,
+        "agent": agent,
+        "ledger": both.ledger.shown(),
+        "instance": both.instance.all.shown(),
+        "differs": both.differs(),
+        "sessions": sessions,
+    })))
+}
+
+fn unreadable(error: &LedgerError) -> ApiError {
+    ApiError::unavailable("ledger", error)
 }
 
 /// The instance knows days only.
@@ -153,24 +222,26 @@ fn whole_days(Span { from, to }: Span) -> Span {
     }
 }
 
-/// What the instance says, once it has added up.
-async fn said(upstream: &Upstream, span: Span) -> Result<Value, ApiError> {
+/// What the instance says of an agent, once it has added up.
+async fn said(upstream: &Upstream, span: Span, agent: &str) -> Result<Said, ApiError> {
     let last = span.to.checked_sub(SECOND).unwrap_or(span.from);
     // OpenClaw keeps an answer for half a minute (`USAGE_CACHE_TTL_MS`), for whoever asks the very same.
-    let limit = SESSIONS + u64::try_from(clock::now_ms() % 60_000).unwrap_or(0);
+    let limit = SESSIONS + u64::try_from(clock::now_ms() / 60 % 500).unwrap_or(0);
     let params = json!({
-        "agentScope": "all", "mode": "utc", "groupBy": "instance", "limit": limit,
+        "agentId": agent, "mode": "utc", "groupBy": "instance", "limit": limit,
         "startDate": day(span.from), "endDate": day(last),
     });
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let said = upstream.admin.call("sessions.usage", params.clone());
-        let said = said
+        let answer = upstream.admin.call("sessions.usage", params.clone());
+        let answer = answer
             .await
             .map_err(|error| ApiError::unavailable("instance", &error))?;
-        let status = said.pointer("/cacheStatus/status").and_then(Value::as_str);
+        let status = answer
+            .pointer("/cacheStatus/status")
+            .and_then(Value::as_str);
         if status.is_none_or(|status| status == "fresh") {
-            return Ok(said);
+            return Ok(Said::of(&answer, limit));
         }
         if Instant::now() > deadline {
             return Err(ApiError::new(
@@ -185,18 +256,6 @@ async fn said(upstream: &Upstream, span: Span) -> Result<Value, ApiError> {
 
 fn day(at: SystemTime) -> String {
     rfc3339(at).chars().take(10).collect()
-}
-
-/// The sessions of an instance's answer, their agents, and what they used.
-fn sessions(said: &Value) -> impl Iterator<Item = (&str, &str, Used)> {
-    let sessions = said.get("sessions").and_then(Value::as_array);
-    sessions.into_iter().flatten().filter_map(|session| {
-        let key = session.get("key")?.as_str()?;
-        let agent = session.get("agentId").and_then(Value::as_str);
-        let agent = agent.or_else(|| agent_of(key)).unwrap_or_default();
-        let used = Used::of_instance(session.get("usage")?);
-        (used != Used::default()).then_some((key, agent, used))
-    })
 }
 
 // === impl Used ===
@@ -245,11 +304,40 @@ impl Used {
     }
 }
 
+// === impl Said ===
+
+impl Said {
+    /// What is in an answer to which `limit` sessions were asked for.
+    fn of(answer: &Value, limit: u64) -> Self {
+        let sessions = answer.get("sessions").and_then(Value::as_array);
+        let sessions = sessions.map_or(&[][..], Vec::as_slice);
+        let used = |session: &Value| {
+            let key = session.get("key")?.as_str()?;
+            let used = Used::of_instance(session.get("usage")?);
+            (used != Used::default()).then(|| (key.to_owned(), used))
+        };
+        Self {
+            all: answer
+                .get("totals")
+                .map(Used::of_instance)
+                .unwrap_or_default(),
+            sessions: sessions.iter().filter_map(used).collect(),
+            is_cut: u64::try_from(sessions.len()).is_ok_and(|len| len >= limit),
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.all.add(more.all);
+        self.sessions.extend(more.sessions);
+        self.is_cut |= more.is_cut;
+    }
+}
+
 // === impl Both ===
 
 impl Both {
     fn differs(&self) -> bool {
-        self.ledger != self.instance
+        self.ledger != self.instance.all
     }
 }
 
@@ -278,23 +366,23 @@ mod tests {
     }
 
     #[test]
-    fn an_instances_sessions_are_read_with_their_agents() {
-        let said = json!({"sessions": [
-            {"key": "agent:slot-001:main", "agentId": "slot-001", "usage": {"input": 5, "output": 2, "cacheRead": 1,
-                "cacheWrite": 4, "totalTokens": 12}},
-            {"key": "agent:main:main", "usage": {"input": 7}},
-            {"key": "agent:slot-002:main", "agentId": "slot-002", "usage": null},
-            {"key": "agent:slot-003:main", "agentId": "slot-003", "usage": {"input": 0, "output": 0}},
-        ]});
-        let read: Vec<_> = sessions(&said)
-            .map(|(key, agent, used)| (key, agent, used.shown()["totalTokens"].clone()))
-            .collect();
-        assert_eq!(
-            read,
-            [
-                ("agent:slot-001:main", "slot-001", json!(12)),
-                ("agent:main:main", "main", json!(7)),
-            ]
-        );
+    fn an_agents_sum_is_of_all_its_sessions_though_not_all_are_named() {
+        let answer = json!({
+            "totals": {"input": 50, "output": 20, "cacheRead": 1, "cacheWrite": 4, "totalTokens": 75},
+            "sessions": [
+                {"key": "agent:slot-001:main", "usage": {"input": 5, "output": 2, "cacheRead": 1, "cacheWrite": 4}},
+                {"key": "agent:slot-001:other", "usage": null},
+                {"key": "agent:slot-001:empty", "usage": {"input": 0, "output": 0}},
+            ],
+        });
+        let said = Said::of(&answer, 4);
+        let named: Vec<_> = said.sessions.keys().collect();
+        assert_eq!(named, ["agent:slot-001:main"]);
+        assert_eq!(said.all.shown()["totalTokens"], 75);
+        assert!(!said.is_cut && Said::of(&answer, 3).is_cut);
+        let mut both = Said::default();
+        both.add(said);
+        both.add(Said::of(&answer, 3));
+        assert_eq!((both.all.input, both.is_cut), (100, true));
     }
 }
