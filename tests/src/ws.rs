@@ -32,6 +32,7 @@ pub struct Ws {
     kept: VecDeque<Value>,
     limit: Duration,
     requests: u64,
+    heard: Option<String>,
 }
 
 impl Ws {
@@ -59,6 +60,7 @@ impl Ws {
                 kept: VecDeque::new(),
                 limit: LIMIT,
                 requests: 0,
+                heard: None,
             }),
             Err(tokio_websockets::Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(
                 status,
@@ -74,6 +76,17 @@ impl Ws {
     pub fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
+    }
+
+    /// Keeps every text message from now on as it came, one a line, for [`heard`](Self::heard).
+    pub fn listen(&mut self) {
+        self.heard.get_or_insert_default();
+    }
+
+    /// What was kept. See [`listen`](Self::listen).
+    #[must_use]
+    pub fn heard(&self) -> &str {
+        self.heard.as_deref().unwrap_or_default()
     }
 
     /// Sends a text frame as it is.
@@ -261,6 +274,10 @@ impl Ws {
                 });
             }
             let text = message.as_text().unwrap_or("a binary message");
+            if let Some(heard) = &mut self.heard {
+                heard.push_str(text);
+                heard.push('\n');
+            }
             return serde_json::from_str(text).map_err(|_| Error::unexpected("frame", text));
         }
     }

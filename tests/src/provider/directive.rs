@@ -43,8 +43,13 @@ pub(super) enum Reply {
 impl Plan {
     pub(super) fn of(prompt: &Prompt) -> Self {
         let number = |name| number(&prompt.last_user, name);
-        let rounds = number("rounds").unwrap_or(1);
-        let tool = tool(&prompt.last_user).filter(|_| prompt.tool_results < rounds);
+        let mut tools = tools(&prompt.last_user);
+        let rounds = number("rounds").unwrap_or(tools.len() as u64);
+        // The next one that is asked for; the last one again and again where it is called more often.
+        let next = usize::try_from(prompt.tool_results).unwrap_or(usize::MAX);
+        let last = tools.pop();
+        let tool = tools.into_iter().nth(next).or(last);
+        let tool = tool.filter(|_| prompt.tool_results < rounds);
         let output = number("out").unwrap_or(20);
         let cut = number("cut").map(|after| (Break::Cut, after));
         let fault = || number("fault").map(|after| (Break::Fault, after));
@@ -105,11 +110,21 @@ fn number(text: &str, name: &str) -> Option<u64> {
     rest.split_once("]]")?.0.parse().ok()
 }
 
-/// `[[tool=NAME]]` or `[[tool=NAME {…}]]`; the arguments may hold brackets of their own.
+/// Each `[[tool=NAME]]` or `[[tool=NAME {…}]]`; the arguments may hold brackets of their own.
+fn tools(text: &str) -> Vec<Reply> {
+    let mut tools = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("[[tool=") {
+        rest = after;
+        tools.extend(tool(after));
+    }
+    tools
+}
+
+/// The tool that `text` begins with.
 fn tool(text: &str) -> Option<Reply> {
-    let (_, rest) = text.split_once("[[tool=")?;
-    let end = rest.find(|c: char| c.is_whitespace() || c == ']')?;
-    let (name, rest) = rest.split_at(end);
+    let end = text.find(|c: char| c.is_whitespace() || c == ']')?;
+    let (name, rest) = text.split_at(end);
     let rest = rest.trim_start();
     let arguments = if rest.starts_with('{') {
         let mut values = Deserializer::from_str(rest).into_iter::<Value>();
@@ -191,6 +206,8 @@ mod tests {
         let plan = |text: &str| Plan::of(&Prompt::of(turns(text)));
         let again = plan("[[tool=ls]] [[rounds=2]] go").reply;
         assert!(matches!(again, Reply::Tool { .. }));
+        let second = plan(r#"[[tool=ls]] [[tool=read {"path":"x"}]] go"#).reply;
+        assert!(matches!(second, Reply::Tool { name, .. } if name == "read"));
         let plan = plan("[[tool=ls]] go");
         assert_eq!(plan.reply, Reply::Text("echo: go".to_owned()));
     }

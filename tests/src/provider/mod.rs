@@ -15,7 +15,7 @@
 //! | `[[fault=3]]` | an error is the last event of a streamed answer, after so many others |
 //! | `[[times=2]]` | only so many calls with this message fail |
 //! | `[[tool=ls {"path":"."}]]` | calls that tool first: two model calls in one run |
-//! | `[[rounds=3]]` | so many times |
+//! | `[[rounds=3]]` | so many times; without: once, or each of several tools once, one after the other |
 //!
 //! `in` counts what has nothing to do with a cache, as Anthropic's `input_tokens` do; OpenAI's `prompt_tokens` and
 //! `input_tokens` are `in`, `cache_read` and `cache_write` together. Embeddings have `in` and nothing else.
