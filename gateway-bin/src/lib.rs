@@ -18,6 +18,7 @@ mod follow;
 pub mod instance;
 mod lease;
 pub mod observed;
+pub mod openai;
 pub mod operator;
 pub mod password;
 pub mod people;

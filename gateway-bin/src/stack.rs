@@ -1,4 +1,5 @@
-//! The four layers, stacked: once for request frames, once for model calls, once for the API.
+//! The four layers, stacked: once for request frames, once for runs over HTTP, once for model calls, once for the
+//! API.
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -22,6 +23,7 @@ use crate::egress::{
     DenyModelCall, ForwardCall, IsDisabled, KeySource, ModelCallCharge, RefuseDisabled,
     RejectModelCall, RunPrepared, attribute,
 };
+use crate::openai::{BindRun, DenyRun, ForwardRun, RunCall};
 use crate::rpc::{BindFrame, DenyFrame, Forward, RpcRequest, RpcResponse, RunCharge, RunMeter};
 
 /// How long the answer to a client that left is read on, so that it is metered to the token.
@@ -67,6 +69,31 @@ impl Parts {
         ServiceBuilder::new()
             .layer(WorkspaceLayer::new(Arc::clone(&self.workspaces), BindFrame))
             .layer(self.quota_layer(charge).deny_with(DenyFrame))
+            .layer(UsageLayer::new(RunMeter::new(Arc::clone(&self.ledger))))
+            .service(forward)
+    }
+
+    /// The layers around runs that are asked for over HTTP. Who asks was verified before.
+    #[must_use]
+    pub fn http_runs(
+        &self,
+        forward: ForwardRun,
+    ) -> impl Service<
+        Request<RunCall>,
+        Response = Response<
+            impl Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>>
+            + Send
+            + 'static
+            + use<>,
+        >,
+        Error = Infallible,
+        Future: Send,
+    > + Clone
+    + use<> {
+        ServiceBuilder::new()
+            .layer(WorkspaceLayer::new(Arc::clone(&self.workspaces), BindRun))
+            // Nobody reads a refusal of egress in a conversation here.
+            .layer(self.quota_layer(RunCharge::new(false)).deny_with(DenyRun))
             .layer(UsageLayer::new(RunMeter::new(Arc::clone(&self.ledger))))
             .service(forward)
     }

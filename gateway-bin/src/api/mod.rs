@@ -45,6 +45,7 @@ use crate::client_address::TrustedProxies;
 use crate::counters::{CounterStore, Seeding};
 use crate::egress::{OwnKeys, Target};
 use crate::environment::Environments;
+use crate::openai;
 use crate::password::Passwords;
 use crate::records::Records;
 use crate::shipping::Shipping;
@@ -148,6 +149,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
         .merge(for_chat)
         .layer(layers.sign_in())
         .merge(administration)
+        .merge(openai::routes(&api, layers))
         // Inside of what answers preflights, which have a method that no route has.
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(api.origins.cors());

@@ -75,10 +75,13 @@ pub(super) async fn check_config(config: &Config) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for instance in &config.instance {
         match ask(instance).await {
-            Some(unmet) if unmet.is_empty() => {
+            Some((unmet, advice)) if unmet.is_empty() => {
                 println!("instance {} is configured as it must be", instance.name);
+                for sentence in advice {
+                    println!("  note          {sentence}");
+                }
             }
-            Some(unmet) => {
+            Some((unmet, _)) => {
                 println!(
                     "instance {} must be changed, in its openclaw.json:",
                     instance.name
@@ -97,8 +100,8 @@ pub(super) async fn check_config(config: &Config) -> ExitCode {
     code
 }
 
-/// What must be changed in an instance's own configuration; `None` if it does not answer.
-async fn ask(instance: &Instance) -> Option<Vec<String>> {
+/// What must be changed in an instance's own configuration, and what had better be; `None` if it does not answer.
+async fn ask(instance: &Instance) -> Option<(Vec<String>, Vec<String>)> {
     let (device, _) = Device::generate().ok()?;
     let dialer = Arc::new(Dialer::new(instance, Arc::new(device)).ok()?);
     let stop = CancellationToken::new();

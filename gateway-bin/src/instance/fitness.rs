@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::admin::Admin;
-use super::requirements::unmet_requirements;
+use super::requirements::{advice, unmet_requirements};
 use crate::config::Instance;
 
 /// Pause before an instance that did not say how it is configured is asked again.
@@ -34,7 +34,7 @@ impl Fitness {
             loop {
                 admin.connected().await;
                 let openings = admin.openings();
-                let unmet = ask(&admin, &instance).await;
+                let (unmet, advice) = ask(&admin, &instance).await;
                 let name = &*instance.name;
                 match unmet.is_empty() {
                     true => info!(instance = name, "instance is configured as it must be"),
@@ -43,6 +43,12 @@ impl Fitness {
                         "nobody is sent to this instance until its openclaw.json is changed: {}",
                         unmet.join("; ")
                     ),
+                }
+                for sentence in advice {
+                    warn!(
+                        instance = name,
+                        "its openclaw.json had better be changed: {sentence}"
+                    );
                 }
                 let _ = known.send(Some(unmet));
                 admin.opened_after(openings).await;
@@ -85,13 +91,13 @@ impl Fitness {
     }
 }
 
-/// What must be changed in the instance's configuration, once it answers.
-pub(crate) async fn ask(admin: &Admin, instance: &Instance) -> Vec<String> {
+/// What must be changed in the instance's configuration, once it answers, and what had better be.
+pub(crate) async fn ask(admin: &Admin, instance: &Instance) -> (Vec<String>, Vec<String>) {
     loop {
         admin.connected().await;
         if let Ok(answer) = admin.call("config.get", json!({})).await {
             let actual = answer.get("config").unwrap_or(&Value::Null);
-            return unmet_requirements(actual, instance);
+            return (unmet_requirements(actual, instance), advice(actual));
         }
         sleep(RETRY).await;
     }

@@ -68,6 +68,37 @@ pub(super) fn unmet_requirements(actual: &Value, instance: &Instance) -> Vec<Str
     unmet
 }
 
+/// What may be left as it is in an instance's `openclaw.json`, and is better changed, a sentence each.
+pub(super) fn advice(actual: &Value) -> Vec<String> {
+    let endpoints = "/gateway/http/endpoints";
+    let is = |path: &str, wanted: bool| {
+        let found = actual.pointer(&format!("{endpoints}/{path}"));
+        found == Some(&Value::Bool(wanted))
+    };
+    let mut advice = Vec::new();
+    for (endpoint, path) in [
+        ("chatCompletions", "/v1/chat/completions"),
+        ("responses", "/v1/responses"),
+    ] {
+        if !is(&format!("{endpoint}/enabled"), true) {
+            advice.push(format!(
+                "gateway.http.endpoints.{endpoint}.enabled is not true, so {path} is answered by 501"
+            ));
+        }
+    }
+    // Nothing that we send on names a URL: these are for the day that something does.
+    if is("responses/enabled", true) {
+        for kind in ["files", "images"] {
+            if !is(&format!("responses/{kind}/allowUrl"), false) {
+                advice.push(format!(
+                    "gateway.http.endpoints.responses.{kind}.allowUrl is better false: nobody can make the instance fetch"
+                ));
+            }
+        }
+    }
+    advice
+}
+
 fn holds(list: Option<&Value>, text: &str) -> bool {
     list.and_then(Value::as_array)
         .is_some_and(|list| list.iter().any(|item| item == text))
@@ -101,6 +132,24 @@ mod tests {
     fn a_good_instance_lacks_nothing() {
         assert_eq!(
             unmet_requirements(&good(), &instance()),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn the_http_api_is_advised_and_not_required() {
+        let mut config = good();
+        assert_eq!(advice(&config).len(), 2, "off, as OpenClaw has it");
+        config["gateway"]["http"] = json!({"endpoints": {
+            "chatCompletions": {"enabled": true}, "responses": {"enabled": true},
+        }});
+        assert_eq!(advice(&config).len(), 2, "it may fetch");
+        for kind in ["files", "images"] {
+            config["gateway"]["http"]["endpoints"]["responses"][kind] = json!({"allowUrl": false});
+        }
+        assert_eq!(advice(&config), Vec::<String>::new());
+        assert_eq!(
+            unmet_requirements(&config, &instance()),
             Vec::<String>::new()
         );
     }

@@ -1,13 +1,14 @@
 use tower_quota::{
     Charge, Demand, Denied, Deny, Dimension, QuotaPolicy, Refusal, StoreError, Window,
 };
+use tower_sso::Identity;
 use tracing::warn;
 
 use super::message::{RpcRequest, RpcResponse};
 use crate::clock;
 use crate::protocol::ErrorShape;
 
-/// One call for a frame that starts a run. Tokens and cost are reserved at egress, model call by model call; here they
+/// One call for a frame, or a request over HTTP, that starts a run. Tokens and cost are reserved at egress, model call by model call; here they
 /// only must not be used up.
 ///
 /// OpenClaw's page shows a refusal as a tooltip, but what egress says in the conversation: its runs begin also when
@@ -31,20 +32,23 @@ impl RunCharge {
     pub const fn new(is_page: bool) -> Self {
         Self { is_page }
     }
-}
 
-impl QuotaPolicy<RpcRequest> for RunCharge {
-    fn charge(&self, req: &RpcRequest) -> Option<Charge> {
+    /// The charge of one run.
+    pub(crate) fn of_run(&self, identity: &Identity) -> Charge {
         let something_left = match self.is_page {
             true => Demand::default(),
             false => Demand::something_left(),
         };
-        req.frame.starts_run.then(|| {
-            Charge::new(req.identity.user_id().clone())
-                .exactly(Dimension::Calls, 1)
-                .demand(Dimension::Tokens, something_left)
-                .demand(Dimension::Cost, something_left)
-        })
+        Charge::new(identity.user_id().clone())
+            .exactly(Dimension::Calls, 1)
+            .demand(Dimension::Tokens, something_left)
+            .demand(Dimension::Cost, something_left)
+    }
+}
+
+impl QuotaPolicy<RpcRequest> for RunCharge {
+    fn charge(&self, req: &RpcRequest) -> Option<Charge> {
+        req.frame.starts_run.then(|| self.of_run(&req.identity))
     }
 }
 

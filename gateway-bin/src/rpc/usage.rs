@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tower_quota::Reservation;
+use tower_sso::Identity;
 use tower_usage::{
     Begun, Full, NanoUsd, Opened, Operation, Outcome, Place, Sink, Source, UsageMeter, UsageRecord,
 };
@@ -11,13 +12,13 @@ use crate::clock;
 use crate::counters::UNRESERVED;
 use crate::protocol::ErrorShape;
 
-/// Records the runs that frames start. What a run takes in tokens and money is recorded at egress.
+/// Records the runs that frames start, and requests over HTTP. What a run takes in tokens and money is recorded at egress.
 #[derive(Clone)]
 pub struct RunMeter {
     sink: Arc<dyn Sink>,
 }
 
-/// A run that a frame asked for: its place in the ledger and what was set aside for it.
+/// A run that somebody asked for: its place in the ledger and what was set aside for it.
 ///
 /// Only an answer that says that no run was started gives both back. Dropped without an answer, because the client or
 /// the instance is gone, the run is recorded: it goes on without its connection.
@@ -39,6 +40,31 @@ impl RunMeter {
     pub fn new(sink: Arc<dyn Sink>) -> Self {
         Self { sink }
     }
+
+    /// Takes the place of a run that somebody asks for.
+    pub(crate) fn ask(
+        &self,
+        identity: &Identity,
+        run_id: Option<Arc<str>>,
+        session_key: Option<Arc<str>>,
+        reservation: Option<Reservation>,
+    ) -> Opened<RunTap> {
+        let place = match Place::take(Arc::clone(&self.sink)) {
+            Ok(place) => place,
+            Err(full) => return Opened::Full(full),
+        };
+        let mut record = UsageRecord::new(identity.user_id().clone(), Operation::Run);
+        record.admitted_at = clock::now();
+        record.run_id = run_id;
+        record.session_key = session_key;
+        // A run costs nothing by itself: its model calls do, each with a record of its own.
+        record.cost = Some(NanoUsd::ZERO);
+        Opened::Metered(RunTap(Some(Asked {
+            place,
+            reservation,
+            record,
+        })))
+    }
 }
 
 impl fmt::Debug for RunMeter {
@@ -55,56 +81,28 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
         if !req.frame.starts_run {
             return Opened::Unmetered;
         }
-        let place = match Place::take(Arc::clone(&self.sink)) {
-            Ok(place) => place,
-            Err(full) => return Opened::Full(full),
-        };
         let session_key = req
             .workspace
             .as_ref()
             .and_then(|workspace| req.frame.session_of(workspace.slot()?))
             .map(Arc::from);
-        let mut record = UsageRecord::new(req.identity.user_id().clone(), Operation::Run);
-        record.admitted_at = clock::now();
-        record.run_id = req.frame.run_id.clone();
-        record.session_key = session_key;
-        // A run costs nothing by itself: its model calls do, each with a record of its own.
-        record.cost = Some(NanoUsd::ZERO);
-        Opened::Metered(RunTap(Some(Asked {
-            place,
-            reservation: req.reservation.clone(),
-            record,
-        })))
+        let (run_id, reservation) = (req.frame.run_id.clone(), req.reservation.clone());
+        self.ask(&req.identity, run_id, session_key, reservation)
     }
 
     fn begin(&self, tap: &mut RunTap) -> Begun {
-        let Some(asked) = &mut tap.0 else {
-            return Begun::ready(Ok(()));
-        };
-        asked.record.settle_ref = Some(match &asked.reservation {
-            Some(reservation) => {
-                let ticket = reservation.ticket();
-                asked.record.admitted_at = ticket.admitted_at();
-                ticket.to_string().into()
-            }
-            None => UNRESERVED.into(),
-        });
-        // Should nobody be there to say how it ended: a run that was asked for and, as far as is known, made.
-        let mut begun = asked.record.clone();
-        begun.source = Source::Estimated;
-        begun.outcome = Outcome::Aborted;
-        asked.place.begin(&begun)
+        tap.begin()
     }
 
-    fn withdraw(&self, mut tap: RunTap) {
-        drop(tap.0.take());
+    fn withdraw(&self, tap: RunTap) {
+        tap.not_started();
     }
 
     fn observe(&self, tap: Option<RunTap>, res: RpcResponse) -> RpcResponse {
         if let Some(mut tap) = tap {
             match &res.started_run {
-                Some(run_id) => tap.record(Some(Arc::clone(run_id))),
-                None => drop(tap.0.take()),
+                Some(run_id) => tap.started(Some(Arc::clone(run_id))),
+                None => tap.not_started(),
             }
         }
         res
@@ -122,7 +120,33 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
 // === impl RunTap ===
 
 impl RunTap {
-    fn record(&mut self, run_id: Option<Arc<str>>) {
+    /// Keeps the run before it is asked for.
+    pub(crate) fn begin(&mut self) -> Begun {
+        let Some(asked) = &mut self.0 else {
+            return Begun::ready(Ok(()));
+        };
+        asked.record.settle_ref = Some(match &asked.reservation {
+            Some(reservation) => {
+                let ticket = reservation.ticket();
+                asked.record.admitted_at = ticket.admitted_at();
+                ticket.to_string().into()
+            }
+            None => UNRESERVED.into(),
+        });
+        // Should nobody be there to say how it ended: a run that was asked for and, as far as is known, made.
+        let mut begun = asked.record.clone();
+        begun.source = Source::Estimated;
+        begun.outcome = Outcome::Aborted;
+        asked.place.begin(&begun)
+    }
+
+    /// No run was started: gives back its place and what was set aside.
+    pub(crate) fn not_started(mut self) {
+        drop(self.0.take());
+    }
+
+    /// The run was started; its id, if that is known.
+    pub(crate) fn started(&mut self, run_id: Option<Arc<str>>) {
         let Some(Asked {
             place,
             reservation,
@@ -148,6 +172,6 @@ impl RunTap {
 
 impl Drop for RunTap {
     fn drop(&mut self) {
-        self.record(None);
+        self.started(None);
     }
 }

@@ -12,4 +12,5 @@ pub use self::accept::{UpgradeError, accept};
 pub use self::credential::Credential;
 pub use self::end::End;
 pub use self::handshake::{Sockets, serve};
+pub(crate) use self::place::{PlaceTaken, Places};
 pub use self::relay::Relay;

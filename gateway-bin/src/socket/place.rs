@@ -1,15 +1,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Most sockets of one user, over all their devices and tabs.
+/// Most sockets of one user, over all their devices and tabs; and most runs of theirs over HTTP.
 const MAX_SOCKETS_PER_USER: usize = 16;
 
-/// How many sockets everybody has.
+/// How many sockets, or runs over HTTP, everybody has.
 #[derive(Clone, Default)]
-pub(super) struct Places(Arc<Mutex<HashMap<Arc<str>, usize>>>);
+pub(crate) struct Places(Arc<Mutex<HashMap<Arc<str>, usize>>>);
 
-/// One socket of a user; dropped, there is one less.
-pub(super) struct PlaceTaken {
+/// One of a user; dropped, there is one less.
+pub(crate) struct PlaceTaken {
     places: Places,
     user_id: Arc<str>,
 }
@@ -17,7 +17,7 @@ pub(super) struct PlaceTaken {
 // === impl Places ===
 
 impl Places {
-    pub(super) fn take(&self, user_id: &Arc<str>) -> Option<PlaceTaken> {
+    pub(crate) fn take(&self, user_id: &Arc<str>) -> Option<PlaceTaken> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(Arc::clone(user_id)).or_default();
         if *count >= MAX_SOCKETS_PER_USER {

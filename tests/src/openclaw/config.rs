@@ -37,7 +37,11 @@ pub(crate) fn pool(dir: &Path, port: u16, password: &str) -> Value {
             },
             "http": {"endpoints": {
                 "chatCompletions": {"enabled": true},
-                "responses": {"enabled": true},
+                "responses": {
+                    "enabled": true,
+                    "files": {"allowUrl": false},
+                    "images": {"allowUrl": false},
+                },
             }},
             "controlUi": {
                 "enabled": true,

@@ -1,0 +1,246 @@
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Request};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::timeout;
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+use tower_sso::Identity;
+use tower_workspace::{Workspace, WorkspaceResolver};
+
+use super::call::{Endpoint, RunCall};
+use super::forward::{ClientAddress, ForwardRun};
+use super::models;
+use super::policy::{RejectRun, unauthorized};
+use super::refusal::Refusal;
+use super::watch::Watched;
+use crate::api::{Api, PeerAddress};
+use crate::environment::EnvironmentError;
+use crate::sign_in::scope;
+use crate::socket::{Credential, Places};
+use crate::stack::Parts;
+
+/// Largest body of a request: what OpenClaw takes (its documentation, "Request limits").
+const MAX_BODY: usize = 20 << 20;
+
+/// How long it may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Runs of people, through the layers.
+#[derive(Clone)]
+struct Runs {
+    api: Api,
+    places: Places,
+    stack: BoxCloneSyncService<http::Request<RunCall>, Response, Infallible>,
+}
+
+/// The routes of OpenAI's API, for who is signed in.
+pub(crate) fn routes(api: &Api, layers: &Parts) -> Router<Api> {
+    let stack = layers.http_runs(ForwardRun::new(api.environments.clone()));
+    let stack = stack.map_response(|response: http::Response<_>| response.map(Body::new));
+    let runs = Runs {
+        api: api.clone(),
+        places: Places::default(),
+        stack: BoxCloneSyncService::new(stack),
+    };
+    let create = {
+        let runs = runs.clone();
+        move |endpoint| {
+            let runs = runs.clone();
+            post(move |identity, peer, request| create(runs, endpoint, identity, peer, request))
+        }
+    };
+    let list = {
+        let runs = runs.clone();
+        get(
+            move |Extension(identity): Extension<Arc<Identity>>| async move {
+                let agent = runs.agent_of(&identity).await?;
+                Ok::<_, Refusal>(Json(models::list(agent.as_deref())))
+            },
+        )
+    };
+    let show = get(
+        move |Extension(identity): Extension<Arc<Identity>>, Path(name): Path<String>| async move {
+            let agent = runs.agent_of(&identity).await?;
+            match models::names(agent.as_deref()).any(|known| known == name) {
+                true => Ok(Json(models::shown(&name))),
+                false => Err(no_such_model()),
+            }
+        },
+    );
+    Router::new()
+        .route(
+            Endpoint::ChatCompletions.path(),
+            create(Endpoint::ChatCompletions),
+        )
+        .route(Endpoint::Responses.path(), create(Endpoint::Responses))
+        .route("/v1/models", list)
+        .route("/v1/models/{*name}", show)
+        .layer(layers.sign_in().reject_with(RejectRun))
+}
+
+async fn create(
+    runs: Runs,
+    endpoint: Endpoint,
+    Extension(identity): Extension<Arc<Identity>>,
+    peer: Option<Extension<PeerAddress>>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    // From here on, so that what ends meanwhile is heard.
+    let sign_in = runs.api.sign_in.clone();
+    let mut credential = Credential::new(Arc::clone(&identity), Some(sign_in));
+    credential.used();
+    runs.allow(&identity)?;
+    let place = runs.places.take(identity.user_id()).ok_or_else(|| {
+        let message = "You have too many runs at once; wait for some.";
+        let mut refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_runs", message);
+        refusal.retry_after = Some(5);
+        refusal
+    })?;
+    let ended = poll_fn(|cx| credential.poll_end(cx));
+    let response = tokio::select! {
+        biased;
+        _ = ended => return Err(unauthorized("Your sign-in is over.")),
+        response = runs.run(endpoint, &identity, peer, request) => response?,
+    };
+    Ok(response.map(|body| Body::new(Watched::new(body, credential, place))))
+}
+
+// === impl Runs ===
+
+impl Runs {
+    fn allow(&self, identity: &Identity) -> Result<(), Refusal> {
+        match self.api.sign_in.allows(identity, scope::CHAT) {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "insufficient_scope",
+                "This key is not for conversations.",
+            )),
+        }
+    }
+
+    async fn run(
+        &self,
+        endpoint: Endpoint,
+        identity: &Arc<Identity>,
+        peer: Option<Extension<PeerAddress>>,
+        request: Request,
+    ) -> Result<Response, Refusal> {
+        let (head, body) = request.into_parts();
+        let kind = head
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
+        let kind = kind
+            .unwrap_or_default()
+            .split(';')
+            .next()
+            .unwrap_or_default();
+        // A form of another site cannot say this.
+        if !kind.trim().eq_ignore_ascii_case("application/json")
+            || head.headers.contains_key(CONTENT_ENCODING)
+        {
+            let message = "The body must be application/json, not compressed.";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Refusal::new(status, "unsupported_media_type", message));
+        }
+        let call = RunCall::parse(endpoint, &read(body).await?)?;
+        let workspace = self.open(identity).await?;
+        if !workspace.slot().is_some_and(|agent| call.is_for(agent)) {
+            return Err(no_such_model());
+        }
+        let mut request = http::Request::new(call);
+        request.extensions_mut().insert(Arc::clone(identity));
+        if let Some(Extension(PeerAddress(peer))) = peer {
+            let address = self.api.proxies.client(peer.ip(), &head.headers);
+            request.extensions_mut().insert(ClientAddress(address));
+        }
+        let answered = self.stack.clone().oneshot(request).await;
+        Ok(answered.unwrap_or_else(|never| match never {}))
+    }
+
+    /// Whoever's workspace, made if it is missing.
+    async fn open(&self, identity: &Arc<Identity>) -> Result<Arc<Workspace>, Refusal> {
+        // An instance that is down is not waited for.
+        if !self.api.environments.is_ready() {
+            return Err(not_there());
+        }
+        let opened = self.api.environments.open(identity).await;
+        let opened = opened.map(|environment| environment.workspace);
+        opened.map_err(|error| match error {
+            EnvironmentError::InvalidUser(_) => Refusal::new(
+                StatusCode::FORBIDDEN,
+                "invalid_user",
+                "Your user id cannot have a workspace here.",
+            ),
+            EnvironmentError::Full => {
+                let message = "All places here are taken; tell your administrator.";
+                Refusal::unavailable(message, 60)
+            }
+            EnvironmentError::Unavailable { .. } | EnvironmentError::Away(_) => not_there(),
+        })
+    }
+
+    /// The name of whoever's agent, if they have one already.
+    async fn agent_of(&self, identity: &Arc<Identity>) -> Result<Option<String>, Refusal> {
+        self.allow(identity)?;
+        let workspace = self.api.environments.resolve(identity.user_id()).await;
+        Ok(workspace
+            .ok()
+            .and_then(|workspace| Some(workspace.slot()?.to_owned())))
+    }
+}
+
+fn not_there() -> Refusal {
+    Refusal::unavailable("Your workspace is not available right now.", 2)
+}
+
+fn no_such_model() -> Refusal {
+    let message = "There is no such model. `openclaw` is your own agent; `/v1/models` lists what else it is called.";
+    let mut refusal = Refusal::new(StatusCode::NOT_FOUND, "model_not_found", message);
+    refusal.param = Some("model".to_owned());
+    refusal
+}
+
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        let message = "The body is larger than 20 MiB.";
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+    };
+    // What it says of its length is believed where that is too much.
+    let length = http_body::Body::size_hint(&body).lower();
+    if usize::try_from(length).is_ok_and(|length| length > MAX_BODY) {
+        return Err(too_large());
+    }
+    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(read)) => Ok(read.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => {
+            let message = "The body broke off.";
+            Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_body",
+                message,
+            ))
+        }
+        Err(_) => {
+            let message = "The body did not come in time.";
+            Err(Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
+                message,
+            ))
+        }
+    }
+}
