@@ -9,6 +9,7 @@
 
 use std::{env, fs, path::PathBuf, process::Stdio, time::Duration};
 
+use ::http::StatusCode;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use gateway_tests::{
     canary,
@@ -336,5 +337,33 @@ async fn its_sign_in_page_signs_in_whom_was_chosen() -> Result<()> {
     // A page of the internet whose name leads here.
     let request = ::http::Request::get(format!("{issuer}/")).header("host", "evil.example");
     assert_eq!(http::send(request, "").await?.status, 421);
+    Ok(())
+}
+
+#[tokio::test]
+async fn openais_api_is_there_and_each_run_is_the_persons_own() -> Result<()> {
+    let dev = Dev::start().await;
+    let url = format!("{}/v1/chat/completions", dev.value("gateway"));
+    for (account, other) in [("alice", "slot-002"), ("bob", "slot-001")] {
+        let token = dev.token(account);
+        let ask = |model: &str, stream: bool| {
+            let messages = json!([{"role": "user", "content": "hello"}]);
+            json!({"model": model, "messages": messages, "stream": stream, "user": "one"})
+        };
+        let whole = http::post(&url, Some(&token), &ask("openclaw", false)).await?;
+        let whole = whole.expect_status(StatusCode::OK)?.json()?;
+        let said = &whole["choices"][0]["message"]["content"];
+        assert!(
+            said.as_str().is_some_and(|said| !said.is_empty()),
+            "{whole}"
+        );
+        let streamed = http::post(&url, Some(&token), &ask("openclaw", true)).await?;
+        let streamed = streamed.expect_status(StatusCode::OK)?.text();
+        assert!(streamed.matches("data: {").count() > 2, "{streamed}");
+        assert!(streamed.ends_with("data: [DONE]\n\n"), "{streamed}");
+        let others = ask(&format!("openclaw/{other}"), false);
+        let refused = http::post(&url, Some(&token), &others).await?;
+        assert_eq!(refused.status, StatusCode::NOT_FOUND, "{account}");
+    }
     Ok(())
 }

@@ -135,6 +135,10 @@ fn configuration(dir: &Path, address: SocketAddr, password: &str) -> serde_json:
                     "deviceAutoApprove": {"enabled": true, "scopes": ["operator.read", "operator.write"]},
                 },
             },
+            "http": {"endpoints": {
+                "chatCompletions": {"enabled": true},
+                "responses": {"enabled": true, "files": {"allowUrl": false}, "images": {"allowUrl": false}},
+            }},
             "controlUi": {"enabled": true, "allowedOrigins": ["https://proxy.internal"]},
             "terminal": {"enabled": false},
         },

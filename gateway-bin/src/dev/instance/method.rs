@@ -235,9 +235,12 @@ impl Call<'_> {
     }
 
     fn create(&self, instance: &mut Instance) -> Answer {
-        self.only(&["agentId", "label", "message"])?;
+        self.only(&["agentId", "key", "label", "message"])?;
         let agent = self.text("agentId").unwrap_or("main");
-        let key = format!("agent:{agent}:dashboard:{}", uuid::Uuid::new_v4());
+        let key = match self.text("key") {
+            Some(key) => key.to_owned(),
+            None => format!("agent:{agent}:dashboard:{}", uuid::Uuid::new_v4()),
+        };
         self.open(instance, &key)?;
         if let (Some(session), Some(label)) = (instance.sessions.get_mut(&key), self.text("label"))
         {

@@ -1,6 +1,7 @@
 //! An instance that speaks OpenClaw's gateway protocol, version 4, as far as a conversation needs it: configuration by
 //! merge patches, agents, roles, sessions, runs. It keeps everything in memory.
 
+mod http;
 mod method;
 mod run;
 mod socket;
@@ -9,12 +10,12 @@ mod state;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ::http::StatusCode;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use http::StatusCode;
+use axum::routing::{get, post};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -55,6 +56,7 @@ impl DemoInstance {
                     "userHeader": USER_HEADER, "allowLoopback": true,
                     "deviceAutoApprove": {"enabled": true, "scopes": ["operator.read", "operator.write"]}}},
                 "controlUi": {"allowedOrigins": ["https://proxy.internal"]},
+                "http": {"endpoints": {"chatCompletions": {"enabled": true}, "responses": {"enabled": false}}},
             },
             "models": {"providers": {}},
             "agents": {"entries": {"main": {"workspace": main_workspace}}},
@@ -66,11 +68,12 @@ impl DemoInstance {
         }))
     }
 
-    /// What it answers: health, and an upgrade on any path.
+    /// What it answers: health, chat completions, and an upgrade on any path.
     pub fn routes(&self) -> Router {
         Router::new()
             .route("/healthz", get(live))
             .route("/readyz", get(live))
+            .route("/v1/chat/completions", post(http::chat_completions))
             .fallback(upgrade)
             .with_state(self.clone())
     }
