@@ -92,6 +92,12 @@ impl People {
         Ok(true)
     }
 
+    /// Forgets who of other issuers is this user, whom the store has forgotten.
+    pub fn forget(&self, user_id: &str) {
+        let mut links = self.0.links.write().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|_, linked| **linked != *user_id);
+    }
+
     /// Who somebody is here who has just signed in: linked before, or now by their e-mail address, or a user of their
     /// own. It is kept that they were here.
     ///

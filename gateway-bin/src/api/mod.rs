@@ -20,6 +20,8 @@ mod provider_key;
 mod quota;
 mod usage;
 mod user;
+mod user_export;
+mod users;
 mod virtual_keys;
 mod websocket;
 
@@ -192,6 +194,12 @@ pub fn operator(api: Api) -> Router {
 /// What administrators may do.
 fn administration() -> Router<Api> {
     Router::new()
+        .route("/api/admin/users", get(users::list))
+        .route("/api/admin/users/{user_id}", delete(users::delete))
+        .route(
+            "/api/admin/users/{user_id}/export",
+            get(user_export::export),
+        )
         .route("/api/admin/users/{user_id}/disable", post(admin::disable))
         .route("/api/admin/users/{user_id}/enable", post(admin::enable))
         .route(

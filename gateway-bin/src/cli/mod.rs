@@ -11,6 +11,7 @@ mod reload;
 mod serve;
 mod upstreams;
 mod usage;
+mod users;
 mod virtual_keys;
 
 use std::io::IsTerminal;
@@ -77,6 +78,9 @@ enum Command {
     /// Show what people have used, and price what had no price.
     #[command(after_help = "Example: gateway usage show --by user")]
     Usage(usage::Usage),
+    /// List, export and delete people.
+    #[command(after_help = "Example: gateway users list")]
+    Users(users::Users),
     /// Show, rotate and revoke the keys by which people's agents call models.
     #[command(after_help = "Example: gateway virtual-keys rotate alice")]
     VirtualKeys(virtual_keys::VirtualKeys),
@@ -138,6 +142,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Quotas(quotas) => operated(runtime.block_on(quotas.run())),
         Command::Keys(keys) => operated(runtime.block_on(keys.run())),
         Command::Instances(instances) => operated(runtime.block_on(instances.run())),
+        Command::Users(users) => operated(runtime.block_on(users.run())),
         Command::VirtualKeys(keys) => operated(runtime.block_on(keys.run())),
         Command::Usage(usage) => match runtime.block_on(usage.run()) {
             Ok(code) => code,

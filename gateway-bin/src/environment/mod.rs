@@ -2,6 +2,7 @@
 //! owner.
 
 mod drained;
+mod removal;
 mod route;
 mod virtual_key;
 
@@ -217,6 +218,12 @@ impl Environments {
             Some(environment) => Ok(environment.upstream),
             None => Ok(self.shared.route(user_id).await?.upstream),
         }
+    }
+
+    /// What makes, counts and exports people's directories.
+    #[must_use]
+    pub fn provisioner(&self) -> &Provisioner {
+        &self.shared.provisioner
     }
 
     /// The run of `user_id` that was being prepared is.

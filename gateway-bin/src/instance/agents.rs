@@ -273,6 +273,72 @@ impl Agents {
     }
 }
 
+impl Agents {
+    /// Ends an agent with its conversations and what it had of providers. The files of its workspace are left alone.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdminError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave some of it; calling it again goes on from there.
+    pub(super) async fn end(&self, agent: &str, gate: &Gate) -> Result<(), AdminError> {
+        let (begin, mut pause) = (Instant::now(), RETRY.0);
+        loop {
+            let changing = gate.change().await;
+            let ended = end(&self.admin, agent).await;
+            drop(changing);
+            self.census.lock().await.take();
+            match ended {
+                Err(AdminError::Refused {
+                    message,
+                    retry_after,
+                    ..
+                }) if begin.elapsed() < PATIENCE => {
+                    info!(%message, "an agent was not ended, trying again");
+                    sleep(retry_after.unwrap_or(pause)).await;
+                    pause = RETRY.1.min(pause * 2);
+                }
+                ended => return ended,
+            }
+        }
+    }
+}
+
+async fn end(admin: &Admin, agent: &str) -> Result<(), AdminError> {
+    let list = admin.call("agents.list", json!({})).await?;
+    if listed(&list).any(|id| id == agent) {
+        let params = json!({ "agentId": agent, "deleteFiles": false });
+        admin.call("agents.delete", params).await?;
+    }
+    let current = admin.call("config.get", json!({})).await?;
+    let own = format!("{agent}-");
+    let providers = current
+        .pointer("/config/models/providers")
+        .and_then(Value::as_object);
+    let providers = providers.into_iter().flat_map(Map::keys);
+    let names: Vec<&String> = providers.filter(|name| name.starts_with(&own)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    // Lists are removed only where it is said that they are.
+    let lists: Vec<_> = names
+        .iter()
+        .map(|name| format!("models.providers.{name}.models"))
+        .collect();
+    let removed: Map<String, Value> = names
+        .into_iter()
+        .map(|name| (name.clone(), Value::Null))
+        .collect();
+    let params = json!({
+        "raw": json!({ "models": { "providers": removed } }).to_string(),
+        "baseHash": current.get("hash").and_then(Value::as_str).unwrap_or_default(),
+        "replacePaths": lists,
+    });
+    admin.call("config.patch", params).await.map(drop)
+}
+
 /// Makes agents, and people their owners.
 struct Writer {
     admin: Admin,

@@ -168,6 +168,22 @@ pub(super) async fn give(
     try_join_all(given).await.map(drop)
 }
 
+/// Takes the role of a slot from a person, by the name under which the instance knows them; their connections are closed.
+///
+/// # Errors
+///
+/// See [`AdminError`].
+pub(super) async fn take(admin: &Admin, user: &str, role: &str) -> Result<(), AdminError> {
+    let profiles = admin.call("users.list", json!({})).await?;
+    let theirs = profile(&profiles, user)
+        .filter(|profile| profile.get("role").and_then(Value::as_str) == Some(role));
+    let Some(id) = theirs.and_then(|profile| profile.get("id")) else {
+        return Ok(());
+    };
+    let params = json!({ "profileId": id, "role": NOBODY });
+    admin.call("users.setRole", params).await.map(drop)
+}
+
 // === impl Census ===
 
 impl Census {

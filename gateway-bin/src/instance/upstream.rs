@@ -99,6 +99,25 @@ impl Upstream {
         roles::give(&self.admin, &self.dialer, &[(user, slot)]).await
     }
 
+    /// Ends the agent of a slot with its conversations, and takes the slot's role from the person whom the instance knows
+    /// as `user`. Their files are left alone. From then on the slot is in use by somebody who never comes: OpenClaw keeps in
+    /// mind which agents it has deleted, and restarts at every change if there is one of the same id again.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdminError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave some of it; calling it again goes on from there.
+    pub async fn end(&self, user: &str, slot: &str) -> Result<(), AdminError> {
+        // No name of a person has a dot in it.
+        let nobody = format!("retired.{slot}");
+        roles::give(&self.admin, &self.dialer, &[(&nobody, slot)]).await?;
+        roles::take(&self.admin, user, slot).await?;
+        self.agents.end(slot, &self.gate).await
+    }
+
     /// Whether it is there and prepared for people.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -58,6 +59,9 @@ pub enum ClientError {
     /// It is of another version, or no gateway.
     #[error("the answer is not one of a gateway of this version")]
     Answer,
+    /// What it answered cannot be written.
+    #[error("cannot write: {0}")]
+    Write(io::Error),
     /// No answer in time.
     #[error("the gateway did not answer within {} seconds", .0.as_secs())]
     Timeout(Duration),
@@ -97,21 +101,49 @@ impl OperatorClient {
     ) -> Result<Value, ClientError> {
         let answered = timeout(self.time, self.exchange(method, path, body)).await;
         let (status, answer) = answered.unwrap_or(Err(ClientError::Timeout(self.time)))?;
-        if status.is_success() {
-            return match answer.is_empty() {
-                true => Ok(Value::Null),
-                false => serde_json::from_slice(&answer).map_err(|_| ClientError::Answer),
-            };
+        if !status.is_success() {
+            return Err(refused(status, &answer));
         }
-        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str);
-        Err(ClientError::Refused {
-            code: text("/error/code").unwrap_or_default().to_owned(),
-            message: match text("/error/message") {
-                Some(message) => message.to_owned(),
-                None => format!("the gateway refuses with {status}"),
-            },
-        })
+        match answer.is_empty() {
+            true => Ok(Value::Null),
+            false => serde_json::from_slice(&answer).map_err(|_| ClientError::Answer),
+        }
+    }
+
+    /// Asks for something large and writes it as it comes; its length. No part of it may take longer than the time that is
+    /// set.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; a part may be written then.
+    ///
+    /// # Cancel safety
+    ///
+    /// A part may be written if the future is dropped.
+    pub async fn download(&self, path: &str, mut into: impl io::Write) -> Result<u64, ClientError> {
+        let late = |_| ClientError::Timeout(self.time);
+        let answer = timeout(self.time, self.send(Method::GET, path, None));
+        let answer = answer.await.map_err(late)??;
+        let status = answer.status();
+        let mut body = answer.into_body();
+        if !status.is_success() {
+            let body = Limited::new(body, MAX_ANSWER).collect();
+            let answer = timeout(self.time, body).await.map_err(late)?;
+            return Err(refused(
+                status,
+                &answer.map_err(ClientError::Lost)?.to_bytes(),
+            ));
+        }
+        let mut length = 0;
+        while let Some(frame) = timeout(self.time, body.frame()).await.map_err(late)? {
+            let frame = frame.map_err(|error| ClientError::Lost(error.into()))?;
+            if let Some(bytes) = frame.data_ref() {
+                into.write_all(bytes).map_err(ClientError::Write)?;
+                length += bytes.len() as u64;
+            }
+        }
+        into.flush().map_err(ClientError::Write)?;
+        Ok(length)
     }
 
     async fn exchange(
@@ -120,6 +152,18 @@ impl OperatorClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
+        let answer = self.send(method, path, body).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        Ok((status, body.map_err(ClientError::Lost)?.to_bytes()))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<Incoming>, ClientError> {
         let lost = |error: hyper::Error| ClientError::Lost(error.into());
         let stream = self.connect().await?;
         let (mut requests, connection) = handshake(TokioIo::new(stream)).await.map_err(lost)?;
@@ -134,10 +178,7 @@ impl OperatorClient {
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = request.body(Full::new(Bytes::from(body)));
         let request = request.map_err(|error| ClientError::Lost(error.into()))?;
-        let answer = requests.send_request(request).await.map_err(lost)?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        Ok((status, body.map_err(ClientError::Lost)?.to_bytes()))
+        requests.send_request(request).await.map_err(lost)
     }
 
     async fn connect(&self) -> Result<UnixStream, ClientError> {
@@ -153,6 +194,18 @@ impl OperatorClient {
                 source,
             },
         })
+    }
+}
+
+fn refused(status: StatusCode, answer: &[u8]) -> ClientError {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str);
+    ClientError::Refused {
+        code: text("/error/code").unwrap_or_default().to_owned(),
+        message: match text("/error/message") {
+            Some(message) => message.to_owned(),
+            None => format!("the gateway refuses with {status}"),
+        },
     }
 }
 

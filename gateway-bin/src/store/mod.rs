@@ -5,6 +5,7 @@
 mod alerts;
 mod counting;
 mod database;
+mod deletions;
 mod deliveries;
 mod drained;
 mod environments;
@@ -27,6 +28,7 @@ pub(crate) mod testing;
 
 pub use self::alerts::{Alert, AlertState};
 pub use self::database::Store;
+pub use self::deletions::ListedUser;
 pub use self::environments::EnvironmentRow;
 pub use self::error::StoreError;
 pub use self::identities::Link;

@@ -151,7 +151,11 @@ impl Store {
 }
 
 fn assignments() -> Statement {
-    Statement::new("SELECT instance, slot, user_id FROM assignments")
+    // What is nobody's any more is nobody's again.
+    Statement::new(
+        "SELECT instance, slot, user_id FROM assignments
+         UNION ALL SELECT instance, slot, '' FROM retired_slots",
+    )
 }
 
 fn assignment(row: &Row<'_>) -> Result<(String, u32, String), StoreError> {

@@ -40,7 +40,7 @@ impl Store {
              VALUES ($1, $2, $3, $4, $5, $6, $7, now_ms(), now_ms(), now_ms())
              ON CONFLICT (user_id) DO UPDATE SET email = excluded.email, email_verified = excluded.email_verified,
                  name = excluded.name, avatar_url = excluded.avatar_url, updated_at = excluded.updated_at,
-                 last_login_at = excluded.last_login_at",
+                 last_login_at = excluded.last_login_at, deleted_at = NULL",
         );
         let put = put
             .with(identity.user_id())

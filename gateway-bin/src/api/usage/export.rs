@@ -60,6 +60,11 @@ fn exported(api: &Api, whose: Option<&str>, wanted: &Exported) -> Result<Respons
     Ok(response)
 }
 
+/// Records as JSON lines.
+pub(in crate::api) fn json_lines(page: &[UsageRecord]) -> String {
+    lines(page, Format::Jsonl)
+}
+
 fn lines(page: &[UsageRecord], format: Format) -> String {
     let mut lines = String::new();
     for record in page {

@@ -16,7 +16,7 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tower_sso::Identity;
 
-pub(super) use self::export::{export, export_all};
+pub(super) use self::export::{export, export_all, json_lines};
 use self::query::{Grouping, Page, Range};
 pub(super) use self::reconcile::reconcile;
 pub(super) use self::reprice::reprice;

@@ -7,8 +7,9 @@ use super::state::{Caller, Instance, Run, Session, now};
 use crate::protocol::ErrorShape;
 
 /// What it can be asked.
-pub(super) const METHODS: [&str; 22] = [
+pub(super) const METHODS: [&str; 23] = [
     "agent.identity.get",
+    "agents.delete",
     "agents.list",
     "chat.abort",
     "chat.history",
@@ -58,7 +59,9 @@ fn invalid(message: impl Into<String>) -> ErrorShape {
 impl Call<'_> {
     pub(super) fn answer(&self, method: &str) -> Answer {
         let needed = match method {
-            "config.get" | "config.patch" | "users.list" | "users.setRole" => "operator.admin",
+            "agents.delete" | "config.get" | "config.patch" | "users.list" | "users.setRole" => {
+                "operator.admin"
+            }
             "chat.send" | "chat.abort" | "sessions.create" | "sessions.delete"
             | "sessions.patch" => "operator.write",
             name if METHODS.contains(&name) => "operator.read",
@@ -74,6 +77,7 @@ impl Call<'_> {
             "agent.identity.get" => {
                 Ok(json!({"agentId": self.text("agentId"), "name": "Demo", "avatar": "D"}))
             }
+            "agents.delete" => self.delete_agent(&mut instance),
             "agents.list" => Ok(agents(&instance)),
             "chat.abort" => self.abort(&instance),
             "chat.history" => self.history(&instance),
@@ -194,6 +198,20 @@ impl Call<'_> {
             instance.close(None);
         }
         Ok(json!({"ok": true, "hash": instance.revision.to_string()}))
+    }
+
+    /// Forgets an agent and its conversations, and leaves its files alone whatever was asked.
+    fn delete_agent(&self, instance: &mut Instance) -> Answer {
+        let agent = self.text("agentId").unwrap_or_default();
+        if !instance.agents().contains_key(agent) {
+            return Err(invalid("agent was not found"));
+        }
+        let patch = json!({"agents": {"entries": {agent: null}}});
+        merge(&mut instance.config, &patch);
+        instance.revision += 1;
+        let own = format!("agent:{agent}:");
+        instance.sessions.retain(|key, _| !key.starts_with(&own));
+        Ok(json!({"ok": true, "agentId": agent}))
     }
 
     fn set_role(&self, instance: &mut Instance) -> Answer {

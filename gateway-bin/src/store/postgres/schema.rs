@@ -188,6 +188,30 @@ const MIGRATIONS: &[&str] = &[
         since             BIGINT NOT NULL
     );
     ",
+    r"
+    -- Who is being deleted, and who was: their user id stays, for the books.
+    ALTER TABLE oauth_users ADD COLUMN deletion_begun_at BIGINT;
+    ALTER TABLE oauth_users ADD COLUMN deleted_at BIGINT;
+
+    -- Places that somebody had who was deleted. The instance may still have something of theirs there.
+    CREATE TABLE retired_slots (
+        instance          TEXT NOT NULL,
+        slot              BIGINT NOT NULL,
+        PRIMARY KEY (instance, slot)
+    );
+
+    -- What there was of somebody at a time. Nothing was ever in the table of this name.
+    DROP TABLE user_environment_snapshots;
+    CREATE TABLE user_environment_snapshots (
+        id                TEXT NOT NULL PRIMARY KEY,
+        user_id           TEXT NOT NULL REFERENCES oauth_users (user_id),
+        snapshot_type     TEXT NOT NULL,
+        snapshot_data     TEXT NOT NULL,
+        created_at        BIGINT NOT NULL
+    );
+    CREATE INDEX user_environment_snapshots_by_user ON user_environment_snapshots (user_id, created_at);
+    CREATE INDEX user_environment_snapshots_by_time ON user_environment_snapshots (created_at);
+    ",
 ];
 
 /// Gateways that start at once go on one after the other; one that hangs is not waited for longer than a start may take.

@@ -203,6 +203,30 @@ const MIGRATIONS: &[&str] = &[
         since             INTEGER NOT NULL
     ) STRICT;
     ",
+    r"
+    -- Who is being deleted, and who was: their user id stays, for the books.
+    ALTER TABLE oauth_users ADD COLUMN deletion_begun_at INTEGER;
+    ALTER TABLE oauth_users ADD COLUMN deleted_at INTEGER;
+
+    -- Places that somebody had who was deleted. The instance may still have something of theirs there.
+    CREATE TABLE retired_slots (
+        instance          TEXT NOT NULL,
+        slot              INTEGER NOT NULL,
+        PRIMARY KEY (instance, slot)
+    ) STRICT;
+
+    -- What there was of somebody at a time. Nothing was ever in the table of this name.
+    DROP TABLE user_environment_snapshots;
+    CREATE TABLE user_environment_snapshots (
+        id                TEXT NOT NULL PRIMARY KEY,
+        user_id           TEXT NOT NULL REFERENCES oauth_users (user_id),
+        snapshot_type     TEXT NOT NULL,
+        snapshot_data     TEXT NOT NULL,
+        created_at        INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX user_environment_snapshots_by_user ON user_environment_snapshots (user_id, created_at);
+    CREATE INDEX user_environment_snapshots_by_time ON user_environment_snapshots (created_at);
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.

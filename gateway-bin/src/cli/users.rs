@@ -1,0 +1,205 @@
+//! `gateway users …`: the people, on the gateway's own host.
+
+use std::fs::{self, OpenOptions};
+use std::io::BufWriter;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::operate::{OperateError, Reach, Table, print, read};
+use crate::operator::{ClientError, OperatorClient, percent_encoded};
+
+/// Lists, exports and deletes people, at a gateway that runs on this host.
+#[derive(Debug, Args)]
+pub(super) struct Users {
+    #[command(subcommand)]
+    what: What,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Everybody who has signed in.
+    #[command(after_help = "Example: gateway users list")]
+    List,
+    /// Write everything of somebody into a tar archive: their files, what is kept about them, and their usage records. It
+    /// has no keys.
+    ///
+    /// Links are in it as links. What was left out, as files with a second name elsewhere, is told in `export.json`.
+    #[command(after_help = "Example: gateway users export alice --output alice.tar")]
+    Export(Export),
+    /// Sign somebody out everywhere and remove what they had: directory, agent, conversations, keys, and what their issuer
+    /// says of them.
+    ///
+    /// What stays is their id in the books: usage records, alerts, and limits of their own. Their place on the instance is
+    /// given to nobody else. Should it fail on the way, they cannot sign in until the same command has come to the end.
+    /// Then whoever signs in with that id is new, unless the user is disabled. OpenClaw keeps files of ended agents in
+    /// its own state directory; nobody reaches them through the gateway.
+    #[command(after_help = "Example: gateway users delete alice")]
+    Delete(User),
+}
+
+#[derive(Debug, Args)]
+struct User {
+    /// The user's id.
+    #[arg(value_name = "USER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    user: String,
+}
+
+#[derive(Debug, Args)]
+struct Export {
+    #[command(flatten)]
+    whose: User,
+    /// The archive, which must not be there yet.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    user: String,
+    provider: String,
+    email: Option<String>,
+    agent: Option<String>,
+    disabled: bool,
+    being_deleted: bool,
+    last_login_at: String,
+}
+
+/// How long it may take; an instance under load takes its time, and a directory may be large.
+const TIME: Duration = Duration::from_secs(600);
+
+// === impl Users ===
+
+impl Users {
+    /// Does it, and prints the answer.
+    pub(super) async fn run(self) -> Result<(), OperateError> {
+        let client = OperatorClient::new(self.reach.socket()?).within(TIME);
+        match self.what {
+            What::List => {
+                let users = list(&client).await?;
+                print(self.reach.json, json!({ "users": users }), shown)
+            }
+            What::Export(Export { whose, output }) => {
+                let length = export(&client, &whose.user, &output).await?;
+                print(self.reach.json, json!({ "bytes": length }), |_| {
+                    Ok(format!("{length} bytes in {}\n", output.display()))
+                })
+            }
+            What::Delete(User { user }) => {
+                let path = path_of(&user);
+                client.request(Method::DELETE, &path, None).await?;
+                print(self.reach.json, Value::Null, |_| Ok("deleted\n".to_owned()))
+            }
+        }
+    }
+}
+
+/// Everybody, page by page.
+async fn list(client: &OperatorClient) -> Result<Vec<Value>, ClientError> {
+    let mut all = Vec::new();
+    let mut path = "/api/admin/users".to_owned();
+    loop {
+        let mut answer = client.request(Method::GET, &path, None).await?;
+        let page = answer.get_mut("users").map(Value::take).unwrap_or_default();
+        let page: Vec<Value> = read(page)?;
+        all.extend(page);
+        match answer.get("next").and_then(Value::as_str) {
+            Some(next) => path = format!("/api/admin/users?after={}", percent_encoded(next)),
+            None => return Ok(all),
+        }
+    }
+}
+
+/// Writes the archive to where nothing is yet, for our eyes only; nothing is left of one that is not whole.
+async fn export(client: &OperatorClient, user: &str, output: &Path) -> Result<u64, OperateError> {
+    let mut new = OpenOptions::new();
+    let file = new.write(true).create_new(true).mode(0o600).open(output);
+    let file = file.map_err(|error| {
+        OperateError::Argument(format!("--output {}: {error}", output.display()))
+    })?;
+    let path = format!("{}/export", path_of(user));
+    let written = client.download(&path, BufWriter::new(&file)).await;
+    let written = written.and_then(|length| {
+        let synced = file.sync_all().map_err(ClientError::Write);
+        synced.map(|()| length)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(output);
+    }
+    Ok(written?)
+}
+
+fn path_of(user: &str) -> String {
+    format!("/api/admin/users/{}", percent_encoded(user))
+}
+
+fn shown(answer: Value) -> Result<String, ClientError> {
+    let mut answer = answer;
+    let users = answer.get_mut("users").map(Value::take).unwrap_or_default();
+    let users: Vec<Listed> = read(users)?;
+    let mut table = Table::new(["USER", "ISSUER", "E-MAIL", "AGENT", "LAST SIGN-IN", ""]);
+    for user in users {
+        let state = match (user.being_deleted, user.disabled) {
+            (true, _) => "being deleted",
+            (false, true) => "disabled",
+            (false, false) => "",
+        };
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        table.row([
+            user.user,
+            user.provider,
+            or_none(user.email),
+            or_none(user.agent),
+            user.last_login_at,
+            state.to_owned(),
+        ]);
+    }
+    Ok(table.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn every_command_has_an_example() {
+        let mut gateway = Cli::command();
+        let users = gateway.find_subcommand_mut("users").unwrap();
+        for command in users.get_subcommands_mut() {
+            let name = command.get_name().to_owned();
+            let help = command.render_help().to_string();
+            let example = format!("gateway users {name}");
+            assert!(help.contains(&example), "{help}");
+        }
+    }
+
+    #[test]
+    fn everybody_is_listed_with_their_state() {
+        let user = |user: &str, disabled, being_deleted| {
+            json!({"user": user, "provider": "corp", "email": null, "name": null, "agent": "slot-001",
+                "disabled": disabled, "beingDeleted": being_deleted, "lastLoginAt": "2026-11-01T00:00:00Z"})
+        };
+        let users = [
+            user("alice", false, false),
+            user("bob", true, false),
+            user("carol", true, true),
+        ];
+        let shown = shown(json!({ "users": users })).unwrap();
+        let states: Vec<_> = shown.lines().map(|line| line.split("00Z").nth(1)).collect();
+        assert_eq!(
+            states,
+            [None, Some(""), Some("  disabled"), Some("  being deleted")]
+        );
+    }
+}
