@@ -15,7 +15,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// The first turn of a new agent has taken a minute on a machine that was busy with builds.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -28,13 +28,25 @@ pub(crate) struct Answer {
     _client: Client<HttpConnector, Full<Bytes>>,
 }
 
-/// Asks with a token, and waits for the head of the answer.
+/// Asks with a token, and waits for the head of the answer; again where the instance is too busy, as an SDK does.
 pub(crate) async fn ask(
     gateway: &Gateway,
     path: &str,
     token: &str,
     body: &Value,
 ) -> Result<Answer> {
+    let mut answer = ask_once(gateway, path, token, body).await?;
+    for _ in 0..5 {
+        if answer.status != StatusCode::SERVICE_UNAVAILABLE {
+            break;
+        }
+        sleep(Duration::from_secs(2)).await;
+        answer = ask_once(gateway, path, token, body).await?;
+    }
+    Ok(answer)
+}
+
+async fn ask_once(gateway: &Gateway, path: &str, token: &str, body: &Value) -> Result<Answer> {
     let url = gateway.url(path);
     let client = Client::builder(TokioExecutor::new()).build_http();
     let request = Request::post(&url)
