@@ -137,14 +137,18 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Vec<String> {
-        let auth = "kind = \"trusted-proxy\"\npassword = \"secret-of-the-instance\"";
-        let whole = format!(
-            "[server]\npublic = \"127.0.0.1:8000\"\n[[issuer]]\nalias = \"corp\"\nurl = \"https://id.example\"\n\
-             audience = \"gateway\"\n[workspace]\nroot = \"/srv\"\n[[instance]]\nname = \"pool-1\"\n\
-             url = \"http://127.0.0.1:18789\"\nmetering = \"observed\"\n[instance.auth]\n{auth}\n[plan.default]\n{text}"
-        );
-        notes(&toml::from_str(&whole).unwrap())
+    const OBSERVED: &str = r#"
+        server = { public = "127.0.0.1:8000", public_url = "http://127.0.0.1:8000" }
+        workspace = { root = "/srv/workspaces" }
+        [[instance]]
+        name = "pool-1"
+        url = "http://127.0.0.1:18789"
+        metering = "observed"
+        auth = { kind = "trusted-proxy", password = "secret" }
+    "#;
+
+    fn of(more: &str) -> Vec<String> {
+        notes(&toml::from_str(&format!("{OBSERVED}{more}")).unwrap())
     }
 
     #[test]

@@ -290,11 +290,11 @@ impl Meter {
     async fn begin(&mut self) -> Result<(), Failed> {
         self.is_due = false;
         let seen = self.parts.store.seen(&self.parts.instance).await?;
-        let begun = self.parts.store.time().await?;
         let asked = Instant::now();
+        let begun = self.parts.store.time().await?;
         let theirs = sweep::clock(&self.parts.admin).await?;
         // Rather too early: it was that time there before the answer was here.
-        let ours = millis(begun + asked.elapsed());
+        let ours = millis(begun + asked.elapsed()).saturating_add(1);
         let ahead = theirs.map_or(0, |theirs| difference(theirs, ours));
         // Of an instance whose clock was set ahead, what it wrote before is as old as it was.
         let ahead_then = self.ahead.map_or(ahead, |then| then.min(ahead));

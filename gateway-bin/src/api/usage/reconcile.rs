@@ -23,7 +23,7 @@ use crate::observed::agent_of;
 use crate::records::Span;
 
 /// How long an instance may take to add up; it does so in the background.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Pause before it is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
