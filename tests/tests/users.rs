@@ -25,7 +25,7 @@ async fn users(dir: &Path, arguments: &[&str]) -> Option<Value> {
         .args(arguments)
         .args(["--json", "--config"])
         .arg(dir.join("gateway.toml"));
-    let run = timeout(Duration::from_secs(120), command.output()).await;
+    let run = timeout(Duration::from_secs(300), command.output()).await;
     let done = run.expect("it ends").expect("it runs");
     if !done.status.success() {
         println!("{}", String::from_utf8_lossy(&done.stderr));
@@ -93,6 +93,10 @@ async fn d4_47_who_is_deleted_is_gone_and_others_work_on() -> Result<()> {
         "and once more"
     );
     assert_eq!(users(dir, &["delete", "nobody"]).await, None);
+
+    // What she had before opens nothing, and makes nothing anew.
+    assert!(person.open().await.is_err());
+    assert_eq!(agent_of(dir, alice).await, None);
 
     // Whoever comes with that id is new.
     let again = Person::sign_in(&kit, alice, &gateway).await?;

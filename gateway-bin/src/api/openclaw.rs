@@ -3,6 +3,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::{Extension, Json};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::HeaderMap;
 use http::StatusCode;
 use serde::Deserialize;
@@ -54,6 +55,14 @@ pub(super) async fn initialize(
         &api.plans.limits_of(&terms.limits(Limits::default())),
         &identity,
     )?;
+    // Whose sign-in has ended makes nothing anew: perhaps they were deleted.
+    if api.sign_in.ended(&identity).now_or_never().is_some() {
+        return Err(ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "you were signed out",
+        ));
+    }
     let environment = api
         .environments
         .open(&identity)

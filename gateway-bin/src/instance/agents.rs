@@ -42,6 +42,9 @@ const CROWD: Duration = Duration::from_millis(150);
 /// How long a census holds.
 const CENSUS: Duration = Duration::from_secs(3);
 
+/// How long it is tried to end an agent; under load the instance takes half a minute for each of the two steps.
+const END: Duration = Duration::from_secs(180);
+
 /// Agents that may wait to be made.
 const QUEUE: usize = 1024;
 
@@ -290,14 +293,13 @@ impl Agents {
             let ended = end(&self.admin, agent).await;
             drop(changing);
             self.census.lock().await.take();
+            // An instance under load may do it, and be late to say so.
             match ended {
-                Err(AdminError::Refused {
-                    message,
-                    retry_after,
-                    ..
-                }) if begin.elapsed() < PATIENCE => {
-                    info!(%message, "an agent was not ended, trying again");
-                    sleep(retry_after.unwrap_or(pause)).await;
+                Err(error @ (AdminError::Refused { .. } | AdminError::Down))
+                    if begin.elapsed() < END =>
+                {
+                    info!(%error, "an agent was not ended, trying again");
+                    sleep(pause).await;
                     pause = RETRY.1.min(pause * 2);
                 }
                 ended => return ended,

@@ -154,6 +154,11 @@ where
         )
         .await;
     };
+    // Whose sign-in has ended makes nothing anew: perhaps they were deleted.
+    let ended = poll_fn(|cx| Poll::Ready(credential.poll_end(cx))).await;
+    if let Poll::Ready(end) = ended {
+        return Ok((client, end.close()));
+    }
     let opening = sockets.environments.open(&identity);
     let opened = match sockets.shutdown.run_until_cancelled(opening).await {
         Some(opened) => opened,
