@@ -108,6 +108,7 @@ async fn d4_47_who_is_deleted_is_gone_and_others_work_on() -> Result<()> {
         agent.is_some() && agent != agents.0 && agent != agents.1,
         "{agent:?}"
     );
+    let mut his = other.open().await?;
     assert_eq!(his.turn("still").await?.state, "final");
     Ok(())
 }
