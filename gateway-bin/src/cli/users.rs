@@ -39,7 +39,7 @@ enum What {
     ///
     /// What stays is their id in the books: usage records, alerts, and limits of their own. Their place on the instance is
     /// given to nobody else. Should it fail on the way, they cannot sign in until the same command has come to the end.
-    /// Then whoever signs in with that id is new, unless the user is disabled. OpenClaw keeps files of ended agents in
+    /// Then whoever comes with that id, be it by an access token that has not expired, is new, unless the user is disabled. OpenClaw keeps files of ended agents in
     /// its own state directory; nobody reaches them through the gateway.
     #[command(after_help = "Example: gateway users delete alice")]
     Delete(User),
