@@ -20,8 +20,8 @@ use tower_workspace::{BindHttp, WorkspaceLayer, WorkspaceResolver};
 
 use crate::config::ProviderKind;
 use crate::egress::{
-    DenyModelCall, ForwardCall, IsDisabled, KeySource, ModelCallCharge, RefuseDisabled,
-    RejectModelCall, RunPrepared, attribute,
+    BindModelCall, DenyModelCall, ForwardCall, IsDisabled, KeySource, ModelCallCharge,
+    RefuseDisabled, RejectModelCall, RunPrepared, attribute,
 };
 use crate::openai::{BindRun, DenyRun, ForwardRun, RunCall};
 use crate::rpc::{BindFrame, DenyFrame, Forward, RpcRequest, RpcResponse, RunCharge, RunMeter};
@@ -131,6 +131,10 @@ impl Parts {
                     .reject_with(RejectModelCall(kind)),
             )
             .layer(RefuseDisabled::new(kind, Arc::clone(&self.is_disabled)))
+            .layer(WorkspaceLayer::new(
+                Arc::clone(&self.workspaces),
+                BindModelCall(kind),
+            ))
             .layer(ModelCallLayer::new())
             .layer(
                 self.quota_layer(ModelCallCharge::new(self.prices.clone()))

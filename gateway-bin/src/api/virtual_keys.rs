@@ -64,7 +64,15 @@ pub(super) async fn list(
         .filter(|_| has_more)
         .map(|key| Arc::clone(&key.user_id));
     let keys = keys.iter().map(|key| {
-        json!({ "user": key.user_id, "keyId": key.key_id, "createdAt": rfc3339(key.created_at) })
+        let (instance, agent) = key
+            .agent
+            .as_ref()
+            .map(|of| (&of.instance, &of.agent))
+            .unzip();
+        json!({
+            "user": key.user_id, "instance": instance, "agent": agent, "keyId": key.key_id,
+            "createdAt": rfc3339(key.created_at),
+        })
     });
     let keys: Vec<Value> = keys.collect();
     Ok(Json(json!({ "keys": keys, "next": next })))

@@ -59,6 +59,8 @@ struct Whose {
 struct Key {
     user: String,
     key_id: String,
+    instance: Option<String>,
+    agent: Option<String>,
     created_at: Option<String>,
 }
 
@@ -130,10 +132,11 @@ fn shown(answer: Value) -> Result<String, ClientError> {
     let mut answer = answer;
     let keys = answer.get_mut("keys").map(Value::take).unwrap_or_default();
     let keys: Vec<Key> = read(keys)?;
-    let mut table = Table::new(["USER", "KEY", "SINCE"]);
+    let mut table = Table::new(["USER", "INSTANCE", "AGENT", "KEY", "SINCE"]);
     for key in keys {
         let since = key.created_at.unwrap_or_else(|| "now".to_owned());
-        table.row([key.user, key.key_id, since]);
+        let of = |name: Option<String>| name.unwrap_or_else(|| "-".to_owned());
+        table.row([key.user, of(key.instance), of(key.agent), key.key_id, since]);
     }
     Ok(table.to_string())
 }

@@ -90,6 +90,7 @@ impl VirtualKeys {
             key_id: uuid::Uuid::now_v7().simple().to_string(),
             user_id: Arc::clone(user_id),
             hash: hash(&key),
+            agent: None,
         };
         Ok(MintedKey {
             row,

@@ -12,6 +12,7 @@ mod policy;
 mod refusal;
 mod route;
 mod target;
+mod workspace;
 
 pub use self::credential::{KeySource, RejectModelCall};
 pub use self::deny::DenyModelCall;
@@ -22,3 +23,4 @@ pub use self::own_keys::{OwnKeyError, OwnKeys};
 pub use self::policy::{ModelCallCharge, RunPrepared, attribute};
 pub use self::route::{Destination, Egress};
 pub use self::target::Target;
+pub use self::workspace::BindModelCall;

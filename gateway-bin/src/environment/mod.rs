@@ -25,7 +25,7 @@ use crate::instance::{AgentSpec, Upstream, Upstreams};
 use crate::lease::Lease;
 use crate::password;
 use crate::people::describes_user;
-use crate::store::{EnvironmentRow, Store};
+use crate::store::{EnvironmentRow, KeyAgent, Store};
 
 /// Longest wait for an environment; an instance under load takes some seconds for an agent.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(45);
@@ -85,8 +85,8 @@ struct Shared {
 /// An environment, as it was when it was opened.
 struct Open {
     environment: Environment,
-    /// How often the administration channel had been opened then.
-    openings: u64,
+    /// How often the administration channel had been opened then; `None`: it was not opened, and is only known.
+    openings: Option<u64>,
 }
 
 // === impl Environment ===
@@ -308,7 +308,8 @@ impl Shared {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let upstream = &environment.upstream;
         // Whenever the instance was away it is looked at again: it may have been restored from a backup.
-        let is_as_it_was = open.get(user_id)?.openings >= upstream.admin.openings();
+        let openings = open.get(user_id)?.openings;
+        let is_as_it_was = openings.is_some_and(|then| then >= upstream.admin.openings());
         let goes_on =
             is_as_it_was && !upstream.removed.is_cancelled() && !self.moves_from(upstream);
         goes_on.then_some(environment)
@@ -343,9 +344,8 @@ impl Shared {
             .find_environment(user_id)
             .await
             .map_err(ResolveError::unavailable)?;
-        let Some(row) = row.filter(|row| row.agent_ready) else {
-            return Err(ResolveError::NotProvisioned);
-        };
+        // Also one whose agent is being made anew: it may be at work meanwhile.
+        let row = row.ok_or(ResolveError::NotProvisioned)?;
         let Some(upstream) = self.upstreams.get(&row.instance) else {
             let away = EnvironmentError::Away(row.instance.into());
             return Err(ResolveError::unavailable(away));
@@ -353,7 +353,19 @@ impl Shared {
         let person = Person::new(Arc::clone(user_id));
         let described = self.provisioner_of(&upstream).describe(&person)?;
         let workspace = described.with_instance(row.instance);
-        Ok(Arc::new(workspace.with_slot(row.agent_id)))
+        let workspace = Arc::new(workspace.with_slot(row.agent_id));
+        // Known, and opened when they come: until then their agent may call models on its own.
+        let environment = Environment {
+            workspace: Arc::clone(&workspace),
+            upstream,
+        };
+        let known = Open {
+            environment,
+            openings: None,
+        };
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.entry(Arc::clone(user_id)).or_insert(known);
+        Ok(workspace)
     }
 
     async fn open(&self, identity: &Arc<Identity>) -> Result<Environment, EnvironmentError> {
@@ -422,7 +434,7 @@ impl Shared {
         };
         let opened = Open {
             environment: environment.clone(),
-            openings: upstream.admin.openings(),
+            openings: Some(upstream.admin.openings()),
         };
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(Arc::clone(environment.workspace.user_id()), opened);
@@ -500,10 +512,14 @@ impl Shared {
         minted: MintedKey,
     ) -> Result<(), EnvironmentError> {
         let MintedKey {
-            row: key,
+            row: mut key,
             key: virtual_key,
         } = minted;
         let agent = Arc::clone(&spec.agent);
+        key.agent = Some(KeyAgent {
+            instance: Arc::clone(&upstream.name),
+            agent: Arc::clone(&agent),
+        });
         let row = EnvironmentRow {
             user_id: Arc::clone(workspace.user_id()),
             instance: upstream.name.to_string(),

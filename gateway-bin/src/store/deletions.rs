@@ -131,6 +131,7 @@ mod tests {
                     key_id: format!("key-{user}"),
                     user_id: user.into(),
                     hash: [hash; 32],
+                    agent: None,
                 };
                 let row = crate::store::EnvironmentRow {
                     agent_id: format!("agent-{user}"),

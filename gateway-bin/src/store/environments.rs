@@ -90,13 +90,16 @@ impl Store {
             .with(row.agent_spec);
         // It is there already if this is done again because the answer was lost.
         let with_key = Statement::new(
-            "INSERT INTO virtual_keys (key_id, user_id, hash, created_at) VALUES ($1, $2, $3, now_ms())
-             ON CONFLICT (key_id) DO NOTHING",
+            "INSERT INTO virtual_keys (key_id, user_id, hash, instance, agent_id, created_at)
+             VALUES ($1, $2, $3, $4, $5, now_ms()) ON CONFLICT (key_id) DO NOTHING",
         );
+        let (instance, agent) = key.agent.map(|of| (of.instance, of.agent)).unzip();
         let with_key = with_key
             .with(key.key_id)
             .with(&key.user_id)
-            .with(&key.hash[..]);
+            .with(&key.hash[..])
+            .with(instance.as_deref())
+            .with(agent.as_deref());
         self.apply(&row.user_id, vec![environment, with_key]).await
     }
 
@@ -130,6 +133,7 @@ mod tests {
             key_id: key_id.to_owned(),
             user_id: "alice".into(),
             hash: [byte; 32],
+            agent: None,
         }
     }
 

@@ -37,4 +37,4 @@ pub use self::provider_keys::ProviderKeyRow;
 pub use self::slots::{Assigned, Candidate};
 pub use self::sqlite::FileLock;
 pub use self::users::User;
-pub use self::virtual_keys::{KeyChange, NewestKey, VirtualKeyRow};
+pub use self::virtual_keys::{KeyAgent, KeyChange, NewestKey, VirtualKeyRow};

@@ -16,6 +16,21 @@ pub struct VirtualKeyRow {
     pub user_id: Arc<str>,
     /// SHA-256 of the whole key.
     pub hash: [u8; 32],
+    /// The agent that it is for, and the instance that this is on; `None`: older keys do not say.
+    pub agent: Option<KeyAgent>,
+}
+
+/// The agent that a virtual key is for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "whoever names one must say everything"
+)]
+pub struct KeyAgent {
+    /// Name of the instance.
+    pub instance: Arc<str>,
+    /// The agent's id there.
+    pub agent: Arc<str>,
 }
 
 /// Somebody's newest virtual key.
@@ -28,6 +43,8 @@ pub struct NewestKey {
     pub key_id: String,
     /// When it was made.
     pub created_at: SystemTime,
+    /// The agent that it is for; `None`: older keys do not say.
+    pub agent: Option<KeyAgent>,
 }
 
 /// What has become of a virtual key.
@@ -50,7 +67,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn virtual_keys(&self) -> Result<Vec<VirtualKeyRow>, StoreError> {
         let list = Statement::new(
-            "SELECT key_id, user_id, hash FROM virtual_keys WHERE revoked_at IS NULL",
+            "SELECT key_id, user_id, hash, instance, agent_id FROM virtual_keys WHERE revoked_at IS NULL",
         );
         self.query(list, key).await
     }
@@ -66,7 +83,7 @@ impl Store {
     ) -> Result<Option<VirtualKeyRow>, StoreError> {
         // Ids begin with the time.
         let find = Statement::new(
-            "SELECT key_id, user_id, hash FROM virtual_keys WHERE user_id = $1 AND revoked_at IS NULL
+            "SELECT key_id, user_id, hash, instance, agent_id FROM virtual_keys WHERE user_id = $1 AND revoked_at IS NULL
              ORDER BY key_id DESC LIMIT 1",
         );
         self.query_one(find.with(user_id), key).await
@@ -83,14 +100,17 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<NewestKey>, StoreError> {
         let list = Statement::new(
-            "SELECT user_id, max(key_id), max(created_at) FROM virtual_keys
-             WHERE revoked_at IS NULL AND user_id > $1 GROUP BY user_id ORDER BY user_id LIMIT $2",
+            "SELECT user_id, key_id, created_at, instance, agent_id FROM virtual_keys AS newest
+             WHERE revoked_at IS NULL AND user_id > $1 AND NOT EXISTS (SELECT 1 FROM virtual_keys AS newer
+                 WHERE newer.user_id = newest.user_id AND newer.revoked_at IS NULL AND newer.key_id > newest.key_id)
+             ORDER BY user_id LIMIT $2",
         );
         let newest = self.query(list.with(after).with(limit as u64), |row| {
             Ok(NewestKey {
                 user_id: row.text(0)?,
                 key_id: row.get(1)?,
                 created_at: row.time(2)?,
+                agent: agent(row.get(3)?, row.get(4)?),
             })
         });
         newest.await
@@ -120,7 +140,7 @@ impl Store {
         hash: [u8; 32],
     ) -> Result<Option<VirtualKeyRow>, StoreError> {
         let find = Statement::new(
-            "SELECT key_id, user_id, hash FROM virtual_keys WHERE hash = $1 AND revoked_at IS NULL",
+            "SELECT key_id, user_id, hash, instance, agent_id FROM virtual_keys WHERE hash = $1 AND revoked_at IS NULL",
         );
         self.query_one(find.with(&hash[..]), key).await
     }
@@ -135,11 +155,11 @@ impl Store {
         since: SystemTime,
     ) -> Result<Vec<KeyChange>, StoreError> {
         let list = Statement::new(
-            "SELECT key_id, user_id, hash, revoked_at IS NOT NULL FROM virtual_keys
+            "SELECT key_id, user_id, hash, instance, agent_id, revoked_at IS NOT NULL FROM virtual_keys
              WHERE coalesce(revoked_at, created_at) >= $1",
         );
         let changes = self.query(list.with(since), |row| {
-            Ok(match row.get(3)? {
+            Ok(match row.get(5)? {
                 true => KeyChange::Revoked(key(row)?),
                 false => KeyChange::Made(key(row)?),
             })
@@ -148,11 +168,20 @@ impl Store {
     }
 }
 
+fn agent(instance: Option<String>, agent: Option<String>) -> Option<KeyAgent> {
+    let (instance, agent) = instance.zip(agent)?;
+    Some(KeyAgent {
+        instance: instance.into(),
+        agent: agent.into(),
+    })
+}
+
 fn key(row: &Row<'_>) -> Result<VirtualKeyRow, StoreError> {
     let hash: Vec<u8> = row.get(2)?;
     Ok(VirtualKeyRow {
         key_id: row.get(0)?,
         user_id: row.text(1)?,
         hash: hash.try_into().map_err(|_| StoreError::Unreadable)?,
+        agent: agent(row.get(3)?, row.get(4)?),
     })
 }

@@ -30,6 +30,10 @@ fn insert(path: &Path, name: &str, key: &str) -> rusqlite::Result<()> {
     let user = "INSERT INTO oauth_users (user_id, provider, provider_user_id, created_at, updated_at, last_login_at)
                 VALUES (?1, 'corp', ?1, 0, 0, 0)";
     store.execute(user, [name])?;
+    let environment = "INSERT INTO user_openclaw_environments (user_id, workspace_dir, profile_name, auth_profile_id,
+                           instance, agent_id, agent_spec, agent_ready_at, created_at, updated_at)
+                       VALUES (?1, '/nowhere', ?1, ?1, 'pool-1', ?1, '', 0, 0, 0)";
+    store.execute(environment, [name])?;
     let hash = digest(&SHA256, key.as_bytes());
     let virtual_key =
         "INSERT INTO virtual_keys (key_id, user_id, hash, created_at) VALUES (?1, ?1, ?2, 0)";

@@ -96,6 +96,11 @@ impl Fleet {
                     VALUES ($1, 'corp', $1, 0, 0, 0)";
         let inserted = self.database.execute(user, &[&name]).await;
         inserted.expect("a user");
+        let environment = "INSERT INTO user_openclaw_environments (user_id, workspace_dir, profile_name,
+                               auth_profile_id, instance, agent_id, agent_spec, agent_ready_at, created_at, updated_at)
+                           VALUES ($1, '/nowhere', $1, $1, 'pool-1', $1, '', 0, 0, 0)";
+        let inserted = self.database.execute(environment, &[&name]).await;
+        inserted.expect("an environment");
         let key =
             "INSERT INTO virtual_keys (key_id, user_id, hash, created_at) VALUES ($1, $1, $2, 0)";
         let inserted = self.database.execute(key, &[&name, &hash.as_ref()]).await;

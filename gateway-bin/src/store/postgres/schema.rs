@@ -212,6 +212,11 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX user_environment_snapshots_by_user ON user_environment_snapshots (user_id, created_at);
     CREATE INDEX user_environment_snapshots_by_time ON user_environment_snapshots (created_at);
     ",
+    r"
+    -- Whose agent a key is for, and where; older ones do not say.
+    ALTER TABLE virtual_keys ADD COLUMN instance TEXT;
+    ALTER TABLE virtual_keys ADD COLUMN agent_id TEXT;
+    ",
 ];
 
 /// Gateways that start at once go on one after the other; one that hangs is not waited for longer than a start may take.

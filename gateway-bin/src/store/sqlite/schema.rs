@@ -227,6 +227,11 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX user_environment_snapshots_by_user ON user_environment_snapshots (user_id, created_at);
     CREATE INDEX user_environment_snapshots_by_time ON user_environment_snapshots (created_at);
     ",
+    r"
+    -- Whose agent a key is for, and where; older ones do not say.
+    ALTER TABLE virtual_keys ADD COLUMN instance TEXT;
+    ALTER TABLE virtual_keys ADD COLUMN agent_id TEXT;
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.
