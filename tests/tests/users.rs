@@ -1,6 +1,10 @@
 //! People as an operator lists and deletes them, by `gateway users` on the gateway's host.
 
-#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::{env, fs, path::Path, time::Duration};
 
