@@ -206,9 +206,19 @@ pub(super) async fn serve(
     let keys = VirtualKeys::load(store.clone())
         .await
         .map_err(failed("store"))?;
+    let provisioner = provisioner(&config)?;
+    tokio::task::spawn_blocking({
+        let provisioner = provisioner.clone();
+        move || {
+            if let Err(error) = provisioner.finish_removals() {
+                let error = &error as &(dyn Error + 'static);
+                warn!(error, "directories of people who were deleted are left");
+            }
+        }
+    });
     let environments = Environments::new(
         store.clone(),
-        provisioner(&config)?,
+        provisioner,
         keys.clone(),
         upstreams.clone(),
         config.routing.affinity,

@@ -8,6 +8,7 @@ mod virtual_key;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub enum EnvironmentError {
 struct Shared {
     store: Store,
     provisioner: Provisioner,
+    /// Those for instances that see the root elsewhere, by where.
+    elsewhere: std::sync::Mutex<HashMap<PathBuf, Provisioner>>,
     keys: VirtualKeys,
     upstreams: Upstreams,
     affinity: Affinity,
@@ -137,6 +140,7 @@ impl Environments {
             shared: Arc::new(Shared {
                 store,
                 provisioner,
+                elsewhere: std::sync::Mutex::default(),
                 keys,
                 upstreams,
                 affinity,
@@ -214,7 +218,7 @@ impl Environments {
         &self,
         user_id: &Arc<str>,
     ) -> Result<Arc<Upstream>, EnvironmentError> {
-        match self.shared.find_whole(user_id) {
+        match self.shared.find_open(user_id) {
             Some(environment) => Ok(environment.upstream),
             None => Ok(self.shared.route(user_id).await?.upstream),
         }
@@ -409,11 +413,17 @@ impl Shared {
 
     /// The provisioner of the directories of those who work on an instance.
     fn provisioner_of(&self, upstream: &Upstream) -> Provisioner {
-        let provisioner = self.provisioner.clone();
-        match &upstream.workspace_root {
-            Some(root) => provisioner.instance_root(root),
-            None => provisioner,
-        }
+        let Some(root) = &upstream.workspace_root else {
+            return self.provisioner.clone();
+        };
+        let mut elsewhere = self
+            .elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let provisioner = elsewhere.entry(root.clone());
+        let provisioner =
+            provisioner.or_insert_with(|| self.provisioner.clone().instance_root(root));
+        provisioner.clone()
     }
 
     async fn lease(&self, user_id: &Arc<str>) -> Result<Lease, EnvironmentError> {

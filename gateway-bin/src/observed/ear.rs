@@ -41,7 +41,7 @@ pub struct Ear {
     missed: Arc<AtomicBool>,
 }
 
-/// What is heard of an instance, for the [`Meter`].
+/// What is heard of an instance, for the [`Meter`](super::Meter).
 pub struct Heard {
     pub(super) queue: mpsc::Receiver<News>,
     pub(super) missed: Arc<AtomicBool>,

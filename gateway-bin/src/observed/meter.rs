@@ -54,7 +54,7 @@ pub struct Parts {
     pub instance: Arc<str>,
     /// Its administration channel.
     pub admin: Admin,
-    /// What its [`Ear`] hears.
+    /// What its [`Ear`](super::Ear) hears.
     pub heard: Heard,
     /// Who has which slot, and how far the messages are recorded.
     pub store: Store,

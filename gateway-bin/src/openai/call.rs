@@ -3,7 +3,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
-use super::{chat, responses, strict};
+use super::{chat, commands, responses, strict};
 
 /// What OpenClaw calls whoever's own agent.
 pub(super) const OWN: [&str; 2] = ["openclaw", "openclaw/default"];
@@ -72,6 +72,7 @@ impl RunCall {
             Endpoint::ChatCompletions => chat::rebuilt(members)?,
             Endpoint::Responses => in_a_conversation(responses::rebuilt(members)?),
         };
+        commands::check(&members)?;
         Ok(Self {
             endpoint,
             model,

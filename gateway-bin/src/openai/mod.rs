@@ -7,6 +7,7 @@
 mod body;
 mod call;
 mod chat;
+mod commands;
 mod forward;
 mod members;
 mod models;
