@@ -84,12 +84,17 @@ impl Health {
         }
     }
 
-    /// Whether people may be sent there.
+    /// Whether it said that it is ready when it was last asked.
     #[must_use]
-    pub fn is_good(&self) -> bool {
-        let out_until = self.failures().out_until;
+    pub fn is_ready(&self) -> bool {
         self.shared.is_ready.load(Ordering::Acquire)
-            && out_until.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Whether so many connections failed lately that nobody new is sent there, if there is another one.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        let out_until = self.failures().out_until;
+        out_until.is_some_and(|until| until > Instant::now())
     }
 
     /// A connection for somebody failed.
@@ -183,14 +188,14 @@ mod tests {
         let health = Health::new(Tolerance::new(3, HALF_A_MINUTE));
         for _ in 0..2 {
             health.failed();
-            assert!(health.is_good());
+            assert!(!health.is_out());
         }
         health.failed();
-        assert!(!health.is_good());
+        assert!(health.is_out());
         tokio::time::advance(HALF_A_MINUTE).await;
-        assert!(health.is_good(), "it is tried again");
+        assert!(!health.is_out(), "it is tried again");
         health.failed();
-        assert!(health.is_good(), "and has three again");
+        assert!(!health.is_out(), "and has three again");
     }
 
     #[tokio::test(start_paused = true)]
@@ -199,14 +204,14 @@ mod tests {
         health.failed();
         tokio::time::advance(HALF_A_MINUTE).await;
         health.failed();
-        assert!(health.is_good());
+        assert!(!health.is_out());
         health.succeeded();
         health.failed();
-        assert!(health.is_good());
+        assert!(!health.is_out());
         let never = Health::new(Tolerance::new(0, HALF_A_MINUTE));
         for _ in 0..10 {
             never.failed();
         }
-        assert!(never.is_good());
+        assert!(!never.is_out());
     }
 }

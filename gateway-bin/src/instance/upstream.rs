@@ -124,7 +124,7 @@ impl Upstream {
         self.admin.is_connected()
             && self.agents.is_prepared()
             && self.fitness.is_good()
-            && self.health.is_good()
+            && self.health.is_ready()
     }
 
     /// Whether nobody new is sent there.
@@ -136,7 +136,7 @@ impl Upstream {
     /// Whether somebody new may be sent there.
     #[must_use]
     pub fn takes_people(&self) -> bool {
-        self.is_ready() && !self.is_drained()
+        self.is_ready() && !self.is_drained() && !self.health.is_out()
     }
 
     /// Sends nobody new there, or does again.
