@@ -184,7 +184,7 @@ impl World {
         for name in &people {
             self.fleet.person(name).await;
         }
-        let before = self.fleet.questions().await;
+        let mut before = self.fleet.questions().await;
         let answers = Arc::new(Answers::default());
         let mut traffic = JoinSet::new();
         for worker in 0..9 {
@@ -212,11 +212,16 @@ impl World {
         sleep(Duration::from_secs(1)).await;
         answers.stop.store(true, Relaxed);
         traffic.join_all().await;
+        if matches!(fault, Fault::KillGateway | Fault::RestartGateway) {
+            // The first has begun anew.
+            before[0] = (0, 0);
+        }
         let questions = self.fleet.questions().await.into_iter().zip(before);
-        let questions = questions.map(|((asked, late), before)| match asked >= before.0 {
-            true => (asked - before.0, late.saturating_sub(before.1)),
-            // It has begun anew.
-            false => (asked, late),
+        let questions = questions.map(|((asked, late), before)| {
+            (
+                asked.saturating_sub(before.0),
+                late.saturating_sub(before.1),
+            )
         });
         let questions: Vec<_> = questions.collect();
         let (used, calls, estimated) = self.compare(kit, fault, &mark, &people).await?;

@@ -101,7 +101,10 @@ async fn limits_and_alerts(kit: &Kit, redis: Option<&str>) -> Result<()> {
             while refused < 20 {
                 match caller.decided(CALL, 1).await {
                     StatusCode::OK => (admitted, refused) = (admitted + 1, 0),
-                    _ => refused += 1,
+                    _ => {
+                        refused += 1;
+                        sleep(Duration::from_millis(50)).await;
+                    }
                 }
             }
             admitted
