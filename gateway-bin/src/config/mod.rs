@@ -423,8 +423,8 @@ pub struct Routing {
     /// What becomes of people whose instance is away or is drained.
     #[serde(default)]
     pub affinity: Affinity,
-    /// How many connections for people must fail within `fail_timeout` until an instance is out of use for as long; 0:
-    /// it never is.
+    /// How many connections for people must fail within `fail_timeout` until nobody new is sent to an instance for as
+    /// long, if there is another one; 0: never.
     #[serde(default = "default_max_fails")]
     pub max_fails: u32,
     /// That time, like `"30s"`.
