@@ -213,8 +213,8 @@ impl World {
         answers.stop.store(true, Relaxed);
         traffic.join_all().await;
         if matches!(fault, Fault::KillGateway | Fault::RestartGateway) {
-            // The first has begun anew.
-            before[0] = (0, 0);
+            // That one has begun anew.
+            before[usize::try_from(round).unwrap_or(0) % 3] = (0, 0);
         }
         let questions = self.fleet.questions().await.into_iter().zip(before);
         let questions = questions.map(|((asked, late), before)| {
