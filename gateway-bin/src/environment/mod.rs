@@ -383,12 +383,12 @@ impl Shared {
         let routed = self.route(user_id).await?;
         let upstream = &routed.upstream;
         let described = self.provisioner_of(upstream).describe(&person)?;
-        // Who strangers may pass for there, or what they may do, is not known or not good.
-        if upstream.fitness.is_bad() {
-            return Err(EnvironmentError::Away(Arc::clone(&upstream.name)));
-        }
         let prepared = upstream.agents.prepared().await;
         prepared.map_err(|error| unavailable("instance", error))?;
+        // Nobody is let in before it is known that nobody can pass for them there.
+        if !upstream.fitness.known().await.is_empty() {
+            return Err(EnvironmentError::Away(Arc::clone(&upstream.name)));
+        }
         if !routed.is_new
             && let Some((agent, key_id)) = self.find_in_use(upstream, user_id, &described).await?
         {

@@ -83,8 +83,10 @@ impl Fitness {
     /// Dropping the future does nothing.
     pub async fn known(&self) -> Vec<String> {
         let mut unmet = self.unmet.clone();
-        match unmet.wait_for(Option::is_some).await {
-            Ok(known) => known.clone().unwrap_or_default(),
+        let known = unmet.wait_for(Option::is_some).await;
+        let known = known.map(|known| known.clone().unwrap_or_default());
+        match known {
+            Ok(known) => known,
             // It is removed.
             Err(_) => std::future::pending().await,
         }
