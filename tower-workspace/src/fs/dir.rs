@@ -153,7 +153,14 @@ impl Dir {
 
     /// Makes sure that the file `name` has exactly this content.
     pub(super) fn write_file(&self, name: &str, content: &str) -> Result<(), ProvisionError> {
-        if !self.has_content(name, content)?.unwrap_or(false) {
+        let sound = match self.open_file(name)? {
+            Some(file) => {
+                let mode = self.stat(&file, &self.path.join(name))?.st_mode;
+                Mode::from_raw_mode(mode) == FILE_MODE && self.contains(file, name, content)?
+            }
+            None => false,
+        };
+        if !sound {
             self.publish(name, content, Existing::Replace)?;
         }
         Ok(())
@@ -165,15 +172,19 @@ impl Dir {
         name: &str,
         content: &str,
     ) -> Result<Option<bool>, ProvisionError> {
-        let Some(file) = self.open_file(name)? else {
-            return Ok(None);
-        };
+        match self.open_file(name)? {
+            Some(file) => self.contains(file, name, content).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn contains(&self, file: File, name: &str, content: &str) -> Result<bool, ProvisionError> {
         // One byte more than expected is enough to tell, however large the file was made.
         let mut found = Vec::with_capacity(content.len() + 1);
         file.take(content.len() as u64 + 1)
             .read_to_end(&mut found)
             .map_err(|source| io_error("read", &self.path.join(name), source))?;
-        Ok(Some(found == content.as_bytes()))
+        Ok(found == content.as_bytes())
     }
 
     /// Whether there is a regular file `name` with another content; changes nothing.
@@ -199,7 +210,10 @@ impl Dir {
         &self.fd
     }
 
-    /// Opens an existing file, if it is one that may be trusted, and puts mode and owner right.
+    /// Opens an existing file, if it is one that may be trusted.
+    ///
+    /// Nothing of it is changed, its mode neither: that could be the mode of a file elsewhere, whose
+    /// link to here was removed while we looked. Ours get mode and owner before they get their name.
     fn open_file(&self, name: &str) -> Result<Option<File>, ProvisionError> {
         let path = self.path.join(name);
         // Not to wait for somebody at the other end of a planted pipe.
@@ -217,12 +231,9 @@ impl Dir {
         if stat.st_nlink > 1 {
             return Err(ProvisionError::HardLinked { path });
         }
-        // A file is given away before it gets its name. To give this one away now could be to give
-        // away a file elsewhere, whose link to here was removed while we looked.
         if stat.st_uid != self.expected_uid() {
             return Err(self.stranger(&path, &stat));
         }
-        self.settle(&fd, &path, &stat, FILE_MODE)?;
         Ok(Some(fd.into()))
     }
 
@@ -391,7 +402,7 @@ const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 mod tests {
     use std::{
         fs::{self, Permissions},
-        os::unix::fs::{PermissionsExt, symlink},
+        os::unix::fs::{MetadataExt, PermissionsExt, symlink},
         thread,
     };
 
@@ -485,6 +496,24 @@ mod tests {
         assert!(moved.join("workspace").is_dir());
         assert_eq!(fs::read_to_string(moved.join("file")).unwrap(), "content");
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn d4_42_a_file_that_may_be_elsewhere_keeps_its_mode_and_what_is_ours_is_written_anew() {
+        let (_temp, root) = root();
+        let path = root.path().join("file");
+        let mode = |mode| fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        fs::write(&path, "content").unwrap();
+        mode(0o640);
+        let found = fs::metadata(&path).unwrap();
+        root.ensure_file("file", "other").unwrap();
+        assert_eq!(root.has_content("file", "content").unwrap(), Some(true));
+        assert_eq!(fs::metadata(&path).unwrap().mode(), found.mode());
+
+        let elsewhere = File::open(&path).unwrap();
+        root.write_file("file", "content").unwrap();
+        assert_eq!(elsewhere.metadata().unwrap().mode(), found.mode());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
     }
 
     #[test]

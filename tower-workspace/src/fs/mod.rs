@@ -22,7 +22,8 @@
 //! kernel has none or forbids it, `openat` with `O_NOFOLLOW`, one component at a time). Whatever
 //! is not the directory or file it should be, has a second name (a hard link), or belongs to
 //! somebody else is refused with a [`ProvisionError`] that names it, and left as it is. Mount
-//! points are followed: only an administrator can make one.
+//! points are followed: only an administrator can make one. Of a file that is the person's nothing is
+//! changed, its mode neither: a link that is removed at the right moment makes it a file elsewhere.
 //!
 //! The root directory itself is trusted by its path. It must belong to this process's user, to
 //! root, or to the configured [`Owner`]; and unless it is sticky it must not be writable by everybody,

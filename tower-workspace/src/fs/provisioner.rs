@@ -417,7 +417,8 @@ fn claim(private: &Dir, user_id: &str) -> Result<(), ProvisionError> {
     let owner = format!("{user_id}\n");
     private.ensure_file(OWNER_FILE, &owner)?;
     match private.has_content(OWNER_FILE, &owner)? {
-        Some(true) => Ok(()),
+        // Its mode may be wrong.
+        Some(true) => private.write_file(OWNER_FILE, &owner),
         _ => Err(ProvisionError::Claimed {
             path: private.path().join(OWNER_FILE),
         }),
