@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+use tower_usage::postgres::{Once, PostgresLedger};
 use tower_usage::sqlite::SqliteLedger;
 use tower_usage::{JsonLines, MetricsSink, Sink, Tee};
 use tracing::error;
@@ -15,18 +17,25 @@ use crate::config::Config;
 #[derive(Clone)]
 pub struct Sinks {
     tee: Arc<Tee>,
+    once: Option<Arc<Once>>,
     lines: Option<(PathBuf, Arc<JsonLines>)>,
 }
 
 // === impl Sinks ===
 
 impl Sinks {
-    /// Records go to `ledger`, are counted in metrics, and are added to a file if the configuration names one.
+    /// Records go to `ledger`, are counted in metrics, and are added to a file if the configuration names one. With a
+    /// database that gateways share, and a runtime that outlives whatever records, an answer that came to several of them
+    /// is paid for once.
     ///
     /// # Errors
     ///
     /// The file cannot be opened, or there can be no thread that writes it.
-    pub fn new(ledger: Arc<SqliteLedger>, config: &Config) -> io::Result<Self> {
+    pub fn new(
+        ledger: Arc<SqliteLedger>,
+        config: &Config,
+        shared: Option<(&PostgresLedger, &Handle)>,
+    ) -> io::Result<Self> {
         // Of an imported list nobody uses more than these few: labels stay few, too.
         let of_providers = config.provider.iter().flat_map(|provider| &provider.models);
         let models = of_providers.map(|model| &*model.id);
@@ -41,16 +50,21 @@ impl Sinks {
             tee = tee.copy_to(copy);
             lines = Some((path.clone(), writer));
         }
-        Ok(Self {
-            tee: Arc::new(tee),
-            lines,
-        })
+        let tee = Arc::new(tee);
+        let once = shared.map(|(database, runtime)| {
+            let ledger: Arc<dyn Sink> = Arc::<Tee>::clone(&tee);
+            Arc::new(Once::new(ledger, database.clone(), runtime))
+        });
+        Ok(Self { tee, once, lines })
     }
 
     /// All of it as one.
     #[must_use]
     pub fn sink(&self) -> Arc<dyn Sink> {
-        Arc::<Tee>::clone(&self.tee)
+        match &self.once {
+            Some(once) => Arc::<Once>::clone(once),
+            None => Arc::<Tee>::clone(&self.tee),
+        }
     }
 
     /// Opens the file anew, after it was moved away. Blocks for that.
@@ -72,6 +86,12 @@ impl Sinks {
         if let Some((_, lines)) = &self.lines {
             lines.flush();
         }
+    }
+
+    /// How many records the database was not asked about, whether they repeat another.
+    #[must_use]
+    pub fn unclaimed(&self) -> u64 {
+        self.once.as_ref().map_or(0, |once| once.unclaimed())
     }
 
     /// How many records the copies lack.

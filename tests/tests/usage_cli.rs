@@ -4,10 +4,10 @@
 
 use std::{env, fs, path::Path, time::Duration};
 
-use ::http::StatusCode;
+use ::http::{Request, StatusCode};
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway, person_with_key},
+    gateway::{Config, Gateway, person_with_key, person_with_shared_key},
     http,
     kit::Kit,
     secret,
@@ -220,5 +220,65 @@ async fn what_one_gateway_records_another_reads() -> Result<()> {
     let shown = usage(second.path(), &["show", &name, "--by", "user"]).await;
     assert_eq!(shown["total"]["inputTokens"], 1500, "{shown}");
     assert_eq!(shown["groups"][0]["user"], json!(name), "{shown}");
+    Ok(())
+}
+
+/// Calls under an idempotency key, with an answer that the provider gives again.
+async fn repeat(gateway: &Gateway, key: &str, name: &str, answer: u32) -> Result<()> {
+    let message = format!("{name} [[in=1000]] [[out=100]] [[answer={answer}]]");
+    let body = json!({
+        "model": "test-small", "max_tokens": 100, "messages": [{"role": "user", "content": message}],
+    });
+    let url = gateway.egress_url("/openai/v1/chat/completions");
+    let header = format!("\"{answer}\"");
+    let request = Request::post(url)
+        .header("content-type", "application/json")
+        .header("authorization", format!("Bearer {key}"))
+        .header("idempotency-key", header);
+    let answered = http::send(request, body.to_string()).await?;
+    answered.expect_status(StatusCode::OK)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn d5_53_what_is_repeated_at_another_gateway_is_paid_for_once() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let (first, second) = (tempfile::tempdir(), tempfile::tempdir());
+    let (first, second) = (first.expect("a directory"), second.expect("a directory"));
+    let database = kit.database().await?;
+    let config = Config::new(&kit, first.path())?.sharing_store(&database, None)?;
+    let replica = config.replica(second.path())?;
+    let here = Gateway::start(config, first.path()).await?;
+    let there = Gateway::start(replica, second.path()).await?;
+    let name = secret::mark()?;
+    let key = person_with_shared_key(&database, &name).await?;
+    // One after the other, and ten at the same time.
+    repeat(&here, &key, &name, 900_000).await?;
+    repeat(&there, &key, &name, 900_000).await?;
+    for answer in 900_001..900_011 {
+        let one = repeat(&here, &key, &name, answer);
+        let other = repeat(&there, &key, &name, answer);
+        tokio::try_join!(one, other)?;
+    }
+    // 22 calls, of which 11 are paid for.
+    let token = kit.issuer().token(&name).await?;
+    let url = here.url("/api/usage/export?format=jsonl");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let exported = http::get(&url, Some(&token)).await?.text();
+        if exported.lines().count() == 22 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{exported}");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let shown = usage(second.path(), &["show", &name]).await;
+    assert_eq!(shown["total"]["totalTokens"], 11 * 1100, "{shown}");
+    assert_eq!(shown["total"]["cost"], "0.0495", "{shown}");
+    let quota = http::get(&there.url("/api/quota"), Some(&token)).await?;
+    let quota = quota.json()?;
+    let limits = quota["limits"].as_array().into_iter().flatten();
+    let mut tokens = limits.filter(|limit| limit["dimension"] == "tokens");
+    assert_eq!(tokens.next().expect("a limit")["used"], 12_100, "{quota}");
     Ok(())
 }

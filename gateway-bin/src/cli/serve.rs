@@ -140,7 +140,12 @@ pub(super) async fn serve(
         }
         None => (Records::File(Arc::clone(&ledger)), None),
     };
-    let sinks = Sinks::new(Arc::clone(&ledger), &config).map_err(failed("usage.json_lines"))?;
+    let shared = match &records {
+        Records::Database(database) => Some((&**database, settling)),
+        Records::File(_) => None,
+    };
+    let sinks = Sinks::new(Arc::clone(&ledger), &config, shared);
+    let sinks = sinks.map_err(failed("usage.json_lines"))?;
 
     let plans = plan::plans(&config.plan).map_err(failed("plan"))?;
     // Where its connections outlive the calls that are cut off at the end, and are settled after that.
@@ -445,5 +450,6 @@ async fn upkeep(
         let backlog = u32::try_from(ledger.backlog()).unwrap_or(u32::MAX);
         metrics::gauge!("gateway_ledger_backlog_records").set(f64::from(backlog));
         metrics::counter!("gateway_usage_copies_missed_total").absolute(sinks.missed());
+        metrics::counter!("gateway_usage_unclaimed_total").absolute(sinks.unclaimed());
     }
 }

@@ -7,4 +7,4 @@ mod virtual_key;
 pub use config::Config;
 pub(crate) use config::STORE;
 pub use process::Gateway;
-pub use virtual_key::person_with_key;
+pub use virtual_key::{person_with_key, person_with_shared_key};

@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) breaks: Option<(Break, u64)>,
     /// How many of the calls with this message fail.
     pub(super) times: u64,
+    /// The number of the answer, which was given before if it is that of one; without, the next one.
+    pub(super) answer: Option<u64>,
     pub(super) reply: Reply,
 }
 
@@ -64,6 +66,7 @@ impl Plan {
             status: number("status").and_then(|status| u16::try_from(status).ok()),
             breaks: cut.or_else(fault),
             times: number("times").unwrap_or(u64::MAX),
+            answer: number("answer"),
             reply: tool.unwrap_or_else(|| Reply::Text(reply(prompt))),
         }
     }

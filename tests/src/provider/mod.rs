@@ -14,6 +14,7 @@
 //! | `[[cut=3]]` | a streamed answer breaks off with its connection, after so many events |
 //! | `[[fault=3]]` | an error is the last event of a streamed answer, after so many others |
 //! | `[[times=2]]` | only so many calls with this message fail |
+//! | `[[answer=900001]]` | the answer of that number, given again: what it is called is made of that |
 //! | `[[tool=ls {"path":"."}]]` | calls that tool first: two model calls in one run |
 //! | `[[rounds=3]]` | so many times; without: once, or each of several tools once, one after the other |
 //!

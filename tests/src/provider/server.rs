@@ -198,7 +198,7 @@ impl Shared {
             .as_ref()
             .map_or(StatusCode::OK, |(status, _)| *status);
         let head = Head {
-            id: api.id(n),
+            id: api.id(plan.answer.unwrap_or(n)),
             model: body["model"].as_str().unwrap_or_default().to_owned(),
         };
         let mut events_of_answer = api.events(&head, &plan, &body);

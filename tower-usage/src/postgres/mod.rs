@@ -7,6 +7,7 @@
 //!
 //! - **Once by its id**, whatever ends in between: a server, the database, the network. What was shipped and not noted is
 //!   shipped again, and finds itself there.
+//! - **An answer is paid for once**, also if its repetition came to another server: with [`Once`].
 //! - **Nothing waits for Postgres** but shipping. While it is away the file grows, and [`Shipper::backlog`] says how much
 //!   and how old.
 //! - **A database that lost something**, since it was restored from a backup or is another one, is shipped what it misses:
@@ -69,6 +70,7 @@ mod export;
 mod ledger;
 mod link;
 mod month;
+mod once;
 #[cfg(test)]
 mod plans;
 mod row;
@@ -78,7 +80,7 @@ mod shipping;
 mod statements;
 mod value;
 
-pub use self::{export::Export, ledger::PostgresLedger, shipper::Shipper};
+pub use self::{export::Export, ledger::PostgresLedger, once::Once, shipper::Shipper};
 pub use crate::{
     query::{Group, GroupBy, GroupTotal, Sum},
     sqlite::{LedgerError, outbox::Unshipped},

@@ -6,7 +6,7 @@ use crate::sqlite::LedgerError;
 ///
 /// An index on an answer's id is one on its hash, since there is no bound to its length and one to that of what is in an
 /// index.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
 CREATE TABLE token_usage_logs (
     id uuid NOT NULL,
@@ -64,6 +64,16 @@ ALTER TABLE token_usage_logs ADD COLUMN cache_write_1h_price bigint;
     // What a call has in common with its repetitions, if its client named it.
     "
 ALTER TABLE token_usage_logs ADD COLUMN idempotency_key text;
+",
+    // Which record pays for an answer that came to several servers.
+    "
+CREATE TABLE token_usage_answers (
+    name bytea NOT NULL PRIMARY KEY,
+    record uuid NOT NULL,
+    claims bigint NOT NULL DEFAULT 1,
+    claimed_at timestamptz NOT NULL
+);
+CREATE INDEX token_usage_answers_by_time ON token_usage_answers (claimed_at);
 ",
 ];
 

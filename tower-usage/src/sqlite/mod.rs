@@ -40,7 +40,7 @@ mod options;
 #[cfg(feature = "postgres")]
 pub(crate) mod outbox;
 mod query;
-mod replay;
+pub(crate) mod replay;
 mod reprice;
 pub(crate) mod row;
 mod schema;

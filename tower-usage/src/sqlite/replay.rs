@@ -76,7 +76,7 @@ pub(super) fn find_original(
 }
 
 /// A record of what was paid for by another.
-pub(super) fn replay_of(original: RecordId, record: UsageRecord) -> UsageRecord {
+pub(crate) fn replay_of(original: RecordId, record: UsageRecord) -> UsageRecord {
     UsageRecord {
         tokens: TokenCounts::default(),
         cost: Some(NanoUsd::ZERO),

@@ -313,7 +313,7 @@ async fn a_database_that_has_lost_something_or_is_another_one_is_shipped_what_it
     assert_eq!(seven[0].run_id.as_deref(), Some("run"));
     // Another one.
     database
-        .run("DROP TABLE token_usage_logs, token_usage_ledgers, token_usage_schema")
+        .run("DROP TABLE token_usage_logs, token_usage_ledgers, token_usage_answers, token_usage_schema")
         .await;
     assert_eq!(ship().await, 100);
     database.end().await;
