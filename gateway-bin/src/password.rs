@@ -1,6 +1,7 @@
 //! Gateway passwords: what `/api/openclaw/credentials` hands out for clients that can only put a secret into `connect`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -177,8 +178,12 @@ impl ConnectVerifier {
 
 impl Verify for ConnectVerifier {
     fn verify(&self, token: &str) -> VerifyFuture {
+        self.verify_from(token, None)
+    }
+
+    fn verify_from(&self, token: &str, address: Option<IpAddr>) -> VerifyFuture {
         if !token.starts_with(PREFIX) {
-            return self.sign_in.tokens().verify(token);
+            return self.sign_in.tokens().verify_from(token, address);
         }
         let identity = match self.passwords.open(token, clock::now()) {
             Ok(identity) => identity,

@@ -1,6 +1,7 @@
 //! Who the people of the issuers are here.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -182,9 +183,13 @@ impl<V: Verify> Linked<V> {
 
 impl<V: Verify> Verify for Linked<V> {
     fn verify(&self, token: &str) -> VerifyFuture {
+        self.verify_from(token, None)
+    }
+
+    fn verify_from(&self, token: &str, address: Option<IpAddr>) -> VerifyFuture {
         let people = self.people.clone();
         self.verifier
-            .verify(token)
+            .verify_from(token, address)
             .map(move |verdict| verdict.map(|identity| people.known(identity)))
     }
 }

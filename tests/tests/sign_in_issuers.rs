@@ -3,6 +3,8 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+use std::time::Instant;
+
 use ::http::{Method, Request, StatusCode};
 use gateway_tests::{
     browser::Browser,
@@ -11,9 +13,10 @@ use gateway_tests::{
     http,
     kit::Kit,
     other_issuer::OtherIssuer,
-    person::Person,
+    person::{Person, connect_params},
     port::free_address,
     process::Process,
+    ws::Ws,
 };
 use serde_json::{Value, json};
 
@@ -235,6 +238,26 @@ async fn an_opaque_token_is_asked_about_and_ends_when_its_issuer_ends_it() -> Re
         let answer = http::get(&info, Some(wrong)).await?;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{wrong}");
     }
+
+    // d1_20: whoever makes tokens up costs the issuer little, on whatever way they come, and keeps nobody out.
+    let begun = Instant::now();
+    for n in 0..500 {
+        let answer = http::get(&info, Some(&format!("made-up-{n}"))).await?;
+        let refused = [StatusCode::UNAUTHORIZED, StatusCode::SERVICE_UNAVAILABLE];
+        assert!(refused.contains(&answer.status), "{}", answer.status);
+    }
+    let mut stranger = Ws::connect(&gateway.ws_url("/ws"), &[]).await?;
+    stranger.event("connect.challenge").await?;
+    let made_up = connect_params(&json!({"token": "made-up"}));
+    let refused = stranger.request("connect", made_up).await?;
+    assert_eq!(refused["ok"], false, "{refused}");
+    let asked = issuer.count("/token/introspection").await? - before;
+    // Sixteen in each ten seconds that have begun, and olga's.
+    let most = 1 + 16 * (begun.elapsed().as_secs() / 10 + 2);
+    let asked = u64::try_from(asked).expect("a number");
+    assert!(asked <= most, "{asked} questions");
+    let said = http::get(&info, Some(&token)).await?;
+    assert_eq!(said.status, StatusCode::OK, "who is known goes on");
     Ok(())
 }
 

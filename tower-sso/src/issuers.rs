@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -117,6 +118,10 @@ impl Issuers {
 
 impl Verify for Issuers {
     fn verify(&self, token: &str) -> VerifyFuture {
+        self.verify_from(token, None)
+    }
+
+    fn verify_from(&self, token: &str, address: Option<IpAddr>) -> VerifyFuture {
         if token.len() > MAX_LENGTH {
             return refuse(Reason::TooLong);
         }
@@ -131,13 +136,13 @@ impl Verify for Issuers {
             .iter()
             .find(|(prefix, _)| token.starts_with(&**prefix))
         {
-            return verifier.verify(token);
+            return verifier.verify_from(token, address);
         }
         let opaquely = || match opaque.as_slice() {
             [] => refuse(Reason::Malformed),
-            [only] => only.verify(token),
+            [only] => only.verify_from(token, address),
             _ => {
-                let ask = || Ok(ask_all(Arc::clone(&self.0), token.to_owned()));
+                let ask = || Ok(ask_all(Arc::clone(&self.0), token.to_owned(), address));
                 // Each of them remembers what it refused.
                 let refusals = Duration::ZERO;
                 verdicts.get_or_ask(TokenHash::new(token), era, self.now(), refusals, ask)
@@ -181,10 +186,14 @@ impl fmt::Debug for Issuers {
 
 /// Asks one after the other. That one cannot be asked is the answer only if none of the others knows the
 /// token.
-async fn ask_all(inner: Arc<Inner>, token: String) -> <VerifyFuture as Future>::Output {
+async fn ask_all(
+    inner: Arc<Inner>,
+    token: String,
+    address: Option<IpAddr>,
+) -> <VerifyFuture as Future>::Output {
     let mut answer = Err(VerifyError::Invalid(Reason::Unknown));
     for verifier in &inner.opaque {
-        match verifier.verify(&token).await {
+        match verifier.verify_from(&token, address).await {
             Ok(identity) => return Ok(identity),
             Err(VerifyError::Unavailable) => answer = Err(VerifyError::Unavailable),
             Err(VerifyError::Invalid(_)) => {}

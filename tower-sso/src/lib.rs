@@ -40,7 +40,7 @@ pub use self::{
     reject::{InvalidRealm, Reject, RejectHttp, Rejection},
     require::Require,
     sso::{ResponseBody, ResponseFuture, Sso, SsoLayer},
-    token::{BearerHeader, TokenError, TokenSource},
+    token::{BearerHeader, ClientAddress, TokenError, TokenSource},
     verify::{Verify, VerifyFuture},
 };
 #[cfg(feature = "jwt")]

@@ -1,4 +1,6 @@
-use http::header::AUTHORIZATION;
+use std::net::IpAddr;
+
+use http::{Extensions, header::AUTHORIZATION};
 use thiserror::Error;
 
 /// Finds the token in a request.
@@ -33,6 +35,27 @@ pub trait TokenSource<Req> {
     ///
     /// Any [`TokenError`]: the request tries to bring a token and does it wrong.
     fn token<'a>(&self, request: &'a Req) -> Result<Option<&'a str>, TokenError>;
+
+    /// Whom the request comes from, if that is known: see [`Verify::verify_from`](crate::Verify::verify_from).
+    ///
+    /// Those for [`http::Request`] here find a [`ClientAddress`] in its extensions.
+    fn address(&self, request: &Req) -> Option<IpAddr> {
+        let _ = request;
+        None
+    }
+}
+
+/// Where the client of a request is, in the request's extensions: put there by a server that knows, which behind a proxy
+/// is not the peer's address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ClientAddress(pub IpAddr);
+
+// === impl ClientAddress ===
+
+impl ClientAddress {
+    pub(crate) fn find(extensions: &Extensions) -> Option<IpAddr> {
+        extensions.get().map(|Self(address)| *address)
+    }
 }
 
 /// The bearer token of the `Authorization` header (RFC 6750 section 2.1).
@@ -105,6 +128,10 @@ impl<B> TokenSource<http::Request<B>> for BearerHeader {
             Ok(token) if is_b64token(token) => Ok(Some(token)),
             _ => Err(TokenError::Malformed),
         }
+    }
+
+    fn address(&self, request: &http::Request<B>) -> Option<IpAddr> {
+        ClientAddress::find(request.extensions())
     }
 }
 

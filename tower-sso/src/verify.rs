@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{AnswerFuture, Identity, VerifyError};
 
@@ -53,6 +53,24 @@ pub trait Verify: Send + Sync + 'static {
     ///
     /// The future may be dropped at any time.
     fn verify(&self, token: &str) -> VerifyFuture;
+
+    /// Verifies the token, and is told whom it came from.
+    ///
+    /// One that asks elsewhere about tokens that it does not know, as those for [opaque](crate::opaque) tokens do, asks no
+    /// further for whom it has just been refused many; all others have the same answer for everybody, and leave this as it
+    /// is. A verifier that wraps another one passes the address on.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`verify`](Self::verify).
+    fn verify_from(&self, token: &str, address: Option<IpAddr>) -> VerifyFuture {
+        let _ = address;
+        self.verify(token)
+    }
 }
 
 // === impl Verify ===
@@ -60,6 +78,10 @@ pub trait Verify: Send + Sync + 'static {
 impl<V: Verify + ?Sized> Verify for Arc<V> {
     fn verify(&self, token: &str) -> VerifyFuture {
         (**self).verify(token)
+    }
+
+    fn verify_from(&self, token: &str, address: Option<IpAddr>) -> VerifyFuture {
+        (**self).verify_from(token, address)
     }
 }
 

@@ -9,9 +9,9 @@ use http::header::{
     CACHE_CONTROL, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, StatusCode};
-use tower_sso::{CredentialKind, Identity};
+use tower_sso::{ClientAddress, CredentialKind, Identity};
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, PeerAddress};
 
 /// Where people sign out.
 const LOGOUT: &str = "/auth/logout";
@@ -20,6 +20,15 @@ const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
 /// How long browsers come back by TLS only: a year, as RFC 6797 §11.2 and browsers' preload lists have it.
 const YEAR: &str = "max-age=31536000";
+
+/// Says where the client is, to whoever asks the request.
+pub(super) async fn locate(State(api): State<Api>, mut request: Request) -> Request {
+    if let Some(PeerAddress(peer)) = request.extensions().get() {
+        let address = api.proxies.client(peer.ip(), request.headers());
+        request.extensions_mut().insert(ClientAddress(address));
+    }
+    request
+}
 
 /// Whether a personal access token was made for this; other credentials are for everything.
 pub(super) async fn needs_scope(

@@ -31,7 +31,9 @@ use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
-use axum::middleware::{from_fn, from_fn_with_state, map_response_with_state};
+use axum::middleware::{
+    from_fn, from_fn_with_state, map_request_with_state, map_response_with_state,
+};
 use axum::routing::{delete, get, post, put};
 use tower::util::MapRequest;
 use tower_quota::{Plans, QuotaStore};
@@ -177,6 +179,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(csrf)
         .layer(map_response_with_state(api.clone(), access::private))
+        .layer(map_request_with_state(api.clone(), access::locate))
         .with_state(api);
     // Before routing, which is by path alone.
     let routes = MapRequest::new(routes, ui::page_socket::<Body>);

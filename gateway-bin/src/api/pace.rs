@@ -12,8 +12,9 @@ use governor::clock::DefaultClock;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use http::StatusCode;
+use tower_sso::ClientAddress;
 
-use super::{Api, ApiError, PeerAddress};
+use super::{Api, ApiError};
 
 /// So many requests of one address at once, and one more each second: an office behind one address signs in on a Monday.
 const BURST: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
@@ -37,9 +38,8 @@ pub(super) async fn limit(State(api): State<Api>, request: Request, next: Next) 
     if !PACED.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    let peer = request.extensions().get::<PeerAddress>();
-    let address = peer.map(|peer| api.proxies.client(peer.0.ip(), request.headers()));
-    if address.is_some_and(|address| !api.pace.admits(address)) {
+    let address = request.extensions().get::<ClientAddress>();
+    if address.is_some_and(|address| !api.pace.admits(address.0)) {
         metrics::counter!("gateway_refusals_total", "plane" => "api", "reason" => "sign_in_pace")
             .increment(1);
         return ApiError::new(

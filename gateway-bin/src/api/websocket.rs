@@ -8,17 +8,17 @@ use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tower_sso::session::SessionCookie;
-use tower_sso::{Identity, TokenSource, Verify, VerifyError};
+use tower_sso::{ClientAddress, Identity, TokenSource, Verify, VerifyError};
 use tracing::debug;
 
-use super::{Api, ApiError, PeerAddress};
+use super::{Api, ApiError};
 use crate::server::ConnectionPlace;
 use crate::socket::{Credential, accept, serve};
 
 /// `GET /ws`
 pub(super) async fn upgrade(
     State(api): State<Api>,
-    peer: Option<Extension<PeerAddress>>,
+    address: Option<Extension<ClientAddress>>,
     place: Option<Extension<ConnectionPlace>>,
     identity: Option<Extension<Arc<Identity>>>,
     mut req: Request<Body>,
@@ -52,8 +52,7 @@ pub(super) async fn upgrade(
         }
     }
     let upgraded = hyper::upgrade::on(&mut req);
-    let address =
-        peer.map(|Extension(PeerAddress(peer))| api.proxies.client(peer.ip(), req.headers()));
+    let address = address.map(|Extension(ClientAddress(address))| address);
     let sockets = api.sockets;
     // From here on, so that what ends while the socket is opened is heard.
     let credential = identity.map(|identity| Credential::new(identity, Some(api.sign_in)));

@@ -22,6 +22,7 @@ use pin_project_lite::pin_project;
 use tokio::time::timeout;
 use tower_http::timeout::TimeoutBody;
 use tower_service::Service;
+use tower_sso::ClientAddress;
 use tower_workspace::Workspace;
 use tracing::warn;
 
@@ -54,10 +55,6 @@ const TOLD: [HeaderName; 1] = [CONTENT_TYPE];
 
 /// What is in the part of an answer that a model has a part in: then its run is prepared.
 const CONTENT: [&str; 3] = ["\"content\":\"", "\"tool_calls\":", ".delta\""];
-
-/// Where the client is, in the extensions of a request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// The innermost service of runs over HTTP: asks the instance for a run of the agent of whoever asks, in their name.
 #[derive(Clone, Debug)]

@@ -15,16 +15,16 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
-use tower_sso::Identity;
+use tower_sso::{ClientAddress, Identity};
 use tower_workspace::{Workspace, WorkspaceResolver};
 
 use super::call::{Endpoint, RunCall};
-use super::forward::{ClientAddress, ForwardRun};
+use super::forward::ForwardRun;
 use super::models;
 use super::policy::{RejectRun, unauthorized};
 use super::refusal::Refusal;
 use super::watch::Watched;
-use crate::api::{Api, PeerAddress};
+use crate::api::Api;
 use crate::environment::EnvironmentError;
 use crate::sign_in::scope;
 use crate::socket::{Credential, Places};
@@ -93,7 +93,7 @@ async fn create(
     runs: Runs,
     endpoint: Endpoint,
     Extension(identity): Extension<Arc<Identity>>,
-    peer: Option<Extension<PeerAddress>>,
+    address: Option<Extension<ClientAddress>>,
     request: Request,
 ) -> Result<Response, Refusal> {
     // From here on, so that what ends meanwhile is heard.
@@ -111,7 +111,7 @@ async fn create(
     let response = tokio::select! {
         biased;
         _ = ended => return Err(unauthorized("Your sign-in is over.")),
-        response = runs.run(endpoint, &identity, peer, request) => response?,
+        response = runs.run(endpoint, &identity, address, request) => response?,
     };
     Ok(response.map(|body| Body::new(Watched::new(body, credential, place))))
 }
@@ -134,7 +134,7 @@ impl Runs {
         &self,
         endpoint: Endpoint,
         identity: &Arc<Identity>,
-        peer: Option<Extension<PeerAddress>>,
+        address: Option<Extension<ClientAddress>>,
         request: Request,
     ) -> Result<Response, Refusal> {
         let (head, body) = request.into_parts();
@@ -162,9 +162,8 @@ impl Runs {
         }
         let mut request = http::Request::new(call);
         request.extensions_mut().insert(Arc::clone(identity));
-        if let Some(Extension(PeerAddress(peer))) = peer {
-            let address = self.api.proxies.client(peer.ip(), &head.headers);
-            request.extensions_mut().insert(ClientAddress(address));
+        if let Some(Extension(address)) = address {
+            request.extensions_mut().insert(address);
         }
         let answered = self.stack.clone().oneshot(request).await;
         Ok(answered.unwrap_or_else(|never| match never {}))

@@ -133,7 +133,7 @@ where
 
     let mut credential = match credential {
         Some(credential) => credential,
-        None => match identify(sockets, &connect).await {
+        None => match identify(sockets, &connect, address).await {
             Ok(identity) => Credential::new(identity, Some(sockets.sign_in.clone())),
             Err((error, code)) => return refuse(client, Some(&connect.id), &error, code).await,
         },
@@ -243,6 +243,7 @@ where
 async fn identify(
     sockets: &Sockets,
     connect: &Connect,
+    address: Option<IpAddr>,
 ) -> Result<Arc<Identity>, (ErrorShape, CloseCode)> {
     let unauthorized = |message: &'static str, detail| {
         metrics::counter!("gateway_refusals_total", "plane" => "ingress", "reason" => "unauthorized").increment(1);
@@ -259,7 +260,7 @@ async fn identify(
     };
     sockets
         .verifier
-        .verify(auth.0.expose())
+        .verify_from(auth.0.expose(), address)
         .await
         .map_err(|error| match error {
             VerifyError::Unavailable => (

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
@@ -133,6 +133,10 @@ impl GitHub {
 impl Verify for GitHub {
     fn verify(&self, token: &str) -> VerifyFuture {
         self.0.verify(token)
+    }
+
+    fn verify_from(&self, token: &str, address: Option<IpAddr>) -> VerifyFuture {
+        self.0.verify_from(token, address)
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -117,6 +118,10 @@ impl Introspection {
 impl Verify for Introspection {
     fn verify(&self, token: &str) -> VerifyFuture {
         self.0.verify(token)
+    }
+
+    fn verify_from(&self, token: &str, address: Option<IpAddr>) -> VerifyFuture {
+        self.0.verify_from(token, address)
     }
 }
 

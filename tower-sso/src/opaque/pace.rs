@@ -1,5 +1,6 @@
 use std::{
     future::Future,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -7,6 +8,7 @@ use std::{
 use quick_cache::sync::Cache;
 use tokio::{sync::Semaphore, time::Instant};
 
+use super::refusals::Refusals;
 use crate::{Identity, Reason, VerifyError, verdicts::TokenHash};
 
 /// How often an issuer is asked, and how much at a time.
@@ -28,6 +30,8 @@ pub(crate) enum Failure {
 pub(super) struct Turn {
     pace: Pace,
     token: TokenHash,
+    /// Where the token came from.
+    address: Option<IpAddr>,
     is_probe: bool,
 }
 
@@ -37,6 +41,7 @@ struct Inner {
     state: Mutex<State>,
     /// Until when there is no use in asking about a token again.
     withheld: Cache<TokenHash, Instant>,
+    refusals: Refusals,
 }
 
 #[derive(Default)]
@@ -77,6 +82,7 @@ impl Pace {
             places: Semaphore::new(PLACES),
             state: Mutex::default(),
             withheld: Cache::new(WITHHELD),
+            refusals: Refusals::new(),
         }))
     }
 
@@ -85,11 +91,18 @@ impl Pace {
     /// # Errors
     ///
     /// [`VerifyError::Unavailable`] if the issuer must not be asked now: it has failed a moment ago and
-    /// nobody knows yet whether it is back, it has too much to answer already, or it said nothing about
-    /// this token a moment ago.
-    pub(super) fn turn(&self, token: TokenHash) -> Result<Turn, VerifyError> {
+    /// nobody knows yet whether it is back, it has too much to answer already, it said nothing about
+    /// this token a moment ago, or it has just refused many tokens from the same address.
+    pub(super) fn turn(
+        &self,
+        token: TokenHash,
+        address: Option<IpAddr>,
+    ) -> Result<Turn, VerifyError> {
         let now = Instant::now();
         if self.0.withheld.get(&token).is_some_and(|until| now < until) {
+            return Err(VerifyError::Unavailable);
+        }
+        if address.is_some_and(|address| !self.0.refusals.admit(address)) {
             return Err(VerifyError::Unavailable);
         }
         let mut state = self.state();
@@ -103,6 +116,7 @@ impl Pace {
         Ok(Turn {
             pace: self.clone(),
             token,
+            address,
             is_probe,
         })
     }
@@ -145,7 +159,12 @@ impl Turn {
         drop(state);
         match answer {
             Ok(identity) => Ok(Arc::new(identity)),
-            Err(Failure::Refused(reason)) => Err(VerifyError::Invalid(reason)),
+            Err(Failure::Refused(reason)) => {
+                if let Some(address) = self.address {
+                    self.pace.0.refusals.refused(address);
+                }
+                Err(VerifyError::Invalid(reason))
+            }
             Err(Failure::Down) => Err(VerifyError::Unavailable),
             Err(Failure::Withheld) => {
                 if let Some(until) = Instant::now().checked_add(WITHHELD_FOR) {
@@ -174,7 +193,7 @@ mod tests {
     use super::*;
 
     fn turn(pace: &Pace, token: &str) -> Result<Turn, VerifyError> {
-        pace.turn(TokenHash::new(token))
+        pace.turn(TokenHash::new(token), None)
     }
 
     async fn fails(pace: &Pace, token: &str, failure: Failure) {

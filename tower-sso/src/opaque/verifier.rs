@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use super::pace::{Failure, Pace};
 use crate::{
@@ -44,13 +44,17 @@ impl<I: Issuer> Verifier<I> {
 
 impl<I: Issuer> Verify for Verifier<I> {
     fn verify(&self, token: &str) -> VerifyFuture {
+        self.verify_from(token, None)
+    }
+
+    fn verify_from(&self, token: &str, address: Option<IpAddr>) -> VerifyFuture {
         if let Err(reason) = check(token) {
             return VerifyFuture::ready(Err(VerifyError::Invalid(reason)));
         }
         let inner = &self.0;
         let (hash, now) = (TokenHash::new(token), inner.issuer.config().now());
         let ask = || {
-            let turn = inner.pace.turn(hash)?;
+            let turn = inner.pace.turn(hash, address)?;
             let (inner, token) = (Arc::clone(inner), token.to_owned());
             Ok(async move { turn.ask(inner.issuer.find(&token)).await })
         };

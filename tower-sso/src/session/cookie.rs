@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use http::{
     HeaderValue, Request,
     header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL},
 };
 
-use crate::{BearerHeader, TokenError, TokenSource};
+use crate::{BearerHeader, TokenError, TokenSource, token::ClientAddress};
 
 /// The session cookie of a browser, `__Host-session`.
 ///
@@ -103,6 +103,10 @@ impl<B> TokenSource<Request<B>> for SessionCookie {
             Some(_) => Err(TokenError::Malformed),
         }
     }
+
+    fn address(&self, request: &Request<B>) -> Option<IpAddr> {
+        ClientAddress::find(request.extensions())
+    }
 }
 
 // === impl BearerOrCookie ===
@@ -137,6 +141,10 @@ impl<B> TokenSource<Request<B>> for BearerOrCookie {
             (Some(_), true) => Err(TokenError::Repeated),
         }
     }
+
+    fn address(&self, request: &Request<B>) -> Option<IpAddr> {
+        ClientAddress::find(request.extensions())
+    }
 }
 
 // === impl Subprotocol ===
@@ -166,6 +174,10 @@ impl<B> TokenSource<Request<B>> for Subprotocol {
             Ok(text) if !token.is_empty() && token.iter().all(fits) => Ok(Some(text)),
             _ => Err(TokenError::Malformed),
         }
+    }
+
+    fn address(&self, request: &Request<B>) -> Option<IpAddr> {
+        ClientAddress::find(request.extensions())
     }
 }
 

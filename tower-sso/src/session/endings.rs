@@ -3,6 +3,7 @@ use std::{
     error::Error,
     fmt,
     future::Future,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -339,19 +340,25 @@ impl EndSet {
 
 impl<V: Verify> Verify for Guarded<V> {
     fn verify(&self, token: &str) -> VerifyFuture {
+        self.verify_from(token, None)
+    }
+
+    fn verify_from(&self, token: &str, address: Option<IpAddr>) -> VerifyFuture {
         let endings = self.endings.clone();
         let heard = &self.endings.0.heard;
         let (begun, count) = (Instant::now(), heard.count.load(Ordering::SeqCst));
-        self.verifier.verify(token).map(move |verdict| {
-            let identity = verdict?;
-            let heard = &endings.0.heard;
-            // The verifier may have looked before it ended.
-            let is_over = heard.count.load(Ordering::SeqCst) != count
-                && heard.listeners().ended_since(Some(begun), &identity);
-            if is_over || endings.is_disabled(identity.user_id()) {
-                return Err(VerifyError::Invalid(Reason::Revoked));
-            }
-            Ok(identity)
-        })
+        self.verifier
+            .verify_from(token, address)
+            .map(move |verdict| {
+                let identity = verdict?;
+                let heard = &endings.0.heard;
+                // The verifier may have looked before it ended.
+                let is_over = heard.count.load(Ordering::SeqCst) != count
+                    && heard.listeners().ended_since(Some(begun), &identity);
+                if is_over || endings.is_disabled(identity.user_id()) {
+                    return Err(VerifyError::Invalid(Reason::Revoked));
+                }
+                Ok(identity)
+            })
     }
 }

@@ -77,7 +77,10 @@ where
                 let rejection = Rejection::InvalidToken(Reason::TooLong);
                 return ResponseFuture::refuse(request, rejection, reject);
             }
-            Ok(Some(token)) => self.layer.verifier().verify(token),
+            Ok(Some(token)) => {
+                let address = source.address(&request);
+                self.layer.verifier().verify_from(token, address)
+            }
             Ok(None) => {
                 return match admission.admit_anonymous() {
                     Ok(()) => ResponseFuture::call(self.inner.call(request), reject),
