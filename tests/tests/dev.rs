@@ -45,6 +45,10 @@ fn gateway() -> PathBuf {
 
 impl Dev {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(more: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new(gateway());
         command.env_clear();
@@ -55,6 +59,7 @@ impl Dev {
         let mut child = command
             .args(["dev", "--listen", "127.0.0.1:0", "--dir"])
             .arg(dir.path())
+            .args(more)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -192,6 +197,70 @@ async fn both_printed_lines_work_and_each_person_sees_their_own() -> Result<()> 
     kill_process(pid.expect("its id"), Signal::TERM).expect("it is there");
     let status = timeout(Duration::from_secs(20), dev.child.wait()).await;
     assert!(status.expect("in time").expect("its status").success());
+    Ok(())
+}
+
+// A double: the patch that takes these parameters is nowhere to be had. Its demo instance refuses a message without them,
+// or with another's.
+#[tokio::test]
+async fn d3_38_an_extended_instance_is_told_whose_message_it_is_and_the_client_tells_nothing()
+-> Result<()> {
+    let dev = Dev::start_with(&["--extended-chat-params"]).await;
+    let url = format!("{}/ws", dev.value("gateway").replacen("http", "ws", 1));
+    let mut sockets = Vec::new();
+    for name in ["alice", "bob"] {
+        let token = dev.token(name);
+        let bearer = format!("Bearer {token}");
+        let mut ws = Ws::connect(&url, &[("authorization", &bearer)]).await?;
+        ws.event("connect.challenge").await?;
+        let hello = ws.call("connect", connect_params(&json!({}))).await?;
+        let main = hello["snapshot"]["sessionDefaults"]["mainSessionKey"].clone();
+        let main = main.as_str().unwrap_or_default().to_owned();
+        assert!(main.ends_with(&format!(":user:{name}")), "{main}");
+        ws.call("sessions.subscribe", json!({})).await?;
+        let credentials = format!("{}/api/openclaw/credentials", dev.value("gateway"));
+        let credentials = http::get(&credentials, Some(&token)).await?.json()?;
+        assert_eq!(credentials["sessionKey"], format!("user:{name}"));
+        sockets.push((name, main, ws));
+    }
+    for (name, main, ws) in &mut sockets {
+        for session in ["main", &format!("user:{name}"), main] {
+            let mut params = send_params(&format!("of-{name}"))?;
+            params["sessionKey"] = session.into();
+            let started = ws.call("chat.send", params).await?;
+            let run_id = started["runId"].as_str().unwrap_or_default().to_owned();
+            let ended = |frame: &Value| {
+                frame["payload"]["runId"] == run_id.as_str() && frame["payload"]["state"] == "final"
+            };
+            let ended = ws.find(ended).await?;
+            assert_eq!(ended["payload"]["sessionKey"], main.as_str(), "{ended}");
+        }
+        let history = ws.call("chat.history", json!({})).await?;
+        let said = history["messages"].as_array().map_or(0, Vec::len);
+        assert_eq!(said, 6, "three messages and their answers: {history}");
+        assert!(!history.to_string().contains(if *name == "alice" {
+            "of-bob"
+        } else {
+            "of-alice"
+        }));
+    }
+    let (_, bobs, _) = &sockets[1];
+    let bobs = bobs.clone();
+    let (_, _, alice) = &mut sockets[0];
+    for (member, value) in [
+        ("workspaceDir", "/"),
+        ("authProfileId", "user-bob-dev"),
+        ("sessionKey", "user:bob"),
+        ("sessionKey", "user:ALICE"),
+        ("sessionKey", &bobs),
+    ] {
+        let mut params = send_params("not said")?;
+        params[member] = value.into();
+        let refused = alice.request("chat.send", params).await?;
+        assert_eq!(refused["ok"], false, "{member}: {value}: {refused}");
+    }
+    let history = alice.call("chat.history", json!({})).await?;
+    assert!(!history.to_string().contains("not said"), "{history}");
     Ok(())
 }
 

@@ -357,22 +357,23 @@ async fn an_instance_that_would_let_nobody_in_is_told_what_to_change() -> Result
         "{said}"
     );
 
-    let other = good.replacen(
-        "mode = \"pool\"",
-        "mode = \"pool\"\norigin = \"https://other.internal\"",
-        1,
-    );
-    let (code, said) = run("check-config", &other);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(
-        said.contains("allowedOrigins must hold \"https://other.internal\""),
-        "{said}"
-    );
-    let (code, said) = run("serve", &other);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(
-        said.contains("allowedOrigins must hold \"https://other.internal\""),
-        "{said}"
-    );
+    // The real OpenClaw is not patched to take them.
+    for (line, what) in [
+        (
+            "origin = \"https://other.internal\"",
+            "allowedOrigins must hold \"https://other.internal\"",
+        ),
+        (
+            "extended_chat_params = true",
+            "its chat.send refuses workspaceDir",
+        ),
+    ] {
+        let other = good.replacen("mode = \"pool\"", &format!("mode = \"pool\"\n{line}"), 1);
+        for command in ["check-config", "serve"] {
+            let (code, said) = run(command, &other);
+            assert_eq!(code, Some(1), "{command}: {said}");
+            assert!(said.contains(what), "{command}: {said}");
+        }
+    }
     Ok(())
 }

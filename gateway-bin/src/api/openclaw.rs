@@ -15,6 +15,7 @@ use tower_workspace::Workspace;
 
 use super::{ADMIN, Api, ApiError, body, quota, rfc3339};
 use crate::environment::EnvironmentError;
+use crate::protocol::ExtendedChat;
 use crate::terms::TermsError;
 
 #[derive(Debug, Default, Deserialize)]
@@ -121,6 +122,11 @@ pub(super) async fn credentials(
     Extension(workspace): Extension<Arc<Workspace>>,
 ) -> Json<Value> {
     let issued = api.passwords.issue(&identity);
+    let upstream = api.environments.upstream_of(&workspace);
+    let session_key = match upstream.is_some_and(|upstream| upstream.extended_chat_params) {
+        true => ExtendedChat::session_of(workspace.name().as_str()),
+        false => format!("agent:{}:main", workspace.slot().unwrap_or_default()),
+    };
     // `http` becomes `ws`, `https` becomes `wss`.
     let url = format!("{}/ws", api.public_url.replacen("http", "ws", 1));
     Json(json!({
@@ -129,7 +135,7 @@ pub(super) async fn credentials(
         "workspaceDir": workspace.instance_workspace_dir(),
         "profileName": workspace.profile_name(),
         "hasSandbox": workspace.has_sandbox(),
-        "sessionKey": format!("agent:{}:main", workspace.slot().unwrap_or_default()),
+        "sessionKey": session_key,
         "expiresAt": rfc3339(issued.expires_at),
     }))
 }

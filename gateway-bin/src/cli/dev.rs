@@ -34,6 +34,10 @@ pub(super) struct Dev {
     /// Starts the real OpenClaw in place of the demo instance, by this command.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "openclaw", value_name = "COMMAND")]
     openclaw: Option<String>,
+    /// Has the demo instance behave as an OpenClaw that was patched to take `workspaceDir` and `authProfileId` in
+    /// `chat.send`, and the gateway send them.
+    #[arg(long, conflicts_with = "openclaw")]
+    extended_chat_params: bool,
     /// A file with the key of a real provider, in place of the demo model.
     #[arg(long, value_name = "FILE", requires = "model")]
     provider_key_file: Option<PathBuf>,
@@ -265,7 +269,7 @@ impl Dev {
         }
         let (listener, address) = dev::listen().await.map_err(|error| error.to_string())?;
         let workspace = dir.join("main").display().to_string();
-        let demo = DemoInstance::new(Secret::new(password), &workspace);
+        let demo = DemoInstance::new(Secret::new(password), &workspace, self.extended_chat_params);
         tokio::spawn(dev::serve(listener, demo.routes()));
         tokio::spawn(demo.tick());
         Ok((address, None))
@@ -291,6 +295,7 @@ impl Dev {
         let quoted = |path: &Path| toml::Value::from(path.display().to_string()).to_string();
         let model = toml::Value::from(self.model.as_deref().unwrap_or(MODEL)).to_string();
         let provider = toml::Value::from(provider.as_str()).to_string();
+        let extended = self.extended_chat_params;
         format!(
             r#"# Written by `gateway dev`, anew at each start.
 [server]
@@ -320,6 +325,7 @@ root = {root}
 [[instance]]
 name = "dev"
 url = "http://{instance}"
+extended_chat_params = {extended}
 auth = {{ kind = "trusted-proxy", user_header = "x-forwarded-user", password_file = {password_file} }}
 
 [[provider]]

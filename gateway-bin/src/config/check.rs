@@ -264,12 +264,6 @@ fn instance(instance: &Instance) -> Result<(), ConfigError> {
             "`cell` is not available in this version; use `pool`",
         ));
     }
-    if instance.extended_chat_params {
-        return Err(ConfigError::invalid(
-            key("extended_chat_params"),
-            "is not available in this version; remove it",
-        ));
-    }
     origin(&key("origin"), &instance.origin)?;
     match &instance.auth {
         InstanceAuth::TrustedProxy { password: None, .. } => Err(ConfigError::invalid(

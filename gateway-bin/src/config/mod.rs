@@ -355,7 +355,8 @@ pub struct Instance {
     /// `Origin` that our connections name; must stand in the instance's `gateway.controlUi.allowedOrigins`.
     #[serde(default = "default_origin")]
     pub origin: String,
-    /// Whether the instance runs the patched OpenClaw that takes `workspaceDir` in `chat.send`.
+    /// Whether the instance runs the patched OpenClaw whose `chat.send` takes `workspaceDir` and `authProfileId`; others
+    /// refuse every message with them.
     #[serde(default)]
     pub extended_chat_params: bool,
     /// How its model calls are metered.

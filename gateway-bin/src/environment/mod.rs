@@ -26,6 +26,7 @@ use crate::instance::{AgentSpec, Upstream, Upstreams};
 use crate::lease::Lease;
 use crate::password;
 use crate::people::describes_user;
+use crate::protocol::ExtendedChat;
 use crate::store::{EnvironmentRow, KeyAgent, Store};
 
 /// Longest wait for an environment; an instance under load takes some seconds for an agent.
@@ -100,6 +101,20 @@ impl Environment {
     pub fn auth_profile_id(&self) -> String {
         let provider = self.upstream.offer.first_provider();
         self.workspace.auth_profile_id(provider)
+    }
+
+    /// What the instance is told beside messages, if it is one that wants it.
+    #[must_use]
+    pub fn extended_chat(&self) -> Option<ExtendedChat> {
+        let workspace = &self.workspace;
+        self.upstream.extended_chat_params.then(|| {
+            ExtendedChat::new(
+                workspace.name().as_str(),
+                workspace.slot().unwrap_or_default(),
+                &workspace.instance_workspace_dir().display().to_string(),
+                &self.auth_profile_id(),
+            )
+        })
     }
 
     /// Whether its model calls go through egress, which refuses those for which nothing is left.

@@ -7,12 +7,16 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::admin::Admin;
+use super::admin::{Admin, AdminError};
 use super::requirements::{advice, unmet_requirements};
 use crate::config::Instance;
 
 /// Pause before an instance that did not say how it is configured is asked again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Said of an instance whose `chat.send` is that of every OpenClaw.
+const EXTENDED: &str = "its chat.send refuses workspaceDir and authProfileId, as that of every OpenClaw that was not patched: \
+                        patch it, or remove `extended_chat_params` from this instance in gateway.toml";
 
 /// What is known of an instance's configuration; clones share it.
 #[derive(Clone, Debug)]
@@ -99,8 +103,27 @@ pub(crate) async fn ask(admin: &Admin, instance: &Instance) -> (Vec<String>, Vec
         admin.connected().await;
         if let Ok(answer) = admin.call("config.get", json!({})).await {
             let actual = answer.get("config").unwrap_or(&Value::Null);
-            return (unmet_requirements(actual, instance), advice(actual));
+            let mut unmet = unmet_requirements(actual, instance);
+            if instance.extended_chat_params && refuses_extended_chat_params(admin).await {
+                unmet.push(EXTENDED.to_owned());
+            }
+            return (unmet, advice(actual));
         }
         sleep(RETRY).await;
+    }
+}
+
+/// Whether `chat.send` knows nothing of these parameters: asked by a message without a text, so that nothing begins whatever the
+/// answer is.
+async fn refuses_extended_chat_params(admin: &Admin) -> bool {
+    let params = json!({
+        "sessionKey": "agent:main:main", "agentId": "main", "workspaceDir": "", "authProfileId": "",
+    });
+    match admin.call("chat.send", params).await {
+        Err(AdminError::Refused { message, .. } | AdminError::Invalid { message }) => {
+            message.contains("unexpected property")
+        }
+        // It is asked again when it is there again.
+        Ok(_) | Err(AdminError::Down) => false,
     }
 }

@@ -36,6 +36,8 @@ pub struct Upstream {
     pub offer: Offer,
     /// Where it sees the root of people's directories, if elsewhere than this host does.
     pub workspace_root: Option<PathBuf>,
+    /// Whether its `chat.send` takes `workspaceDir` and `authProfileId`.
+    pub extended_chat_params: bool,
     /// Whether people are sent there.
     pub health: Health,
     /// Whether its own configuration is as it must be.
@@ -79,6 +81,7 @@ impl Upstream {
             gate,
             offer,
             workspace_root: instance.workspace_root.clone(),
+            extended_chat_params: instance.extended_chat_params,
             health,
             fitness,
             removed,

@@ -96,7 +96,9 @@ impl From<Refusal> for ErrorShape {
             Refusal::Command(_) => {
                 Self::new("FORBIDDEN", refusal.to_string()).detail("COMMAND_NOT_AVAILABLE")
             }
-            Refusal::NotOwn(_) => Self::new("FORBIDDEN", refusal.to_string()),
+            Refusal::NotOwn(_) | Refusal::OtherConversation => {
+                Self::new("FORBIDDEN", refusal.to_string())
+            }
             Refusal::InvalidFrame | Refusal::InvalidParams | Refusal::SecondConnect => {
                 Self::new("INVALID_REQUEST", refusal.to_string())
             }

@@ -107,7 +107,7 @@ pub fn hello_ok(id: &str, view: &HelloView, owner: &Owner, max_payload: usize) -
                 "sessionDefaults": {
                     "defaultAgentId": agent,
                     "mainKey": "main",
-                    "mainSessionKey": format!("agent:{agent}:main"),
+                    "mainSessionKey": owner.main_session(),
                     "scope": "per-sender",
                 },
             },

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use thiserror::Error;
 
+use super::extended::ExtendedChat;
 use super::method::{Answer, Method, SessionField, StartsRun, find_method};
 use super::object::Object;
 use super::params::{Field, Params, Text};
@@ -45,6 +46,8 @@ pub struct Request {
     omits_session: bool,
     /// The credential of a renewal.
     pub renewal: Option<Secret>,
+    /// What the instance is told beside a message.
+    pub(super) extended: Option<Arc<ExtendedChat>>,
     /// W3C trace context of the frame.
     pub traceparent: Option<Box<str>>,
     /// All other parameters, as the members of a JSON object without its braces.
@@ -166,6 +169,7 @@ pub fn parse_request(text: &str) -> Result<Request, FrameError> {
         spawned_by,
         omits_session: by_short_id || session_is_chosen,
         renewal,
+        extended: None,
         traceparent: frame.traceparent.map(Into::into),
         members,
     })
@@ -217,6 +221,9 @@ pub enum Refusal {
     /// `connect` is for the first frame.
     #[error("connect is only valid as the first request")]
     SecondConnect,
+    /// The instance keeps one conversation of each person, and it is about another.
+    #[error("on this instance you have one conversation, user:<you>; leave the session out")]
+    OtherConversation,
     /// It names a run or a session by an id that is not known to be one of the user's own.
     #[error("this {0} was not found")]
     NotOwn(&'static str),
@@ -323,6 +330,7 @@ impl Request {
             spawned_by: None,
             omits_session: false,
             renewal: None,
+            extended: None,
             traceparent: None,
             members: String::new(),
         }
@@ -348,8 +356,12 @@ impl Request {
     /// The frame as the instance gets it: written from what was understood, with the user's own session and agent.
     #[must_use]
     pub fn to_frame(&self, session_key: &str, agent: &str) -> String {
+        let told = self
+            .extended
+            .as_ref()
+            .map_or(0, |told| told.members().len());
         let mut frame = String::with_capacity(
-            128 + self.id.len() + session_key.len() + agent.len() + self.members.len(),
+            128 + self.id.len() + session_key.len() + agent.len() + self.members.len() + told,
         );
         frame.push_str(r#"{"type":"req","id":"#);
         push_json(&mut frame, &self.id);
@@ -357,7 +369,15 @@ impl Request {
         frame.push_str(self.method.name);
         frame.push_str(r#"","params":{"#);
         frame.push_str(&self.members);
-        let mut empty = self.members.is_empty();
+        let mut session_key = session_key;
+        if let Some(extended) = &self.extended {
+            if !self.members.is_empty() {
+                frame.push(',');
+            }
+            frame.push_str(extended.members());
+            session_key = extended.session();
+        }
+        let mut empty = self.members.is_empty() && self.extended.is_none();
         let mut member = |frame: &mut String, name: &str, value: &str| {
             if !std::mem::take(&mut empty) {
                 frame.push(',');

@@ -2,18 +2,24 @@
 //!
 //! Built by lists of what is shown: a member that a later OpenClaw adds is left out until somebody has looked at it.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+
+use super::extended::ExtendedChat;
 
 /// Whose view it is.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Owner {
     /// The user's agent.
-    pub agent: std::sync::Arc<str>,
+    pub agent: Arc<str>,
     /// The name under which the instance knows the user.
-    pub user: std::sync::Arc<str>,
+    pub user: Arc<str>,
+    /// What the instance is told beside the user's messages, if it is told anything.
+    pub extended: Option<Arc<ExtendedChat>>,
 }
 
 /// What of a method's result a user may see.
@@ -113,22 +119,40 @@ const SESSIONS: [&str; 5] = ["defaults", "hasMore", "limitApplied", "nextOffset"
 impl Owner {
     /// The owner of `agent`, whom the instance knows as `user`.
     #[must_use]
-    pub fn new(
-        agent: impl Into<std::sync::Arc<str>>,
-        user: impl Into<std::sync::Arc<str>>,
-    ) -> Self {
+    pub fn new(agent: impl Into<Arc<str>>, user: impl Into<Arc<str>>) -> Self {
         Self {
             agent: agent.into(),
             user: user.into(),
+            extended: None,
         }
     }
 
-    /// Whether `key` names a session of the own agent.
+    /// The same, at an instance that is told more beside a message.
+    #[must_use]
+    pub fn with_extended(mut self, extended: Option<ExtendedChat>) -> Self {
+        self.extended = extended.map(Arc::new);
+        self
+    }
+
+    /// The key of the session that a client means which names none.
+    #[must_use]
+    pub fn main_session(&self) -> String {
+        match &self.extended {
+            Some(extended) => extended.key().to_owned(),
+            None => format!("agent:{}:main", self.agent),
+        }
+    }
+
+    /// Whether `key` names a session of the own agent, or the own conversation.
     #[must_use]
     pub fn has_session(&self, key: &str) -> bool {
         key.strip_prefix("agent:")
             .and_then(|rest| rest.strip_prefix(&*self.agent))
             .is_some_and(|rest| rest.starts_with(':'))
+            || self
+                .extended
+                .as_ref()
+                .is_some_and(|extended| extended.session() == key)
     }
 
     /// A response frame of the instance as this user may see it, and the ids of the sessions that it lists; `None` if it

@@ -213,7 +213,8 @@ where
     }
 
     let agent: Arc<str> = workspace.slot().unwrap_or_default().into();
-    let owner = Owner::new(Arc::clone(&agent), workspace.name().as_str());
+    let owner = Owner::new(Arc::clone(&agent), workspace.name().as_str())
+        .with_extended(environment.extended_chat());
     client.limits_mut().set_max_payload_len(Some(MAX_MESSAGE));
     client
         .send(Message::text(hello_ok(

@@ -428,12 +428,19 @@ where
                 continue;
             };
             self.counters.requests.increment(1);
-            let parsed = parse_request(text).and_then(|frame| match self.owned.check(&frame) {
-                Ok(()) => Ok(frame),
-                Err(refusal) => Err(FrameError::Refused {
-                    id: frame.id,
-                    refusal,
-                }),
+            let parsed = parse_request(text).and_then(|mut frame| {
+                let checked = self.owned.check(&frame);
+                let checked = checked.and_then(|()| match &self.owner.extended {
+                    Some(extended) => extended.extend(&mut frame),
+                    None => Ok(()),
+                });
+                match checked {
+                    Ok(()) => Ok(frame),
+                    Err(refusal) => Err(FrameError::Refused {
+                        id: frame.id,
+                        refusal,
+                    }),
+                }
             });
             match (parsed, self.turn.take()) {
                 (

@@ -33,6 +33,9 @@ pub(super) const METHODS: [&str; 23] = [
     "users.setRole",
 ];
 
+/// What `chat.send` takes at an instance that was patched.
+const EXTENDED: [&str; 2] = ["workspaceDir", "authProfileId"];
+
 /// Most runs that are remembered.
 const MAX_RUNS: usize = 1_000;
 
@@ -360,7 +363,8 @@ impl Call<'_> {
     // --- runs
 
     fn send(&self, instance: &mut Instance) -> Answer {
-        self.only(&[
+        let extended = self.demo.0.extended;
+        let known = [
             "sessionKey",
             "agentId",
             "sessionId",
@@ -370,8 +374,15 @@ impl Call<'_> {
             "queueMode",
             "attachments",
             "timeoutMs",
-        ])?;
-        let key = self.key()?;
+        ];
+        match extended {
+            true => self.only(&[&known[..], &EXTENDED].concat())?,
+            false => self.only(&known)?,
+        }
+        let key = match extended {
+            true => &self.extended_key(instance)?,
+            false => self.key()?,
+        };
         let message = self
             .text("message")
             .ok_or_else(|| invalid("message is missing"))?;
@@ -389,6 +400,29 @@ impl Call<'_> {
         }
         self.start(instance, key, message, run_id);
         Ok(json!({"runId": run_id, "status": "started"}))
+    }
+
+    /// The session of a message at an instance that was patched; the real one, too, takes the agent from beside the key,
+    /// and has no upper case in keys.
+    fn extended_key(&self, instance: &Instance) -> Result<String, ErrorShape> {
+        let missing = |name| invalid(format!("must have required property '{name}'"));
+        let agent = self.text("agentId").ok_or_else(|| missing("agentId"))?;
+        let [directory, profile] =
+            EXTENDED.map(|name| self.text(name).ok_or_else(|| missing(name)));
+        let (directory, profile) = (directory?, profile?);
+        let agents = instance.agents();
+        let workspace = agents.get(agent).and_then(|agent| agent.get("workspace"));
+        if workspace.and_then(Value::as_str) != Some(directory) {
+            return Err(invalid("workspaceDir is not the agent's"));
+        }
+        let session = self.key()?;
+        let name = session.strip_prefix("user:").unwrap_or_default();
+        if name.is_empty() || !profile.starts_with(&format!("user-{name}-")) {
+            return Err(invalid(
+                "sessionKey must be user:<name>, and authProfileId theirs",
+            ));
+        }
+        Ok(format!("agent:{agent}:{}", session.to_lowercase()))
     }
 
     fn start(&self, instance: &mut Instance, key: &str, message: &str, run_id: &str) {

@@ -40,15 +40,18 @@ struct Shared {
     password: Secret,
     http: Client<HttpConnector, Full<bytes::Bytes>>,
     instance: Mutex<Instance>,
+    /// Whether `chat.send` wants `workspaceDir` and `authProfileId`.
+    extended: bool,
 }
 
 // === impl DemoInstance ===
 
 impl DemoInstance {
     /// An instance whose administration channel `password` opens. `main_workspace` is what it says of the agent that it
-    /// has from the beginning.
+    /// has from the beginning. `extended`: in the place of an OpenClaw that was patched, its `chat.send` takes a message only
+    /// with `workspaceDir`, `authProfileId` and the session `user:<name>`.
     #[must_use]
-    pub fn new(password: Secret, main_workspace: &str) -> Self {
+    pub fn new(password: Secret, main_workspace: &str, extended: bool) -> Self {
         let config = json!({
             "gateway": {
                 "trustedProxies": ["127.0.0.1"],
@@ -65,6 +68,7 @@ impl DemoInstance {
             password,
             http: Client::builder(TokioExecutor::new()).build_http(),
             instance: Mutex::new(Instance::new(config)),
+            extended,
         }))
     }
 
