@@ -7,6 +7,7 @@
 //! | [`issuer`] | a real OpenID provider as a process, and its authorization-code flow |
 //! | [`other_issuer`] | one of other authors, which says whatever a test wants |
 //! | [`postgres`], [`redis`] | the real stores as processes |
+//! | [`sandbox_host`] | a real SSH server, with users, for the sandboxes of agents |
 //! | [`gateway`] | the gateway under test as a process |
 //! | [`ledger`] | what that has recorded |
 //! | [`webhook`] | a receiver of webhooks, which answers what a test wants |
@@ -47,6 +48,7 @@ pub mod postgres;
 pub mod process;
 pub mod provider;
 pub mod redis;
+pub mod sandbox_host;
 pub mod script;
 pub mod secret;
 pub mod storage;

@@ -309,6 +309,27 @@ async fn a_wrong_configuration_says_where_and_changes_nothing() -> Result<()> {
             format!("{good}\n[cells]\ncommand = \"openclaw\"\n"),
             "cells",
         ),
+        (
+            "one user for everybody's tools",
+            good.replacen("mode = \"pool\"", "sandbox_user = \"sandbox\"", 1),
+            "sandbox_user",
+        ),
+        (
+            "a user that is an option",
+            good.replacen("mode = \"pool\"", "sandbox_user = \"-oProxyCommand={slot}\"", 1),
+            "sandbox_user",
+        ),
+        (
+            "the users of another instance",
+            [
+                good.replacen("mode = \"pool\"", "sandbox_user = \"s-{slot}\"", 1),
+                "[[instance]]\nname = \"b\"\nurl = \"http://127.0.0.1:1\"\nsandbox_user = \"s-{slot}\"\n\
+                 auth = { kind = \"trusted-proxy\", password = \"p\" }\n"
+                    .to_owned(),
+            ]
+            .join("\n"),
+            "stands twice",
+        ),
         ("no TOML", "[server".to_owned(), "line 1"),
     ] {
         let path = dir.path().join("wrong.toml");

@@ -21,6 +21,7 @@ use crate::terms::TermsError;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Initialize {
+    /// From now on; it is not taken back by leaving it out.
     #[serde(default)]
     enable_sandbox: bool,
     // Everybody has a virtual key; there is nothing else to assign.
@@ -39,14 +40,6 @@ pub(super) async fn initialize(
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let asked = Initialize::parse(&headers, &body)?;
-    if asked.enable_sandbox {
-        let message = "the instance has no sandbox backend";
-        return Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "sandbox_unavailable",
-            message,
-        ));
-    }
     let user_id = identity.user_id();
     let subject = Subject::from(user_id);
     let terms = api.quota.terms(&subject).await;
@@ -64,18 +57,23 @@ pub(super) async fn initialize(
             "you were signed out",
         ));
     }
-    let environment = api
-        .environments
-        .open(&identity)
-        .await
-        .map_err(|error| match error {
-            EnvironmentError::InvalidUser(_) => ApiError::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid_user",
-                "your user id cannot have a workspace here",
-            ),
-            error => ApiError::unavailable("environment", &error),
-        })?;
+    let environments = &api.environments;
+    let opened = match asked.enable_sandbox {
+        true => environments.open_with_sandbox(&identity).await,
+        false => environments.open(&identity).await,
+    };
+    let environment = opened.map_err(|error| match error {
+        EnvironmentError::NoSandbox => {
+            let message = "the instance has no sandbox backend";
+            ApiError::new(StatusCode::CONFLICT, "sandbox_unavailable", message)
+        }
+        EnvironmentError::InvalidUser(_) => ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_user",
+            "your user id cannot have a workspace here",
+        ),
+        error => ApiError::unavailable("environment", &error),
+    })?;
     if !wanted.is_empty() {
         let wanted =
             Limits::new(wanted).map_err(|error| ApiError::unavailable("limits", &error))?;

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Instance, Metering, UnknownModel};
-use crate::instance::{Admin, Device, Dialer, unmet};
+use crate::instance::{Admin, Device, Dialer, Looked, look};
 
 /// How long an instance may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -75,13 +75,20 @@ pub(super) async fn check_config(config: &Config) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for instance in &config.instance {
         match ask(instance).await {
-            Some((unmet, advice)) if unmet.is_empty() => {
+            Some(Looked {
+                unmet,
+                advice,
+                sandbox,
+            }) if unmet.is_empty() => {
                 println!("instance {} is configured as it must be", instance.name);
+                if let Some(sandbox) = sandbox {
+                    println!("  sandbox       {sandbox}");
+                }
                 for sentence in advice {
                     println!("  note          {sentence}");
                 }
             }
-            Some((unmet, _)) => {
+            Some(Looked { unmet, .. }) => {
                 println!(
                     "instance {} must be changed, in its openclaw.json:",
                     instance.name
@@ -100,14 +107,14 @@ pub(super) async fn check_config(config: &Config) -> ExitCode {
     code
 }
 
-/// What must be changed in an instance's own configuration, and what had better be; `None` if it does not answer.
-async fn ask(instance: &Instance) -> Option<(Vec<String>, Vec<String>)> {
+/// What there is in an instance's own configuration; `None` if it does not answer.
+async fn ask(instance: &Instance) -> Option<Looked> {
     let (device, _) = Device::generate().ok()?;
     let dialer = Arc::new(Dialer::new(instance, Arc::new(device)).ok()?);
     let stop = CancellationToken::new();
     let _stopped_after = stop.clone().drop_guard();
     let admin = Admin::start(dialer, |_, _| {}, stop);
-    timeout(ANSWER, unmet(&admin, instance)).await.ok()
+    timeout(ANSWER, look(&admin, instance)).await.ok()
 }
 
 /// What somebody may expect of a configuration, and does not get.

@@ -7,6 +7,7 @@ use tower_usage::{PriceList, TokenCounts};
 
 use crate::client_address::Network;
 use crate::clock;
+use crate::instance::SLOT;
 use crate::operator::MAX_PATH;
 use crate::plan;
 use crate::prices::price_list;
@@ -230,8 +231,18 @@ fn instances(config: &Config) -> Result<(), ConfigError> {
             "is missing; name an OpenClaw gateway",
         ));
     }
-    let (mut names, mut urls) = (BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut urls, mut users) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for one in &config.instance {
+        if one
+            .sandbox_user
+            .as_ref()
+            .is_some_and(|user| !users.insert(user))
+        {
+            return Err(ConfigError::invalid(
+                format!("instance.{}.sandbox_user", one.name),
+                "stands twice; slots of one instance would be those of the other on the sandbox host",
+            ));
+        }
         if one.name.is_empty() || one.name.len() > 64 || !names.insert(&*one.name) {
             return Err(ConfigError::invalid(
                 format!("instance.{}.name", one.name),
@@ -264,6 +275,9 @@ fn instance(instance: &Instance) -> Result<(), ConfigError> {
             "`cell` is not available in this version; use `pool`",
         ));
     }
+    if let Some(user) = &instance.sandbox_user {
+        sandbox_user(key("sandbox_user"), user)?;
+    }
     origin(&key("origin"), &instance.origin)?;
     match &instance.auth {
         InstanceAuth::TrustedProxy { password: None, .. } => Err(ConfigError::invalid(
@@ -280,6 +294,28 @@ fn instance(instance: &Instance) -> Result<(), ConfigError> {
         InstanceAuth::Password { .. } => Err(ConfigError::invalid(
             key("auth.kind"),
             "`password` is for cells; a shared instance must run in trusted-proxy mode",
+        )),
+    }
+}
+
+/// Every slot has a user of its own, by a name that every system takes and no shell reads otherwise.
+fn sandbox_user(key: String, user: &str) -> Result<(), ConfigError> {
+    let plain = |text: &str| {
+        let mut bytes = text.bytes();
+        bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
+    };
+    let fits = user.split_once(SLOT).is_some_and(|(before, after)| {
+        // `slot-001` is eight bytes long, and the longest name of a user is 32 (useradd(8)).
+        let begins = before.is_empty() || before.starts_with(|c: char| c.is_ascii_lowercase());
+        begins && plain(before) && plain(after) && before.len() + after.len() <= 20
+    });
+    match fits {
+        true => Ok(()),
+        false => Err(ConfigError::invalid(
+            key,
+            format!(
+                "`{user}` must be {SLOT} once, with up to 20 of a-z, 0-9, `-` and `_` around it, like \"sbx-{SLOT}\""
+            ),
         )),
     }
 }

@@ -181,6 +181,7 @@ fn apply_environment(
                 },
                 origin: super::default_origin(),
                 extended_chat_params: false,
+                sandbox_user: None,
                 metering: super::Metering::default(),
             })
             .collect();

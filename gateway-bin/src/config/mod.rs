@@ -359,6 +359,9 @@ pub struct Instance {
     /// refuse every message with them.
     #[serde(default)]
     pub extended_chat_params: bool,
+    /// The operating-system user that somebody's tools run as on the instance's sandbox host, with `{slot}` for the name of
+    /// their slot.
+    pub sandbox_user: Option<String>,
     /// How its model calls are metered.
     #[serde(default)]
     pub metering: Metering,

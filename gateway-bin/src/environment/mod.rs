@@ -32,6 +32,10 @@ use crate::store::{EnvironmentRow, KeyAgent, Store};
 /// Longest wait for an environment; an instance under load takes some seconds for an agent.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// Said to somebody for whom there is [no sandbox](EnvironmentError::NoSandbox).
+pub(crate) const NO_SANDBOX: &str =
+    "your tools must run in a sandbox, and there is none; tell your administrator";
+
 /// Everybody's environments; clones share them.
 #[derive(Clone)]
 pub struct Environments {
@@ -61,6 +65,9 @@ pub enum EnvironmentError {
     /// The instance that has somebody's conversations is not there.
     #[error("instance {0} is away")]
     Away(Arc<str>),
+    /// Their tools must run in a sandbox, and the instance has none.
+    #[error("instance has no sandbox")]
+    NoSandbox,
     /// Something that it needs does not answer.
     #[error("{what} failed")]
     Unavailable {
@@ -70,6 +77,13 @@ pub enum EnvironmentError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// How somebody's tools are to run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Tools {
+    AsTheyWere,
+    InSandbox,
 }
 
 struct Shared {
@@ -176,23 +190,51 @@ impl Environments {
     ///
     /// Dropping the future does not stop what was begun.
     pub async fn open(&self, identity: &Arc<Identity>) -> Result<Environment, EnvironmentError> {
-        if let Some(environment) = self.shared.find_open_everywhere(identity.user_id()).await? {
+        self.open_as(identity, Tools::AsTheyWere).await
+    }
+
+    /// Opens somebody's environment, whose tools run in a sandbox from now on, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); [`EnvironmentError::NoSandbox`] where there is none, and then nothing has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`open`](Self::open).
+    pub async fn open_with_sandbox(
+        &self,
+        identity: &Arc<Identity>,
+    ) -> Result<Environment, EnvironmentError> {
+        self.open_as(identity, Tools::InSandbox).await
+    }
+
+    async fn open_as(
+        &self,
+        identity: &Arc<Identity>,
+        tools: Tools,
+    ) -> Result<Environment, EnvironmentError> {
+        if let Some(environment) = self.shared.find_usable(identity.user_id(), tools).await? {
             return Ok(environment);
         }
-        let waited = timeout(OPEN_TIMEOUT, self.open_alone(Arc::clone(identity))).await;
+        let waited = timeout(OPEN_TIMEOUT, self.open_alone(Arc::clone(identity), tools)).await;
         waited.unwrap_or_else(|elapsed| Err(unavailable("instance", elapsed)))
     }
 
     /// Opens an environment as the only one for its user.
-    async fn open_alone(&self, identity: Arc<Identity>) -> Result<Environment, EnvironmentError> {
+    async fn open_alone(
+        &self,
+        identity: Arc<Identity>,
+        tools: Tools,
+    ) -> Result<Environment, EnvironmentError> {
         let opening = Opening::new(&self.shared, identity.user_id());
         let turn = Arc::clone(&opening.gate).lock_owned().await;
-        if let Some(environment) = self.shared.find_open_everywhere(identity.user_id()).await? {
+        if let Some(environment) = self.shared.find_usable(identity.user_id(), tools).await? {
             return Ok(environment);
         }
         // In a task of its own: who does not wait any longer finds it done when they come again.
         let opened = tokio::spawn(async move {
-            let opened = opening.shared.open(&identity).await;
+            let opened = opening.shared.open(&identity, tools).await;
             drop(turn);
             drop(opening);
             opened
@@ -334,12 +376,16 @@ impl Shared {
         goes_on.then_some(environment)
     }
 
-    /// The same, unless another gateway has sent them somewhere else.
-    async fn find_open_everywhere(
+    /// The same, unless another gateway has sent them somewhere else, or their tools are to run otherwise.
+    async fn find_usable(
         &self,
         user_id: &Arc<str>,
+        tools: Tools,
     ) -> Result<Option<Environment>, EnvironmentError> {
-        let Some(environment) = self.find_open(user_id) else {
+        let fits = |environment: &Environment| {
+            tools == Tools::AsTheyWere || environment.workspace.has_sandbox()
+        };
+        let Some(environment) = self.find_open(user_id).filter(fits) else {
             return Ok(None);
         };
         if !self.store.is_shared() {
@@ -369,7 +415,9 @@ impl Shared {
             let away = EnvironmentError::Away(row.instance.into());
             return Err(ResolveError::unavailable(away));
         };
-        let person = Person::new(Arc::clone(user_id));
+        // Not before the instance has been told of it.
+        let has_sandbox = row.has_sandbox && row.agent_ready;
+        let person = Person::new(Arc::clone(user_id)).with_sandbox(has_sandbox);
         let described = self.provisioner_of(&upstream).describe(&person)?;
         let workspace = described.with_instance(row.instance);
         let workspace = Arc::new(workspace.with_slot(row.agent_id));
@@ -387,7 +435,11 @@ impl Shared {
         Ok(workspace)
     }
 
-    async fn open(&self, identity: &Arc<Identity>) -> Result<Environment, EnvironmentError> {
+    async fn open(
+        &self,
+        identity: &Arc<Identity>,
+        tools: Tools,
+    ) -> Result<Environment, EnvironmentError> {
         let user_id = identity.user_id();
         let person = self.person(identity).await?;
         // Of several gateways, too, one makes it.
@@ -395,6 +447,12 @@ impl Shared {
             true => Some(self.lease(user_id).await?),
             false => None,
         };
+        let row = self.store.find_environment(user_id).await;
+        let row = row.map_err(|error| unavailable("store", error))?;
+        // Once they require it, they do wherever they are sent.
+        let has_sandbox =
+            tools == Tools::InSandbox || row.as_ref().is_some_and(|row| row.has_sandbox);
+        let person = person.with_sandbox(has_sandbox);
         let routed = self.route(user_id).await?;
         let upstream = &routed.upstream;
         let described = self.provisioner_of(upstream).describe(&person)?;
@@ -405,7 +463,7 @@ impl Shared {
             return Err(EnvironmentError::Away(Arc::clone(&upstream.name)));
         }
         if !routed.is_new
-            && let Some((agent, key_id)) = self.find_in_use(upstream, user_id, &described).await?
+            && let Some((agent, key_id)) = self.find_in_use(upstream, row, &described).await?
         {
             let person = person.with_key_id(key_id);
             self.provision(upstream, &person).await?;
@@ -419,7 +477,7 @@ impl Shared {
         let described = self.provisioner_of(&upstream).describe(&person)?;
         let person = person.with_key_id(minted.row.key_id.as_str());
         self.provision(&upstream, &person).await?;
-        let spec = spec(&upstream, Arc::clone(&agent), &described);
+        let spec = spec(&upstream, Arc::clone(&agent), &described)?;
         let workspace = described.with_instance(Arc::clone(&upstream.name));
         let workspace = workspace.with_slot(agent);
         self.make_agent(&upstream, &workspace, spec, minted).await?;
@@ -495,17 +553,19 @@ impl Shared {
     async fn find_in_use(
         &self,
         upstream: &Upstream,
-        user_id: &Arc<str>,
+        row: Option<EnvironmentRow>,
         workspace: &Workspace,
     ) -> Result<Option<(Arc<str>, String)>, EnvironmentError> {
-        let row = self.store.find_environment(user_id).await;
-        let row = row.map_err(|error| unavailable("store", error))?;
         let Some(row) = row.filter(|row| row.agent_ready && row.instance == *upstream.name) else {
             return Ok(None);
         };
-        let spec = spec(upstream, row.agent_id.into(), workspace);
+        let spec = spec(upstream, row.agent_id.into(), workspace)?;
         let as_it_must_be = row.agent_spec == spec.fingerprint();
-        let Some(key_id) = self.keys.find_key_id(user_id).filter(|_| as_it_must_be) else {
+        let Some(key_id) = self
+            .keys
+            .find_key_id(workspace.user_id())
+            .filter(|_| as_it_must_be)
+        else {
             return Ok(None);
         };
         let exists = upstream.agents.exists(&spec.agent).await;
@@ -553,6 +613,7 @@ impl Shared {
             workspace_dir: workspace.workspace_dir().display().to_string(),
             profile_name: workspace.profile_name().to_owned(),
             auth_profile_id: workspace.auth_profile_id(upstream.offer.first_provider()),
+            has_sandbox: workspace.has_sandbox(),
             agent_ready: false,
         };
         let put = self.store.put_environment(row, key.clone()).await;
@@ -576,10 +637,28 @@ impl Shared {
 }
 
 /// The agent of whose workspace it is, as it must be on that instance.
-fn spec(upstream: &Upstream, agent: Arc<str>, workspace: &Workspace) -> AgentSpec {
+///
+/// # Errors
+///
+/// [`EnvironmentError::NoSandbox`]: without the one that its owner requires there is no agent.
+fn spec(
+    upstream: &Upstream,
+    agent: Arc<str>,
+    workspace: &Workspace,
+) -> Result<AgentSpec, EnvironmentError> {
+    let sandbox = match workspace.has_sandbox() {
+        true => Some(
+            upstream
+                .fitness
+                .sandbox()
+                .ok_or(EnvironmentError::NoSandbox)?,
+        ),
+        false => None,
+    };
     let directory = workspace.instance_workspace_dir().display().to_string();
     let user = workspace.name().as_str().into();
-    AgentSpec::new(agent, user, directory, &upstream.offer)
+    let spec = AgentSpec::new(agent, user, directory, &upstream.offer);
+    Ok(spec.with_sandbox(sandbox))
 }
 
 fn described_person(user_id: &Arc<str>, name: Option<String>, email: Option<String>) -> Person {

@@ -94,6 +94,12 @@ impl Shared {
         if upstreams.is_empty() {
             upstreams.push(Arc::clone(&routed.upstream));
         }
+        if workspace.has_sandbox() {
+            upstreams.retain(|upstream| upstream.fitness.sandbox().is_some());
+            if upstreams.is_empty() {
+                return Err(EnvironmentError::NoSandbox);
+            }
+        }
         let user = workspace.name().as_str();
         let candidates = join_all(upstreams.iter().map(|upstream| candidate(upstream, user)));
         let candidates = candidates.await;

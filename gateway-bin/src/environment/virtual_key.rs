@@ -93,6 +93,7 @@ impl Shared {
             return Err(EnvironmentError::Away(row.instance.into()));
         };
         let person = described_person(user_id, user.name, user.email);
+        let person = person.with_sandbox(row.has_sandbox);
         let described = self.provisioner_of(&upstream).describe(&person)?;
         let prepared = upstream.agents.prepared().await;
         prepared.map_err(|error| unavailable("instance", error))?;
@@ -102,7 +103,7 @@ impl Shared {
         let person = person.with_key_id(key_id.as_str());
         self.provision(&upstream, &person).await?;
         let agent: Arc<str> = row.agent_id.into();
-        let spec = spec(&upstream, Arc::clone(&agent), &described);
+        let spec = spec(&upstream, Arc::clone(&agent), &described)?;
         let workspace = described.with_instance(Arc::clone(&upstream.name));
         let workspace = workspace.with_slot(agent);
         self.make_agent(&upstream, &workspace, spec, minted).await?;

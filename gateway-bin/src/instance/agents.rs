@@ -3,23 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::admin::{Admin, AdminError};
+use super::agent_spec::AgentSpec;
 use super::dial::Dialer;
 use super::gate::Gate;
-use super::offer::Offer;
 use super::roles::{self, Census, SlotsInUse};
 use crate::config::Secret;
-
-/// Tools an agent may use: a list of what is allowed, since a list of what is denied leaks with every new tool.
-const TOOLS: [&str; 5] = ["apply_patch", "edit", "ls", "read", "write"];
 
 /// How long a patch that lost against another change is tried again.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,20 +45,6 @@ const QUEUE: usize = 1024;
 /// Most agents of one patch; a bound on its size, not on how many may wait.
 const BATCH: usize = 100;
 
-/// An agent as it must be on the instance.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct AgentSpec {
-    /// The agent's id.
-    pub agent: Arc<str>,
-    /// The name under which the instance knows whose it is.
-    pub user: Arc<str>,
-    /// Its workspace as the instance sees it.
-    pub workspace: String,
-    /// What it may use there.
-    pub offer: Offer,
-}
-
 /// Makes agents on one instance: one at a time writes its configuration, because changes are compare-and-swap there
 /// and limited to 30 a minute; whoever waits meanwhile goes into the next patch together.
 #[derive(Clone, Debug)]
@@ -95,54 +75,6 @@ struct Wanted {
     spec: AgentSpec,
     virtual_key: Secret,
     made: oneshot::Sender<Result<(), AdminError>>,
-}
-
-// === impl AgentSpec ===
-
-impl AgentSpec {
-    /// An agent from its parts.
-    #[must_use]
-    pub fn new(agent: Arc<str>, user: Arc<str>, workspace: String, offer: &Offer) -> Self {
-        Self {
-            agent,
-            user,
-            workspace,
-            offer: offer.clone(),
-        }
-    }
-
-    /// Changes whenever the agent would have to be made anew.
-    #[must_use]
-    pub fn fingerprint(&self) -> String {
-        let (agent, providers) = self.patch("");
-        let hash = digest(&SHA256, json!([agent, providers]).to_string().as_bytes());
-        URL_SAFE_NO_PAD.encode(hash)
-    }
-
-    /// What this agent adds to `agents.entries` and `models.providers`.
-    fn patch(&self, virtual_key: &str) -> (Value, Map<String, Value>) {
-        let (model, policy) = self.offer.of_agent(&self.agent);
-        let agent = json!({
-            "name": &*self.agent,
-            "workspace": self.workspace,
-            "model": model,
-            "modelPolicy": policy,
-            "tools": { "allow": TOOLS, "fs": { "workspaceOnly": true } },
-        });
-        (agent, self.offer.providers(&self.agent, virtual_key))
-    }
-
-    /// Providers that the agent was given before, where it uses the instance's own now, each to be removed.
-    fn left_over(&self, current: &Value) -> Map<String, Value> {
-        let own = format!("{}-", self.agent);
-        let there = current
-            .pointer("/config/models/providers")
-            .and_then(Value::as_object)
-            .filter(|_| self.offer.is_of_the_instance());
-        let names = there.into_iter().flat_map(Map::keys);
-        let ours = names.filter(|name| name.starts_with(&own));
-        ours.map(|name| (name.clone(), Value::Null)).collect()
-    }
 }
 
 // === impl Agents ===
@@ -445,32 +377,4 @@ fn listed(list: &Value) -> impl Iterator<Item = &str> {
         .and_then(Value::as_array)
         .map_or(&[][..], Vec::as_slice);
     agents.iter().filter_map(|agent| agent.get("id")?.as_str())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn where_models_are_the_instances_own_an_agent_has_none_of_ours() {
-        let spec = AgentSpec::new(
-            "slot-001".into(),
-            "alice".into(),
-            "/w".to_owned(),
-            &Offer::of_the_instance(),
-        );
-        let (agent, providers) = spec.patch("key");
-        assert_eq!(
-            (&agent["model"], &agent["modelPolicy"]),
-            (&Value::Null, &Value::Null)
-        );
-        assert!(!agent["tools"]["allow"].as_array().unwrap().is_empty());
-        assert!(providers.is_empty());
-        let current = json!({"config": {"models": {"providers": {
-            "openai": {}, "slot-001-openai": {}, "slot-0011-openai": {}, "slot-001": {},
-        }}}});
-        let left_over = json!(spec.left_over(&current));
-        assert_eq!(left_over, json!({"slot-001-openai": null}));
-        assert!(spec.left_over(&json!({})).is_empty());
-    }
 }

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use super::admin::{Admin, AdminError};
 use super::requirements::{advice, unmet_requirements};
+use super::sandbox::Sandbox;
 use crate::config::Instance;
 
 /// Pause before an instance that did not say how it is configured is asked again.
@@ -21,8 +22,19 @@ const EXTENDED: &str = "its chat.send refuses workspaceDir and authProfileId, as
 /// What is known of an instance's configuration; clones share it.
 #[derive(Clone, Debug)]
 pub struct Fitness {
-    /// What must be changed; `None`: it has not said yet how it is configured.
-    unmet: watch::Receiver<Option<Vec<String>>>,
+    /// `None`: it has not said yet how it is configured.
+    looked: watch::Receiver<Option<Looked>>,
+}
+
+/// What was found in an instance's configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Looked {
+    /// What must be changed, a sentence each.
+    pub(crate) unmet: Vec<String>,
+    /// What had better be.
+    pub(crate) advice: Vec<String>,
+    /// Where tools of those who require a sandbox run.
+    pub(crate) sandbox: Option<Sandbox>,
 }
 
 // === impl Fitness ===
@@ -33,12 +45,13 @@ impl Fitness {
         admin: Admin,
         instance: Instance,
     ) -> (Self, impl Future<Output = ()> + use<>) {
-        let (known, unmet) = watch::channel(None);
+        let (known, looked) = watch::channel(None);
         let watch = async move {
             loop {
                 admin.connected().await;
                 let openings = admin.openings();
-                let (unmet, advice) = ask(&admin, &instance).await;
+                let looked = ask(&admin, &instance).await;
+                let Looked { unmet, advice, .. } = &looked;
                 let name = &*instance.name;
                 match unmet.is_empty() {
                     true => info!(instance = name, "instance is configured as it must be"),
@@ -54,30 +67,45 @@ impl Fitness {
                         "its openclaw.json had better be changed: {sentence}"
                     );
                 }
-                let _ = known.send(Some(unmet));
+                let _ = known.send(Some(looked));
                 admin.opened_after(openings).await;
             }
         };
-        (Self { unmet }, watch)
+        (Self { looked }, watch)
     }
 
     /// Whether it is known to be as it must be.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.unmet.borrow().as_ref().is_some_and(Vec::is_empty)
+        let looked = self.looked.borrow();
+        looked
+            .as_ref()
+            .is_some_and(|looked| looked.unmet.is_empty())
     }
 
     /// What must be changed, a sentence each, as far as it is known.
     #[must_use]
     pub fn unmet(&self) -> Vec<String> {
-        self.unmet.borrow().clone().unwrap_or_default()
+        let looked = self.looked.borrow();
+        looked
+            .as_ref()
+            .map(|looked| looked.unmet.clone())
+            .unwrap_or_default()
+    }
+
+    /// Where tools of those who require a sandbox run, as far as it is known.
+    #[must_use]
+    pub fn sandbox(&self) -> Option<Sandbox> {
+        self.looked.borrow().as_ref()?.sandbox.clone()
     }
 
     /// Whether it is known not to be as it must be.
     #[must_use]
     pub fn is_bad(&self) -> bool {
-        let unmet = self.unmet.borrow();
-        unmet.as_ref().is_some_and(|unmet| !unmet.is_empty())
+        let looked = self.looked.borrow();
+        looked
+            .as_ref()
+            .is_some_and(|looked| !looked.unmet.is_empty())
     }
 
     /// What must be changed, a sentence each, once it is known.
@@ -86,19 +114,19 @@ impl Fitness {
     ///
     /// Dropping the future does nothing.
     pub async fn known(&self) -> Vec<String> {
-        let mut unmet = self.unmet.clone();
-        let known = unmet.wait_for(Option::is_some).await;
+        let mut looked = self.looked.clone();
+        let known = looked.wait_for(Option::is_some).await;
         let known = known.map(|known| known.clone().unwrap_or_default());
         match known {
-            Ok(known) => known,
+            Ok(known) => known.unmet,
             // It is removed.
             Err(_) => std::future::pending().await,
         }
     }
 }
 
-/// What must be changed in the instance's configuration, once it answers, and what had better be.
-pub(crate) async fn ask(admin: &Admin, instance: &Instance) -> (Vec<String>, Vec<String>) {
+/// What there is in the instance's configuration, once it answers.
+pub(crate) async fn ask(admin: &Admin, instance: &Instance) -> Looked {
     loop {
         admin.connected().await;
         if let Ok(answer) = admin.call("config.get", json!({})).await {
@@ -107,7 +135,16 @@ pub(crate) async fn ask(admin: &Admin, instance: &Instance) -> (Vec<String>, Vec
             if instance.extended_chat_params && refuses_extended_chat_params(admin).await {
                 unmet.push(EXTENDED.to_owned());
             }
-            return (unmet, advice(actual));
+            let mut advice = advice(actual);
+            let sandbox = Sandbox::of(actual, instance).unwrap_or_else(|missing| {
+                advice.push(missing);
+                None
+            });
+            return Looked {
+                unmet,
+                advice,
+                sandbox,
+            };
         }
         sleep(RETRY).await;
     }

@@ -187,6 +187,11 @@ impl Runs {
                 let message = "All places here are taken; tell your administrator.";
                 Refusal::unavailable(message, 60)
             }
+            EnvironmentError::NoSandbox => {
+                let message =
+                    "Your tools must run in a sandbox, and there is none; tell your administrator.";
+                Refusal::unavailable(message, 60)
+            }
             EnvironmentError::Unavailable { .. } | EnvironmentError::Away(_) => not_there(),
         })
     }

@@ -20,7 +20,7 @@ use super::credential::Credential;
 use super::place::Places;
 use super::relay::Relay;
 use crate::clock;
-use crate::environment::{EnvironmentError, Environments};
+use crate::environment::{EnvironmentError, Environments, NO_SANDBOX};
 use crate::instance::{DialError, Person};
 use crate::protocol::{Challenge, Connect, ErrorShape, Owner, error_response, hello_ok};
 use crate::rpc::{Forward, RunCharge};
@@ -280,6 +280,10 @@ fn environment_refusal(error: &EnvironmentError) -> (ErrorShape, CloseCode) {
         ),
         EnvironmentError::Full => (
             ErrorShape::unavailable("all places here are taken; tell your administrator", 60_000),
+            CloseCode::SERVICE_OVERLOAD,
+        ),
+        EnvironmentError::NoSandbox => (
+            ErrorShape::unavailable(NO_SANDBOX, 60_000),
             CloseCode::SERVICE_OVERLOAD,
         ),
         EnvironmentError::InvalidUser { .. } => (

@@ -23,6 +23,8 @@ pub struct EnvironmentRow {
     pub profile_name: String,
     /// Auth profile id.
     pub auth_profile_id: String,
+    /// Whether the tools of the agent must run in a sandbox.
+    pub has_sandbox: bool,
     /// Whether the instance has the agent with the current virtual key.
     pub agent_ready: bool,
 }
@@ -41,7 +43,7 @@ impl Store {
     ) -> Result<Option<EnvironmentRow>, StoreError> {
         let find = Statement::new(
             "SELECT user_id, instance, agent_id, agent_spec, workspace_dir, profile_name, auth_profile_id,
-                 agent_ready_at IS NOT NULL
+                 agent_ready_at IS NOT NULL, has_sandbox
              FROM user_openclaw_environments WHERE user_id = $1",
         );
         let found = self.query_one(find.with(user_id), |row| {
@@ -54,6 +56,7 @@ impl Store {
                 profile_name: row.get(5)?,
                 auth_profile_id: row.get(6)?,
                 agent_ready: row.get(7)?,
+                has_sandbox: row.get(8)?,
             })
         });
         found.await
@@ -72,12 +75,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let environment = Statement::new(
             "INSERT INTO user_openclaw_environments (user_id, workspace_dir, profile_name, auth_profile_id, instance,
-                 agent_id, agent_spec, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, now_ms(), now_ms())
+                 agent_id, agent_spec, has_sandbox, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now_ms(), now_ms())
              ON CONFLICT (user_id) DO UPDATE SET workspace_dir = excluded.workspace_dir,
                  profile_name = excluded.profile_name, auth_profile_id = excluded.auth_profile_id,
                  instance = excluded.instance, agent_id = excluded.agent_id,
-                 agent_spec = excluded.agent_spec, agent_ready_at = NULL,
+                 agent_spec = excluded.agent_spec, has_sandbox = excluded.has_sandbox, agent_ready_at = NULL,
                  updated_at = excluded.updated_at",
         );
         let environment = environment
@@ -87,7 +90,8 @@ impl Store {
             .with(row.auth_profile_id)
             .with(row.instance)
             .with(row.agent_id)
-            .with(row.agent_spec);
+            .with(row.agent_spec)
+            .with(row.has_sandbox);
         // It is there already if this is done again because the answer was lost.
         let with_key = Statement::new(
             "INSERT INTO virtual_keys (key_id, user_id, hash, instance, agent_id, created_at)
@@ -179,6 +183,25 @@ mod tests {
             ready("k2").await;
             assert!(is_ready(&store).await);
             assert_eq!(in_force(&store).await, ["k2"]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn who_requires_a_sandbox_is_known_to() {
+        on_each_store(|stores| async move {
+            let store = stores.open().await;
+            store.put_user(&person("alice")).await.unwrap();
+            for (n, has_sandbox) in [(1, false), (2, true)] {
+                let row = EnvironmentRow {
+                    has_sandbox,
+                    ..environment("alice")
+                };
+                let put = store.put_environment(row, key(&format!("k{n}"), n)).await;
+                put.unwrap();
+                let found = store.find_environment(&"alice".into()).await.unwrap();
+                assert_eq!(found.map(|row| row.has_sandbox), Some(has_sandbox));
+            }
         })
         .await;
     }

@@ -143,6 +143,7 @@ pub(crate) fn environment(user_id: &str) -> EnvironmentRow {
         workspace_dir: "/w".to_owned(),
         profile_name: format!("user-{user_id}"),
         auth_profile_id: format!("user-{user_id}-p"),
+        has_sandbox: false,
         agent_ready: false,
     }
 }

@@ -1,0 +1,169 @@
+//! What one person's agent is made of.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+
+use super::offer::Offer;
+use super::sandbox::Sandbox;
+
+/// Tools an agent may use: a list of what is allowed, since a list of what is denied leaks with every new tool.
+const TOOLS: [&str; 5] = ["apply_patch", "edit", "ls", "read", "write"];
+
+/// And where they run in a sandbox.
+const TOOLS_OF_SANDBOX: [&str; 7] = [
+    "apply_patch",
+    "edit",
+    "exec",
+    "ls",
+    "process",
+    "read",
+    "write",
+];
+
+/// An agent as it must be on the instance.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AgentSpec {
+    /// The agent's id.
+    pub agent: Arc<str>,
+    /// The name under which the instance knows whose it is.
+    pub user: Arc<str>,
+    /// Its workspace as the instance sees it.
+    pub workspace: String,
+    /// What it may use there.
+    pub offer: Offer,
+    /// Where its tools must run, if they must run in a sandbox.
+    pub sandbox: Option<Sandbox>,
+}
+
+// === impl AgentSpec ===
+
+impl AgentSpec {
+    /// An agent from its parts.
+    #[must_use]
+    pub fn new(agent: Arc<str>, user: Arc<str>, workspace: String, offer: &Offer) -> Self {
+        Self {
+            agent,
+            user,
+            workspace,
+            offer: offer.clone(),
+            sandbox: None,
+        }
+    }
+
+    /// The same, with tools that run there, or not at all.
+    #[must_use]
+    pub fn with_sandbox(mut self, sandbox: Option<Sandbox>) -> Self {
+        self.sandbox = sandbox;
+        self
+    }
+
+    /// Changes whenever the agent would have to be made anew.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let (agent, providers) = self.patch("");
+        let hash = digest(&SHA256, json!([agent, providers]).to_string().as_bytes());
+        URL_SAFE_NO_PAD.encode(hash)
+    }
+
+    /// What this agent adds to `agents.entries` and `models.providers`.
+    pub(super) fn patch(&self, virtual_key: &str) -> (Value, Map<String, Value>) {
+        let (model, policy) = self.offer.of_agent(&self.agent);
+        let mut agent = json!({
+            "name": &*self.agent,
+            "workspace": self.workspace,
+            "model": model,
+            "modelPolicy": policy,
+        });
+        let (tools, sandbox) = match &self.sandbox {
+            None => (
+                json!({ "allow": TOOLS, "fs": { "workspaceOnly": true } }),
+                None,
+            ),
+            Some(sandbox) => (
+                json!({
+                    "allow": TOOLS_OF_SANDBOX, "fs": { "workspaceOnly": true },
+                    // Without the sandbox there is no host to fall back to.
+                    "exec": { "host": "sandbox" }, "elevated": { "enabled": false },
+                }),
+                Some(("sandbox".to_owned(), sandbox.of_slot(&self.agent))),
+            ),
+        };
+        if let Some(agent) = agent.as_object_mut() {
+            agent.insert("tools".to_owned(), tools);
+            agent.extend(sandbox);
+        }
+        (agent, self.offer.providers(&self.agent, virtual_key))
+    }
+
+    /// Providers that the agent was given before, where it uses the instance's own now, each to be removed.
+    pub(super) fn left_over(&self, current: &Value) -> Map<String, Value> {
+        let own = format!("{}-", self.agent);
+        let there = current
+            .pointer("/config/models/providers")
+            .and_then(Value::as_object)
+            .filter(|_| self.offer.is_of_the_instance());
+        let names = there.into_iter().flat_map(Map::keys);
+        let ours = names.filter(|name| name.starts_with(&own));
+        ours.map(|name| (name.clone(), Value::Null)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_models_are_the_instances_own_an_agent_has_none_of_ours() {
+        let spec = AgentSpec::new(
+            "slot-001".into(),
+            "alice".into(),
+            "/w".to_owned(),
+            &Offer::of_the_instance(),
+        );
+        let (agent, providers) = spec.patch("key");
+        assert_eq!(
+            (&agent["model"], &agent["modelPolicy"]),
+            (&Value::Null, &Value::Null)
+        );
+        assert!(!agent["tools"]["allow"].as_array().unwrap().is_empty());
+        assert!(providers.is_empty());
+        let current = json!({"config": {"models": {"providers": {
+            "openai": {}, "slot-001-openai": {}, "slot-0011-openai": {}, "slot-001": {},
+        }}}});
+        let left_over = json!(spec.left_over(&current));
+        assert_eq!(left_over, json!({"slot-001-openai": null}));
+        assert!(spec.left_over(&json!({})).is_empty());
+    }
+
+    #[test]
+    fn only_in_a_sandbox_is_there_a_tool_that_runs_programs() {
+        let plain = AgentSpec::new(
+            "slot-001".into(),
+            "alice".into(),
+            "/w".to_owned(),
+            &Offer::of_the_instance(),
+        );
+        let (agent, _) = plain.patch("key");
+        assert!(agent.get("sandbox").is_none(), "nothing has changed");
+        assert!(!agent.to_string().contains("exec"), "{agent}");
+
+        let config = json!({"agents": {"defaults": {"sandbox": {
+            "backend": "ssh", "ssh": {"target": "nobody@host:22", "workspaceRoot": "/home"},
+        }}}});
+        let instance = "name = \"one\"\nurl = \"http://127.0.0.1:1\"\nsandbox_user = \"sbx-{slot}\"\n\
+            auth = { kind = \"trusted-proxy\", password = \"p\" }";
+        let sandbox = Sandbox::of(&config, &toml::from_str(instance).unwrap()).unwrap();
+        let boxed = plain.clone().with_sandbox(sandbox);
+        let (agent, _) = boxed.patch("key");
+        assert_eq!(agent["sandbox"]["mode"], "all");
+        assert_eq!(agent["sandbox"]["ssh"]["target"], "sbx-slot-001@host:22");
+        assert_eq!(agent["tools"]["exec"]["host"], "sandbox");
+        assert!(agent["tools"]["allow"].to_string().contains("exec"));
+        assert_ne!(boxed.fingerprint(), plain.fingerprint(), "it is made anew");
+    }
+}
