@@ -14,15 +14,7 @@ use super::sandbox::Sandbox;
 const TOOLS: [&str; 5] = ["apply_patch", "edit", "ls", "read", "write"];
 
 /// And where they run in a sandbox.
-const TOOLS_OF_SANDBOX: [&str; 7] = [
-    "apply_patch",
-    "edit",
-    "exec",
-    "ls",
-    "process",
-    "read",
-    "write",
-];
+const TOOLS_OF_SANDBOX: [&str; 6] = ["apply_patch", "edit", "exec", "ls", "read", "write"];
 
 /// An agent as it must be on the instance.
 #[derive(Clone, Debug)]
