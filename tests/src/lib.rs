@@ -51,6 +51,7 @@ pub mod redis;
 pub mod sandbox_host;
 pub mod script;
 pub mod secret;
+pub mod stopwatch;
 pub mod storage;
 pub mod webhook;
 pub mod ws;

@@ -13,10 +13,11 @@ use gateway_tests::{
     kit::Kit,
     person::{Person, send_params},
     secret,
+    stopwatch::Stopwatch,
     webhook::Webhook,
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 fn standing<'a>(quota: &'a Value, dimension: &str, window: &str) -> &'a Value {
     let limits = quota["standing"].as_array().into_iter().flatten();
@@ -61,7 +62,7 @@ async fn what_an_administrator_sets_is_in_force_at_once_and_stays() -> Result<()
         "dimension": "calls", "window": "day", "amount": 1, "expiresAt": "2126-01-01T00:00:00Z",
     });
     let grants = format!("{quota}/grants");
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let granted = admin
         .fetch(Method::POST, &grants, &more.to_string())
         .await?;

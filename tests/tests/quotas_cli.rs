@@ -11,12 +11,10 @@ use gateway_tests::{
     gateway::{Config, Gateway},
     kit::Kit,
     person::{Person, Socket, send_params},
+    stopwatch::Stopwatch,
 };
 use serde_json::{Value, json};
-use tokio::{
-    process::Command,
-    time::{Instant, timeout},
-};
+use tokio::{process::Command, time::timeout};
 
 /// Runs `gateway quotas` beside the gateway whose configuration is in `dir`.
 async fn quotas(dir: &Path, arguments: &[&str]) -> Output {
@@ -88,7 +86,7 @@ async fn what_an_operator_sets_is_in_force_at_once() -> Result<()> {
     ] {
         used(&vic, calls).await?;
         say(dir, more).await;
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         let run = socket.start("one more").await?;
         assert!(begun.elapsed() < Duration::from_secs(1), "{more:?}");
         socket.end_of(&run).await?;
