@@ -31,6 +31,7 @@ pub mod server;
 pub mod shipping;
 pub mod sign_in;
 pub mod sinks;
+pub mod snapshots;
 pub mod socket;
 pub mod stack;
 pub mod store;

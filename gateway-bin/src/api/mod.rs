@@ -18,6 +18,7 @@ mod openclaw;
 mod pace;
 mod provider_key;
 mod quota;
+mod snapshots;
 mod usage;
 mod user;
 mod user_export;
@@ -45,6 +46,7 @@ pub(crate) use self::alerts::shown as shown_alert;
 pub use self::cross_origin::{NotAnOrigin, Origins};
 pub use self::error::ApiError;
 pub use self::pace::Pace;
+pub(crate) use self::quota::limits as shown_limits;
 use crate::client_address::TrustedProxies;
 use crate::counters::{CounterStore, Seeding};
 use crate::egress::{OwnKeys, Target};
@@ -54,6 +56,7 @@ use crate::password::Passwords;
 use crate::records::Records;
 use crate::shipping::Shipping;
 use crate::sign_in::{SignIn, scope};
+use crate::snapshots::Snapshots;
 use crate::socket::Sockets;
 use crate::stack::Parts;
 use crate::store::Store;
@@ -109,6 +112,8 @@ pub struct Api {
     pub own_keys: OwnKeys,
     /// The providers.
     pub targets: Arc<[Arc<Target>]>,
+    /// What there was of people.
+    pub snapshots: Snapshots,
 }
 
 /// The routes of the public listener.
@@ -202,6 +207,10 @@ fn administration() -> Router<Api> {
         .route(
             "/api/admin/users/{user_id}/export",
             get(user_export::export),
+        )
+        .route(
+            "/api/admin/users/{user_id}/snapshots",
+            get(snapshots::list).post(snapshots::take),
         )
         .route("/api/admin/users/{user_id}/disable", post(admin::disable))
         .route("/api/admin/users/{user_id}/enable", post(admin::enable))

@@ -57,7 +57,7 @@ pub(super) fn explanation(standings: &[Standing]) -> Value {
 }
 
 /// Limits and standing; money as decimals of a dollar, everything else as numbers. A `limit` of `null` is unlimited.
-pub(super) fn limits(standings: &[Standing]) -> Vec<Value> {
+pub(crate) fn limits(standings: &[Standing]) -> Vec<Value> {
     let row = |standing: &Standing| {
         let dimension = standing.limit().dimension();
         let amount = |amount| self::amount(dimension, amount);

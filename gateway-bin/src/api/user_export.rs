@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
 use http::HeaderValue;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -16,7 +17,6 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tower_sso::Identity;
-use tower_usage::UsageRecord;
 use tower_workspace::fs::{Archive, Bounds, Exported, Provisioner};
 use tracing::{info, warn};
 
@@ -27,15 +27,23 @@ use super::users::not_found;
 use super::{Api, ApiError, rfc3339, usage};
 use crate::clock;
 use crate::records::Span;
+use crate::snapshots::{Snapshots, shown};
 
 /// Bytes of one piece of the answer, and pieces that wait for who reads.
 const PIECE: usize = 64 << 10;
 const PIECES: usize = 4;
 
+/// Snapshots of one file.
+const SNAPSHOTS: usize = 500;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Files of JSON lines, by and by.
+type Lines = BoxStream<'static, Result<String, Failure>>;
+
 /// `GET /api/admin/users/{user_id}/export`: a tar archive of somebody's files, what is kept about them (`about.json`), their
-/// usage records (`usage/records-….jsonl`), and what was left out (`export.json`). No keys.
+/// usage records (`usage/records-….jsonl`) and snapshots (`snapshots/snapshots-….jsonl`), and what was left out
+/// (`export.json`). No keys.
 pub(super) async fn export(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
@@ -47,13 +55,19 @@ pub(super) async fn export(
         to: clock::now(),
     };
     let records = api.records.export(Some(&user_id), everything);
+    let records = records.map(|page| Ok(usage::json_lines(&page?)));
+    let snapshots = snapshots(api.snapshots.clone(), Arc::clone(&user_id));
+    let lines = [
+        ("usage/records", records.boxed()),
+        ("snapshots/snapshots", snapshots.boxed()),
+    ];
     let provisioner = api.environments.provisioner().clone();
     info!(by = %Actor(&admin), "a user is exported");
     let (pieces, mut answered) = mpsc::channel(PIECES);
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
         let sender = Pieces(pieces.clone());
-        let written = write(sender, &provisioner, &user_id, &about, records, &runtime);
+        let written = write(sender, &provisioner, &user_id, &about, lines, &runtime);
         if let Err(error) = written {
             warn!(error = &*error as &dyn std::error::Error, "an export ended");
             // Which ends the connection, so that nobody takes a part for the whole.
@@ -92,26 +106,42 @@ async fn about(api: &Api, user_id: &Arc<str>) -> Result<Value, ApiError> {
     }))
 }
 
-fn write(
+/// Somebody's snapshots as JSON lines, page by page, the latest first.
+fn snapshots(
+    snapshots: Snapshots,
+    user_id: Arc<str>,
+) -> impl Stream<Item = Result<String, Failure>> + Send {
+    stream::try_unfold(String::new(), move |after| {
+        let (snapshots, user_id) = (snapshots.clone(), Arc::clone(&user_id));
+        async move {
+            let page = snapshots.list(&user_id, &after, SNAPSHOTS).await?;
+            let lines = page.iter().map(|row| format!("{}\n", shown(row)));
+            let last = page.last().map(|row| row.id.clone());
+            Ok(last.map(|last| (lines.collect(), last)))
+        }
+    })
+}
+
+fn write<const N: usize>(
     sender: Pieces,
     provisioner: &Provisioner,
     user_id: &str,
     about: &Value,
-    records: impl Stream<Item = Result<Vec<UsageRecord>, impl Into<Failure>>> + Send,
+    lines: [(&str, Lines); N],
     runtime: &Handle,
 ) -> Result<(), Failure> {
     let now = clock::now();
     let mut archive = Archive::new(BufWriter::with_capacity(PIECE, sender));
     archive.append("about.json", now, format!("{about:#}\n").as_bytes())?;
     let exported = provisioner.export(user_id, Bounds::new(), &mut archive)?;
-    let mut records = std::pin::pin!(records);
-    for number in 1_u64.. {
-        let Some(page) = runtime.block_on(records.next()) else {
-            break;
-        };
-        let lines = usage::json_lines(&page.map_err(Into::into)?);
-        let name = format!("usage/records-{number:06}.jsonl");
-        archive.append(&name, now, lines.as_bytes())?;
+    for (name, mut pages) in lines {
+        for number in 1_u64.. {
+            let Some(page) = runtime.block_on(pages.next()) else {
+                break;
+            };
+            let name = format!("{name}-{number:06}.jsonl");
+            archive.append(&name, now, page?.as_bytes())?;
+        }
     }
     let told = format!("{:#}\n", told(&exported.unwrap_or_default()));
     archive.append("export.json", now, told.as_bytes())?;

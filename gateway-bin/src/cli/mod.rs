@@ -9,6 +9,7 @@ mod operate;
 mod quotas;
 mod reload;
 mod serve;
+mod snapshots;
 mod upstreams;
 mod usage;
 mod users;

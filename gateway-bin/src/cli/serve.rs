@@ -35,6 +35,7 @@ use crate::server;
 use crate::shipping::Shipping;
 use crate::sign_in::SignIn;
 use crate::sinks::Sinks;
+use crate::snapshots::{Schedule, Snapshots};
 use crate::socket::Sockets;
 use crate::stack::Parts;
 use crate::store::{FileLock, Store};
@@ -278,7 +279,21 @@ pub(super) async fn serve(
     });
     let targets: Result<Arc<[_]>, String> = targets.collect();
     let targets = targets.map_err(failed("provider"))?;
+    let snapshots = Snapshots::new(
+        store.clone(),
+        environments.provisioner().clone(),
+        own_keys.clone(),
+        sign_in.clone(),
+        Arc::new(quota.clone()),
+    );
+    let schedule = Schedule {
+        every: config.workspace.snapshot_every,
+        keep: config.workspace.snapshot_keep,
+    };
+    let taking = snapshots.clone().follow(schedule);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(taking));
     let api = Api {
+        snapshots,
         store,
         environments,
         sign_in,

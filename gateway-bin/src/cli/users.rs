@@ -12,9 +12,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::operate::{OperateError, Reach, Table, print, read};
+use super::snapshots;
 use crate::operator::{ClientError, OperatorClient, percent_encoded};
 
-/// Lists, exports and deletes people, at a gateway that runs on this host.
+/// Lists, counts, exports and deletes people, at a gateway that runs on this host.
 #[derive(Debug, Args)]
 pub(super) struct Users {
     #[command(subcommand)]
@@ -34,6 +35,13 @@ enum What {
     /// Links are in it as links. What was left out, as files with a second name elsewhere, is told in `export.json`.
     #[command(after_help = "Example: gateway users export alice --output alice.tar")]
     Export(Export),
+    /// Take a snapshot of somebody now: how many files and bytes, keys, what of their limits is used, where their agent is.
+    /// No contents, no names of files, no keys.
+    #[command(after_help = "Example: gateway users snapshot alice")]
+    Snapshot(User),
+    /// The snapshots of somebody that are kept, the latest first.
+    #[command(after_help = "Example: gateway users snapshots alice --json")]
+    Snapshots(User),
     /// Sign somebody out everywhere and remove what they had: directory, agent, conversations, keys, and what their issuer
     /// says of them.
     ///
@@ -92,6 +100,18 @@ impl Users {
                 print(self.reach.json, json!({ "bytes": length }), |_| {
                     Ok(format!("{length} bytes in {}\n", output.display()))
                 })
+            }
+            What::Snapshot(User { user }) => {
+                let taken = snapshots::take(&client, &user).await?;
+                print(self.reach.json, taken, snapshots::shown)
+            }
+            What::Snapshots(User { user }) => {
+                let kept = snapshots::list(&client, &user).await?;
+                print(
+                    self.reach.json,
+                    json!({ "snapshots": kept }),
+                    snapshots::shown,
+                )
             }
             What::Delete(User { user }) => {
                 let path = path_of(&user);

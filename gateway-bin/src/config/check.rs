@@ -14,7 +14,7 @@ use crate::prices::price_list;
 
 use super::{
     Config, ConfigError, Instance, InstanceAuth, InstanceMode, Issuer, IssuerKind, Metering,
-    Provider, UnknownModel,
+    Provider, UnknownModel, Workspace,
 };
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
@@ -41,6 +41,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     config.alerts.webhook()?;
     config.workspace.master_keys()?;
     config.workspace.read_templates()?;
+    snapshots(&config.workspace)?;
     let prices = price_list(&config.price, &config.prices)?;
     providers(config, &prices)
 }
@@ -63,6 +64,16 @@ fn not_yet(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError::invalid("plan", error.to_string()));
     }
     Ok(())
+}
+
+fn snapshots(workspace: &Workspace) -> Result<(), ConfigError> {
+    match workspace.snapshot_every {
+        Some(every) if every > workspace.snapshot_keep => Err(ConfigError::invalid(
+            "workspace.snapshot_keep",
+            "is shorter than `workspace.snapshot_every`; there would be times without a snapshot",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn socket(config: &Config) -> Result<(), ConfigError> {

@@ -12,6 +12,17 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     parse(&text).ok_or_else(|| D::Error::custom(FORM))
 }
 
+/// Reads the same, or `"0"`, which is none.
+pub(super) fn deserialize_or_none<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match parse(&text) {
+        None if text != "0" => Err(D::Error::custom(format!("{FORM}, or \"0\" for none"))),
+        parsed => Ok(parsed),
+    }
+}
+
 /// How a duration is written.
 pub(crate) const FORM: &str =
     "must be a whole number above zero with a unit, like \"90s\", \"30m\", \"12h\" or \"7d\"";

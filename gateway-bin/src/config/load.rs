@@ -468,6 +468,16 @@ tokens_per_day = 1
                 &format!("path = \"/{}\"", "x".repeat(102)),
                 "server.socket",
             ),
+            (
+                "root = \"/data/users\"",
+                "root = \"/data/users\"\nsnapshot_every = \"0s\"",
+                "snapshot_every",
+            ),
+            (
+                "root = \"/data/users\"",
+                "root = \"/data/users\"\nsnapshot_every = \"31d\"",
+                "workspace.snapshot_keep",
+            ),
         ] {
             let said = refusal(&WHOLE.replacen(line, instead, 1)).unwrap_or_default();
             assert!(said.contains(key), "{instead}: {said}");

@@ -302,6 +302,15 @@ pub struct Workspace {
     /// What is in it.
     #[serde(skip)]
     pub master_key: Option<Secret>,
+    /// How often a snapshot is taken of each person, like `"24h"`; absent or `"0"`: by request alone.
+    #[serde(default, deserialize_with = "duration::deserialize_or_none")]
+    pub snapshot_every: Option<Duration>,
+    /// How long snapshots are kept, like `"30d"`.
+    #[serde(
+        default = "default_snapshot_keep",
+        deserialize_with = "duration::deserialize"
+    )]
+    pub snapshot_keep: Duration,
 }
 
 impl Workspace {
@@ -590,6 +599,10 @@ fn default_lifetime() -> Duration {
 }
 
 /// As nginx has it.
+fn default_snapshot_keep() -> Duration {
+    Duration::from_secs(30 * 24 * 3_600)
+}
+
 const fn default_max_fails() -> u32 {
     3
 }

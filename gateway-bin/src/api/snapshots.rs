@@ -1,0 +1,83 @@
+//! What there was of somebody at a time, as administrators take and read it.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tower_sso::Identity;
+use tracing::info;
+use uuid::Uuid;
+
+use super::actor::Actor;
+use super::users::not_found;
+use super::{Api, ApiError};
+use crate::snapshots::shown;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    after: Option<String>,
+    #[serde(default = "default_limit")]
+    limit: usize,
+}
+
+/// Most snapshots of one answer.
+const MAX_LIMIT: usize = 200;
+
+const fn default_limit() -> usize {
+    MAX_LIMIT
+}
+
+/// `GET /api/admin/users/{user_id}/snapshots?after&limit`: theirs, the latest first; `next` is what to ask for `after` where
+/// there are more.
+pub(super) async fn list(
+    State(api): State<Api>,
+    Path(user_id): Path<Arc<str>>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Query(page) = page.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    if !(1..=MAX_LIMIT).contains(&page.limit) {
+        let message = format!("limit: must be a number from 1 to {MAX_LIMIT}");
+        return Err(ApiError::bad_request(message));
+    }
+    let is_id = |after: &String| after.parse::<Uuid>().is_ok();
+    if !page.after.iter().all(is_id) {
+        return Err(ApiError::bad_request("after: must be the id of a snapshot"));
+    }
+    let store_down = |error| ApiError::unavailable("store", &error);
+    let user = api.store.find_user(&user_id).await.map_err(store_down)?;
+    user.ok_or_else(not_found)?;
+    let after = page.after.unwrap_or_default();
+    let listed = api.snapshots.list(&user_id, &after, page.limit + 1).await;
+    let mut listed = listed.map_err(store_down)?;
+    let has_more = listed.len() > page.limit;
+    listed.truncate(page.limit);
+    let next = listed.last().filter(|_| has_more);
+    let next = next.map(|snapshot| &*snapshot.id);
+    let snapshots: Vec<Value> = listed.iter().map(shown).collect();
+    Ok(Json(json!({ "snapshots": snapshots, "next": next })))
+}
+
+/// `POST /api/admin/users/{user_id}/snapshots`: one of everything, now.
+pub(super) async fn take(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+    Path(user_id): Path<Arc<str>>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let store_down = |error| ApiError::unavailable("store", &error);
+    let user = api.store.find_user(&user_id).await.map_err(store_down)?;
+    user.ok_or_else(not_found)?;
+    let taken = api.snapshots.take(&user_id).await;
+    let taken = taken.map_err(|error| ApiError::unavailable("snapshot", &error))?;
+    if taken.is_empty() {
+        // They are being deleted, or were.
+        return Err(not_found());
+    }
+    info!(by = %Actor(&admin), "a snapshot of a user was taken");
+    let snapshots: Vec<Value> = taken.iter().map(shown).collect();
+    Ok((StatusCode::CREATED, Json(json!({ "snapshots": snapshots }))))
+}
