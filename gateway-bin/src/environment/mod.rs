@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::config::Affinity;
 use crate::egress::{MintedKey, VirtualKeys};
-use crate::instance::{AgentSpec, Upstream, Upstreams};
+use crate::instance::{AgentSpec, Standing, Upstream, Upstreams};
 use crate::lease::Lease;
 use crate::password;
 use crate::people::describes_user;
@@ -103,8 +103,8 @@ struct Shared {
 /// An environment, as it was when it was opened.
 struct Open {
     environment: Environment,
-    /// How often the administration channel had been opened then; `None`: it was not opened, and is only known.
-    openings: Option<u64>,
+    /// How many changes the instance had announced then; `None`: it was not opened, and is only known.
+    changes: Option<u64>,
 }
 
 // === impl Environment ===
@@ -368,9 +368,10 @@ impl Shared {
         let environment = self.find_whole(user_id)?;
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let upstream = &environment.upstream;
-        // Whenever the instance was away it is looked at again: it may have been restored from a backup.
-        let openings = open.get(user_id)?.openings;
-        let is_as_it_was = openings.is_some_and(|then| then >= upstream.admin.openings());
+        // Whenever the instance was away it is looked at again: it may have been restored from a backup; and whenever
+        // somebody has changed its configuration or a role.
+        let changes = open.get(user_id)?.changes;
+        let is_as_it_was = changes.is_some_and(|then| then >= upstream.admin.changes());
         let goes_on =
             is_as_it_was && !upstream.removed.is_cancelled() && !self.moves_from(upstream);
         goes_on.then_some(environment)
@@ -428,7 +429,7 @@ impl Shared {
         };
         let known = Open {
             environment,
-            openings: None,
+            changes: None,
         };
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.entry(Arc::clone(user_id)).or_insert(known);
@@ -462,15 +463,18 @@ impl Shared {
         if !upstream.fitness.known().await.is_empty() {
             return Err(EnvironmentError::Away(Arc::clone(&upstream.name)));
         }
+        // What is changed from here on is looked at when they come again.
+        let changes = upstream.admin.changes();
         if !routed.is_new
             && let Some((agent, key_id)) = self.find_in_use(upstream, row, &described).await?
         {
             let person = person.with_key_id(key_id);
             self.provision(upstream, &person).await?;
             let workspace = described.with_instance(Arc::clone(&upstream.name));
-            return Ok(self.keep(workspace.with_slot(agent), upstream));
+            return Ok(self.keep(workspace.with_slot(agent), upstream, changes));
         }
         let (upstream, agent) = self.assign(&routed, &described).await?;
+        let changes = upstream.admin.changes();
         let minted = self.keys.mint(user_id);
         let minted = minted.map_err(|error| unavailable("randomness", error))?;
         // It may see the root elsewhere than the one that was thought of.
@@ -481,7 +485,7 @@ impl Shared {
         let workspace = described.with_instance(Arc::clone(&upstream.name));
         let workspace = workspace.with_slot(agent);
         self.make_agent(&upstream, &workspace, spec, minted).await?;
-        Ok(self.keep(workspace, &upstream))
+        Ok(self.keep(workspace, &upstream, changes))
     }
 
     /// The provisioner of the directories of those who work on an instance.
@@ -510,14 +514,15 @@ impl Shared {
         Ok(lease)
     }
 
-    fn keep(&self, workspace: Workspace, upstream: &Arc<Upstream>) -> Environment {
+    /// Keeps an environment that was opened after so many changes of its instance.
+    fn keep(&self, workspace: Workspace, upstream: &Arc<Upstream>, changes: u64) -> Environment {
         let environment = Environment {
             workspace: Arc::new(workspace),
             upstream: Arc::clone(upstream),
         };
         let opened = Open {
             environment: environment.clone(),
-            openings: Some(upstream.admin.openings()),
+            changes: Some(changes),
         };
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(Arc::clone(environment.workspace.user_id()), opened);
@@ -549,7 +554,8 @@ impl Shared {
         Ok(described_person(identity.user_id(), name, email))
     }
 
-    /// Somebody's agent on the instance and the key that it uses, if it is there and is as it must be now.
+    /// Somebody's agent on the instance and the key that it uses, if it is there. It is put right where somebody has changed
+    /// it.
     async fn find_in_use(
         &self,
         upstream: &Upstream,
@@ -568,9 +574,23 @@ impl Shared {
         else {
             return Ok(None);
         };
-        let exists = upstream.agents.exists(&spec.agent).await;
-        let exists = exists.map_err(|error| unavailable("instance", error))?;
-        Ok(exists.then_some((spec.agent, key_id)))
+        let standing = upstream.agents.standing(&spec).await;
+        let agent = Arc::clone(&spec.agent);
+        match standing.map_err(|error| unavailable("instance", error))? {
+            Standing::Whole => {}
+            Standing::Changed => {
+                let repaired = upstream.agents.repair(spec).await;
+                repaired.map_err(|error| unavailable("instance", error))?;
+                metrics::counter!("gateway_agent_repairs_total").increment(1);
+                warn!(
+                    agent = &*agent,
+                    instance = &*upstream.name,
+                    "somebody had changed an agent, or a role; it is as it must be again"
+                );
+            }
+            Standing::Gone => return Ok(None),
+        }
+        Ok(Some((agent, key_id)))
     }
 
     async fn provision(

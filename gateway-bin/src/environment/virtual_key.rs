@@ -97,6 +97,7 @@ impl Shared {
         let described = self.provisioner_of(&upstream).describe(&person)?;
         let prepared = upstream.agents.prepared().await;
         prepared.map_err(|error| unavailable("instance", error))?;
+        let changes = upstream.admin.changes();
         let minted = self.keys.mint(user_id);
         let minted = minted.map_err(|error| unavailable("randomness", error))?;
         let key_id = minted.row.key_id.clone();
@@ -107,7 +108,7 @@ impl Shared {
         let workspace = described.with_instance(Arc::clone(&upstream.name));
         let workspace = workspace.with_slot(agent);
         self.make_agent(&upstream, &workspace, spec, minted).await?;
-        self.keep(workspace, &upstream);
+        self.keep(workspace, &upstream, changes);
         Ok(Some(key_id))
     }
 }

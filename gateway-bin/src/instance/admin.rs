@@ -1,6 +1,7 @@
 //! The administration channel of an instance: one connection by password, opened again when it ends. It also hears of
 //! every message of every session, which is how model calls are joined to the runs they were made for.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +47,7 @@ pub struct Admin {
     requests: mpsc::Sender<Request>,
     connected: watch::Receiver<bool>,
     openings: Arc<AtomicU64>,
+    changes: Arc<AtomicU64>,
 }
 
 /// An assistant's message as the instance announced it.
@@ -108,6 +110,12 @@ struct Frame {
 }
 
 #[derive(Deserialize)]
+struct Why<'a> {
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Refusal {
     message: String,
@@ -148,11 +156,13 @@ impl Admin {
         let (requests, queue) = mpsc::channel(QUEUE);
         let (up, connected) = watch::channel(false);
         let openings = Arc::new(AtomicU64::new(0));
+        let changes = Arc::new(AtomicU64::new(0));
         let mut channel = Channel {
             dialer,
             queue,
             up,
             openings: Arc::clone(&openings),
+            changes: Arc::clone(&changes),
             on_event,
         };
         tokio::spawn(async move {
@@ -162,6 +172,7 @@ impl Admin {
             requests,
             connected,
             openings,
+            changes,
         }
     }
 
@@ -194,6 +205,13 @@ impl Admin {
     #[must_use]
     pub fn openings(&self) -> u64 {
         self.openings.load(Ordering::Acquire)
+    }
+
+    /// How often the channel was opened, or the instance announced that its configuration or somebody's role is another:
+    /// with each time people's agents may not be what they were.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Waits until the channel is open and was opened more often than that.
@@ -261,6 +279,7 @@ impl Admin {
             requests,
             connected,
             openings: Arc::default(),
+            changes: Arc::default(),
         }
     }
 }
@@ -270,6 +289,7 @@ struct Channel<F> {
     queue: mpsc::Receiver<Request>,
     up: watch::Sender<bool>,
     openings: Arc<AtomicU64>,
+    changes: Arc<AtomicU64>,
     on_event: F,
 }
 
@@ -315,6 +335,7 @@ impl<F: Fn(&str, &RawValue)> Channel<F> {
         if let Err(error) = socket.send(Message::text(subscribe)).await {
             return error.to_string();
         }
+        self.changes.fetch_add(1, Ordering::AcqRel);
         self.openings.fetch_add(1, Ordering::AcqRel);
         let _ = self.up.send(true);
         let mut heard = Instant::now();
@@ -334,6 +355,9 @@ impl<F: Fn(&str, &RawValue)> Channel<F> {
                     let Some(frame) = message.as_text().and_then(|text| serde_json::from_str::<Frame>(text).ok()) else {
                         continue;
                     };
+                    if frame.is_change() {
+                        self.changes.fetch_add(1, Ordering::AcqRel);
+                    }
                     if let Some(event @ ("session.message" | "sessions.changed")) = frame.event.as_deref() {
                         if let Some(payload) = frame.payload.as_deref() {
                             (self.on_event)(event, payload);
@@ -365,6 +389,23 @@ impl<F: Fn(&str, &RawValue)> Channel<F> {
                     }
                 }
             }
+        }
+    }
+}
+
+// === impl Frame ===
+
+impl Frame {
+    /// Whether it announces that the configuration, or somebody's role, is another.
+    fn is_change(&self) -> bool {
+        match self.event.as_deref() {
+            Some("config.changed") => true,
+            Some("sessions.changed") => {
+                let payload = self.payload.as_deref().map(RawValue::get);
+                let why = payload.and_then(|payload| serde_json::from_str::<Why<'_>>(payload).ok());
+                why.is_some_and(|why| why.reason == "profile-identity")
+            }
+            _ => false,
         }
     }
 }

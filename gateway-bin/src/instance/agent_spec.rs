@@ -62,7 +62,7 @@ impl AgentSpec {
         URL_SAFE_NO_PAD.encode(hash)
     }
 
-    /// What this agent adds to `agents.entries` and `models.providers`.
+    /// What of this agent is in `agents.entries` and `models.providers`.
     pub(super) fn patch(&self, virtual_key: &str) -> (Value, Map<String, Value>) {
         let (model, policy) = self.offer.of_agent(&self.agent);
         let mut agent = json!({
@@ -91,18 +91,6 @@ impl AgentSpec {
         }
         (agent, self.offer.providers(&self.agent, virtual_key))
     }
-
-    /// Providers that the agent was given before, where it uses the instance's own now, each to be removed.
-    pub(super) fn left_over(&self, current: &Value) -> Map<String, Value> {
-        let own = format!("{}-", self.agent);
-        let there = current
-            .pointer("/config/models/providers")
-            .and_then(Value::as_object)
-            .filter(|_| self.offer.is_of_the_instance());
-        let names = there.into_iter().flat_map(Map::keys);
-        let ours = names.filter(|name| name.starts_with(&own));
-        ours.map(|name| (name.clone(), Value::Null)).collect()
-    }
 }
 
 #[cfg(test)]
@@ -124,12 +112,12 @@ mod tests {
         );
         assert!(!agent["tools"]["allow"].as_array().unwrap().is_empty());
         assert!(providers.is_empty());
-        let current = json!({"config": {"models": {"providers": {
+        let current = json!({"models": {"providers": {
             "openai": {}, "slot-001-openai": {}, "slot-0011-openai": {}, "slot-001": {},
-        }}}});
-        let left_over = json!(spec.left_over(&current));
+        }}});
+        let left_over = json!(spec.change(&current, None).providers);
         assert_eq!(left_over, json!({"slot-001-openai": null}));
-        assert!(spec.left_over(&json!({})).is_empty());
+        assert!(spec.change(&json!({}), None).providers.is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::agent_spec::AgentSpec;
 use super::dial::Dialer;
 use super::gate::Gate;
 use super::roles::{self, Census, SlotsInUse};
+use super::standing::{Look, Standing, patch_for};
 use crate::config::Secret;
 
 /// How long a patch that lost against another change is tried again.
@@ -53,10 +54,15 @@ pub struct Agents {
     admin: Admin,
     stage: watch::Receiver<Stage>,
     census: Latest,
+    slots: u32,
+    look: LatestLook,
 }
 
 /// The latest census: who comes with many others need not ask anew.
 type Latest = Arc<Mutex<Option<(Instant, Arc<Census>)>>>;
+
+/// The latest look at everybody's agents, and after how many changes it was taken.
+type LatestLook = Arc<Mutex<Option<(u64, Arc<Look>)>>>;
 
 /// How far an instance is prepared for people.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,7 +79,8 @@ enum Stage {
 #[derive(Debug)]
 struct Wanted {
     spec: AgentSpec,
-    virtual_key: Secret,
+    /// `None`: it keeps the one that it has.
+    virtual_key: Option<Secret>,
     made: oneshot::Sender<Result<(), AdminError>>,
 }
 
@@ -129,6 +136,8 @@ impl Agents {
             admin,
             stage,
             census,
+            slots,
+            look: LatestLook::default(),
         }
     }
 
@@ -156,13 +165,25 @@ impl Agents {
         prepared.map(drop).map_err(|_| AdminError::Down)
     }
 
-    /// Whether the instance has that agent.
+    /// How an agent stands, and who it is for, after everything that the instance has announced.
     ///
     /// # Errors
     ///
     /// See [`AdminError`].
-    pub async fn exists(&self, agent: &str) -> Result<bool, AdminError> {
-        Ok(self.census().await?.agents().any(|id| id == agent))
+    pub async fn standing(&self, spec: &AgentSpec) -> Result<Standing, AdminError> {
+        // One asks for all who come meanwhile.
+        let mut latest = self.look.lock().await;
+        let changes = self.admin.changes();
+        let look = match &*latest {
+            Some((after, look)) if *after == changes => Arc::clone(look),
+            _ => {
+                let look = Arc::new(Look::take(&self.admin, self.slots).await?);
+                *latest = Some((changes, Arc::clone(&look)));
+                look
+            }
+        };
+        drop(latest);
+        Ok(look.standing(spec))
     }
 
     /// The slots in use, as it matters for the person whom the instance knows as `user`.
@@ -197,6 +218,23 @@ impl Agents {
     ///
     /// Dropping the future does not stop the agent from being made.
     pub async fn make(&self, spec: AgentSpec, virtual_key: Secret) -> Result<(), AdminError> {
+        self.want(spec, Some(virtual_key)).await
+    }
+
+    /// Puts an agent right that somebody has changed, and who it is for, and returns when it can be used. It keeps its key.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdminError`]; it may have been done all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop it from being done.
+    pub async fn repair(&self, spec: AgentSpec) -> Result<(), AdminError> {
+        self.want(spec, None).await
+    }
+
+    async fn want(&self, spec: AgentSpec, virtual_key: Option<Secret>) -> Result<(), AdminError> {
         let (made, answer) = oneshot::channel();
         let wanted = Wanted {
             spec,
@@ -301,39 +339,19 @@ impl Writer {
 
 /// Writes all of `batch` by one patch and waits until the instance lists them.
 async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), AdminError> {
-    let mut entries = Map::new();
-    let mut providers = Map::new();
-    for Wanted {
-        spec, virtual_key, ..
-    } in batch
-    {
-        let (agent, of_agent) = spec.patch(virtual_key.expose());
-        entries.insert(spec.agent.to_string(), agent);
-        providers.extend(of_agent);
-    }
     let (begin, mut pause) = (Instant::now(), RETRY.0);
     let changing = gate.change().await;
     loop {
         let current = admin.call("config.get", json!({})).await?;
-        // With entries of its own the instance has no default agent unless it is one of them.
-        let mut entries = entries.clone();
-        if current.pointer("/config/agents/entries/main").is_none() {
-            entries.insert("main".to_owned(), json!({}));
-        }
-        let mut providers = providers.clone();
-        for Wanted { spec, .. } in batch {
-            providers.extend(spec.left_over(&current));
-        }
-        let patch = json!({
-            "agents": { "ownership": "explicit", "entries": entries },
-            "models": { "providers": providers },
-            // Tool search offers three more tools beside an allow-list, and can be switched off only for all agents.
-            "tools": { "toolSearch": false },
+        let wanted = batch.iter().map(|wanted| {
+            (
+                &wanted.spec,
+                wanted.virtual_key.as_ref().map(Secret::expose),
+            )
         });
-        let params = json!({
-            "raw": patch.to_string(),
-            "baseHash": current.get("hash").and_then(Value::as_str).unwrap_or_default(),
-        });
+        let Some(params) = patch_for(&current, wanted) else {
+            break;
+        };
         match admin.call("config.patch", params).await {
             Ok(_) => break,
             // Somebody else was faster, or the limit of patches in a minute is reached; refused ones count too.

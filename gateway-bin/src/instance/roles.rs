@@ -14,7 +14,9 @@ use tracing::info;
 
 use super::admin::{Admin, AdminError};
 use super::dial::{DialError, Dialer, Person};
+use super::difference::Difference;
 use super::gate::Gate;
+use super::standing::written;
 
 /// The role of who has no slot.
 const NOBODY: &str = "nobody";
@@ -78,15 +80,17 @@ pub(super) async fn define(admin: &Admin, gate: &Gate, slots: u32) -> Result<(),
                 continue;
             }
         };
-        let Some(missing) = missing(current.pointer("/config/gateway/roles"), slots) else {
+        let roles = written(&current).pointer("/gateway/roles");
+        let Some(missing) = missing(roles, slots) else {
             return Ok(());
         };
-        let raw = json!({ "gateway": { "roles": missing } }).to_string();
-        let base = current.get("hash").and_then(Value::as_str);
+        let params = json!({
+            "raw": json!({ "gateway": { "roles": missing.patch } }).to_string(),
+            "baseHash": current.get("hash").and_then(Value::as_str),
+            "replacePaths": missing.lists,
+        });
         let changing = gate.change().await;
-        let patched = admin
-            .call("config.patch", json!({ "raw": raw, "baseHash": base }))
-            .await;
+        let patched = admin.call("config.patch", params).await;
         drop(changing);
         match patched {
             Ok(_) => info!(slots, "roles defined"),
@@ -98,8 +102,8 @@ pub(super) async fn define(admin: &Admin, gate: &Gate, slots: u32) -> Result<(),
     Err(failed)
 }
 
-/// What of the roles is not as it must be, as a merge patch.
-fn missing(actual: Option<&Value>, slots: u32) -> Option<Value> {
+/// What of the roles is not as it must be.
+pub(super) fn missing(actual: Option<&Value>, slots: u32) -> Option<Difference> {
     let definition = |agents: &[&str], scopes: &[&str]| json!({ "sessions": { "others": "none" }, "agents": agents, "scopes": scopes });
     let names = (1..=slots).map(slot_name);
     let wanted = names
@@ -108,16 +112,29 @@ fn missing(actual: Option<&Value>, slots: u32) -> Option<Value> {
             (name, role)
         })
         .chain([(NOBODY.to_owned(), definition(&[], &[]))]);
-    let definitions: Map<String, Value> = wanted
-        .filter(|(name, role)| {
-            actual.and_then(|roles| roles.get("definitions")?.get(name)) != Some(role)
-        })
-        .collect();
+    let (mut definitions, mut lists) = (Map::new(), Vec::new());
+    for (name, role) in wanted {
+        let actual = actual.and_then(|roles| roles.get("definitions")?.get(&name));
+        let path = format!("gateway.roles.definitions.{name}");
+        let difference = Difference::new(&path, actual, &role);
+        lists.extend(difference.lists);
+        definitions.extend(difference.patch.map(|patch| (name, patch)));
+    }
     let default = actual
         .and_then(|roles| roles.get("default"))
         .and_then(Value::as_str);
-    (default != Some(NOBODY) || !definitions.is_empty())
-        .then(|| json!({ "default": NOBODY, "definitions": definitions }))
+    let patch = (default != Some(NOBODY) || !definitions.is_empty())
+        .then(|| json!({ "default": NOBODY, "definitions": definitions }))?;
+    Some(Difference {
+        patch: Some(patch),
+        lists,
+    })
+}
+
+/// Whether the person whom the instance knows as `user` has that role.
+pub(super) fn has(profiles: &Value, user: &str, role: &str) -> bool {
+    let profile = profile(profiles, user);
+    profile.and_then(|profile| profile.get("role")?.as_str()) == Some(role)
 }
 
 /// Gives each person, by the name under which the instance knows them, the role of their slot. The connections of those
@@ -255,7 +272,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_found_and_nothing_else_touched() {
-        let all = missing(None, 2).unwrap();
+        let missing = |actual: Option<&Value>, slots| {
+            let missing = super::missing(actual, slots);
+            missing.map(|Difference { patch, lists }| (patch.unwrap(), lists))
+        };
+        let (all, lists) = missing(None, 2).unwrap();
         assert_eq!(
             all["definitions"]["slot-002"],
             json!({"sessions": {"others": "none"}, "agents": ["slot-002"], "scopes": ["operator.read", "operator.write"]})
@@ -264,23 +285,26 @@ mod tests {
             all["definitions"]["nobody"],
             json!({"sessions": {"others": "none"}, "agents": [], "scopes": []})
         );
+        assert!(lists.is_empty());
         assert_eq!(missing(Some(&all), 2), None);
-        let more = missing(Some(&all), 3).unwrap();
+        let (more, _) = missing(Some(&all), 3).unwrap();
         assert_eq!(more["definitions"].as_object().unwrap().len(), 1);
         let mut changed = all.clone();
-        changed["definitions"]["slot-001"]["agents"] = json!("*");
+        changed["definitions"]["slot-001"]["agents"] = json!(["slot-001", "slot-002"]);
+        changed["definitions"]["slot-001"]["tools"] = json!({"allow": ["exec"]});
         changed["definitions"]["operators"] = json!({"agents": "*"});
-        let repaired = missing(Some(&changed), 2).unwrap();
+        let (repaired, mut lists) = missing(Some(&changed), 2).unwrap();
         assert_eq!(
             repaired["definitions"],
-            json!({"slot-001": all["definitions"]["slot-001"]})
+            json!({"slot-001": {"agents": ["slot-001"], "tools": null}})
         );
+        lists.sort();
+        let of_role = |list: &str| format!("gateway.roles.definitions.slot-001.{list}");
+        assert_eq!(lists, [of_role("agents"), of_role("tools.allow")]);
         changed = all;
         changed["default"] = json!("operators");
-        assert_eq!(
-            missing(Some(&changed), 2),
-            Some(json!({"default": "nobody", "definitions": {}}))
-        );
+        let (repaired, _) = missing(Some(&changed), 2).unwrap();
+        assert_eq!(repaired, json!({"default": "nobody", "definitions": {}}));
     }
 
     #[test]
