@@ -39,6 +39,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError
         instances.push(json!({
             "name": &*upstream.name,
             "configured": true,
+            "added": api.roster.is_added(&upstream.name),
             "capacity": upstream.slots,
             "assigned": assigned.remove(&*upstream.name).unwrap_or(0),
             "ready": upstream.is_ready(),
@@ -50,7 +51,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError
     gone.sort();
     instances.extend(gone.into_iter().map(|(name, assigned)| {
         json!({
-            "name": name, "configured": false, "capacity": 0, "assigned": assigned, "ready": false, "drained": false,
+            "name": name, "configured": false, "added": false, "capacity": 0, "assigned": assigned, "ready": false, "drained": false,
             "toBeChanged": [],
         })
     }));

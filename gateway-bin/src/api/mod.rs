@@ -2,6 +2,7 @@
 
 mod access;
 mod actor;
+mod added_instances;
 mod admin;
 mod admin_quota;
 mod admin_quota_list;
@@ -51,6 +52,7 @@ use crate::client_address::TrustedProxies;
 use crate::counters::{CounterStore, Seeding};
 use crate::egress::{OwnKeys, Target};
 use crate::environment::Environments;
+use crate::instance::Roster;
 use crate::openai;
 use crate::password::Passwords;
 use crate::records::Records;
@@ -114,6 +116,8 @@ pub struct Api {
     pub targets: Arc<[Arc<Target>]>,
     /// What there was of people.
     pub snapshots: Snapshots,
+    /// Who is among the instances.
+    pub roster: Roster,
 }
 
 /// The routes of the public listener.
@@ -253,7 +257,14 @@ fn administration() -> Router<Api> {
             "/api/admin/users/{user_id}/virtual-key/rotate",
             post(virtual_keys::rotate),
         )
-        .route("/api/admin/instances", get(instances::list))
+        .route(
+            "/api/admin/instances",
+            get(instances::list).post(added_instances::add),
+        )
+        .route(
+            "/api/admin/instances/{name}",
+            delete(added_instances::remove),
+        )
         .route("/api/admin/instances/{name}/drain", post(instances::drain))
         .route(
             "/api/admin/instances/{name}/resume",

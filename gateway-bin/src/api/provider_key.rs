@@ -78,12 +78,17 @@ pub(super) async fn delete(
     }
 }
 
-/// `POST /api/admin/provider-keys/reseal`: seals anew, under the first master key, what is sealed under another.
+/// `POST /api/admin/provider-keys/reseal`: seals anew, under the first master key, what is sealed under another: people's
+/// keys, and passwords of instances that were added.
 pub(super) async fn reseal(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
 ) -> Result<Json<Value>, ApiError> {
-    let (resealed, lost) = api.own_keys.reseal().await.map_err(refusal)?;
+    let (keys, lost_keys) = api.own_keys.reseal().await.map_err(refusal)?;
+    let instances = api.roster.reseal().await;
+    let instances = instances.map_err(|error| ApiError::unavailable("key vault", &error));
+    let (instances, lost_instances) = instances?;
+    let (resealed, lost) = (keys + instances, lost_keys + lost_instances);
     info!(by = %Actor(&admin), resealed, lost, "keys were sealed anew");
     Ok(Json(json!({ "resealed": resealed, "lost": lost })))
 }

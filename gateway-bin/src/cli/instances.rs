@@ -1,14 +1,17 @@
 //! `gateway instances …`: the OpenClaw gateways behind this one, on the gateway's own host.
 
+use std::fs;
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use http::Method;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::operate::{OperateError, Reach, Table, print, read};
 use crate::operator::{ClientError, OperatorClient, percent_encoded};
 
-/// Shows the instances of a gateway that runs on this host, and says whether people are sent to them.
+/// Shows, adds and removes the instances of a gateway that runs on this host, and says whether people are sent to them.
 #[derive(Debug, Args)]
 pub(super) struct Instances {
     #[command(subcommand)]
@@ -22,6 +25,22 @@ enum What {
     /// All of them, with how many people have a place there.
     #[command(after_help = "Example: gateway instances list")]
     List,
+    /// Use one more instance, beside those of the configuration file, at this gateway and at all that share its store. Its
+    /// password is sealed under the first master key (`workspace.master_key_file`), and shown to nobody again.
+    #[command(
+        after_help = "Example: gateway instances add gateway-4 http://10.0.0.4:18789 --password-file /run/secrets/gateway-4"
+    )]
+    Add(New),
+    /// Do not use an instance any more that was added. Drain it and unassign its people first; with `--force` they keep their
+    /// places, and are told to wait, in case it is added again.
+    #[command(after_help = "Example: gateway instances remove gateway-4")]
+    Remove {
+        #[command(flatten)]
+        name: Name,
+        /// Even if people have a place there.
+        #[arg(long)]
+        force: bool,
+    },
     /// Send nobody new to an instance. Who has a place there stays, unless `routing.affinity` is `preferred`: then they
     /// are moved when they come the next time.
     #[command(after_help = "Example: gateway instances drain gateway-1")]
@@ -39,6 +58,30 @@ enum What {
         #[command(flatten)]
         name: Name,
     },
+}
+
+#[derive(Debug, Args)]
+struct New {
+    #[command(flatten)]
+    name: Name,
+    /// `http://` URL of the OpenClaw gateway.
+    #[arg(value_name = "URL")]
+    url: String,
+    /// File whose first line is the instance's `gateway.auth.password`.
+    #[arg(long, value_name = "FILE")]
+    password_file: PathBuf,
+    /// The instance's `gateway.auth.trustedProxy.userHeader`; default: as in the configuration file.
+    #[arg(long, value_name = "HEADER")]
+    user_header: Option<String>,
+    /// How many people it takes; default: as in the configuration file.
+    #[arg(long, value_name = "PEOPLE")]
+    capacity: Option<u32>,
+    /// Where it sees the workspace root, if elsewhere.
+    #[arg(long, value_name = "DIRECTORY")]
+    workspace_root: Option<String>,
+    /// That it calls its model providers itself.
+    #[arg(long)]
+    observed: bool,
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +115,19 @@ impl Instances {
                 let answer = client.request(Method::GET, path, None).await?;
                 return print(self.reach.json, answer, shown);
             }
+            What::Add(new) => {
+                let said = new.said()?;
+                let path = "/api/admin/instances";
+                client.request(Method::POST, path, Some(&said)).await?;
+                return print(self.reach.json, Value::Null, |_| Ok("added\n".to_owned()));
+            }
+            What::Remove { name, force } => {
+                let path = format!(
+                    "/api/admin/instances/{}?force={force}",
+                    percent_encoded(&name.name)
+                );
+                (path, Method::DELETE, "removed\n")
+            }
             What::Drain(name) => (name.path("drain"), Method::POST, "drained\n"),
             What::Resume(name) => (name.path("resume"), Method::POST, "resumed\n"),
             What::Unassign { user, name } => {
@@ -82,6 +138,45 @@ impl Instances {
         };
         client.request(method, &path, None).await?;
         print(self.reach.json, Value::Null, |_| Ok(done.to_owned()))
+    }
+}
+
+// === impl New ===
+
+impl New {
+    /// What is said of it, as below `[[instance]]`.
+    fn said(&self) -> Result<Value, OperateError> {
+        let file = &self.password_file;
+        let wrong = |problem: String| {
+            OperateError::Argument(format!("--password-file {}: {problem}", file.display()))
+        };
+        let text = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+        let password = text.lines().next().map(str::trim_end).unwrap_or_default();
+        if password.is_empty() {
+            return Err(wrong("its first line is empty".to_owned()));
+        }
+        let mut auth = Map::new();
+        auth.insert("kind".to_owned(), json!("trusted-proxy"));
+        auth.insert("password".to_owned(), json!(password));
+        let header = self.user_header.as_ref();
+        auth.extend(header.map(|header| ("user_header".to_owned(), json!(header))));
+        let mut said = Map::new();
+        said.insert("name".to_owned(), json!(self.name.name));
+        said.insert("url".to_owned(), json!(self.url));
+        said.insert("auth".to_owned(), auth.into());
+        let optional = [
+            ("capacity", self.capacity.map(Value::from)),
+            (
+                "workspace_root",
+                self.workspace_root.clone().map(Value::from),
+            ),
+            ("metering", self.observed.then(|| "observed".into())),
+        ];
+        for (key, value) in optional {
+            said.extend(value.map(|value| (key.to_owned(), value)));
+        }
+        let said = Value::from(said);
+        Ok(said)
     }
 }
 
@@ -117,11 +212,9 @@ fn shown(mut answer: Value) -> Result<String, ClientError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-    use serde_json::json;
-
     use super::*;
     use crate::cli::Cli;
+    use clap::CommandFactory;
 
     #[test]
     fn every_command_has_an_example() {

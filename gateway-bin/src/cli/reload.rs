@@ -8,7 +8,7 @@ use tower_workspace::vault::Vault;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ConfigError};
-use crate::instance::Upstreams;
+use crate::instance::Roster;
 use crate::prices::price_list;
 use crate::sinks::Sinks;
 
@@ -26,7 +26,7 @@ pub(super) struct Reloadable {
     prices: Prices,
     vault: Option<Vault>,
     sinks: Sinks,
-    upstreams: Upstreams,
+    roster: Roster,
 }
 
 // === impl Reloadable ===
@@ -36,13 +36,13 @@ impl Reloadable {
         prices: Prices,
         vault: Option<Vault>,
         sinks: Sinks,
-        upstreams: Upstreams,
+        roster: Roster,
     ) -> Self {
         Self {
             prices,
             vault,
             sinks,
-            upstreams,
+            roster,
         }
     }
 
@@ -85,7 +85,7 @@ impl Reloadable {
         // All of it is looked at before any of it changes.
         let prices = price_list(&config.price, &config.prices)?;
         let master_keys = config.workspace.master_keys()?;
-        let instances = self.upstreams.set(&config.instance);
+        let instances = self.roster.set_file(&config.instance);
         instances.map_err(|problem| ConfigError::invalid("instance", problem))?;
         match (&self.vault, master_keys) {
             (Some(vault), Some(keys)) => vault.replace(keys),

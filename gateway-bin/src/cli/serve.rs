@@ -182,8 +182,11 @@ pub(super) async fn serve(
     }
 
     let pages = Pages::new(&config.server.public_url);
+    let vault = config.workspace.master_keys();
+    let vault = vault.map_err(failed("workspace"))?.map(Vault::new);
     let upstreams = upstreams::start(
         &config,
+        vault.clone(),
         upstreams::Starting {
             store: store.clone(),
             ledger: Arc::clone(&ledger),
@@ -194,19 +197,17 @@ pub(super) async fn serve(
             stop: stop.clone(),
         },
     );
-    let upstreams = upstreams.map_err(failed("instance"))?;
+    let (upstreams, roster) = upstreams.map_err(failed("instance"))?;
     let unmet = upstreams::unmet(&upstreams).await;
     if !unmet.is_empty() {
         return Err(failed("the instance's openclaw.json")(unmet.join("; ")));
     }
-    let vault = config.workspace.master_keys();
-    let vault = vault.map_err(failed("workspace"))?.map(Vault::new);
-    let reloadable = Reloadable::new(
-        prices.clone(),
-        vault.clone(),
-        sinks.clone(),
-        upstreams.clone(),
+    roster.hear().await.map_err(failed("store"))?;
+    tokio::spawn(
+        stop.clone()
+            .run_until_cancelled_owned(roster.clone().follow()),
     );
+    let reloadable = Reloadable::new(prices.clone(), vault.clone(), sinks.clone(), roster.clone());
     let own_keys = OwnKeys::load(store.clone(), vault).await;
     let own_keys = own_keys.map_err(failed("store"))?;
     let keys = VirtualKeys::load(store.clone())
@@ -294,6 +295,7 @@ pub(super) async fn serve(
     tokio::spawn(stop.clone().run_until_cancelled_owned(taking));
     let api = Api {
         snapshots,
+        roster,
         store,
         environments,
         sign_in,

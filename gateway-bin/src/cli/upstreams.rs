@@ -7,10 +7,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_usage::sqlite::SqliteLedger;
 use tower_usage::{Prices, Sink};
+use tower_workspace::vault::Vault;
 use tracing::warn;
 
 use crate::config::{Config, Instance, Metering};
-use crate::instance::{Device, Offer, RunMessage, Tolerance, Upstream, Upstreams};
+use crate::instance::{Device, Dialer, Offer, Roster, RunMessage, Tolerance, Upstream, Upstreams};
 use crate::observed::{self, Meter};
 use crate::records::Records;
 use crate::store::Store;
@@ -29,8 +30,12 @@ pub(super) struct Starting {
     pub(super) stop: CancellationToken,
 }
 
-/// The instances of a configuration, which was checked, worked with from now on.
-pub(super) fn start(config: &Config, with: Starting) -> Result<Upstreams, String> {
+/// The instances of a configuration, which was checked, worked with from now on, and who may join them.
+pub(super) fn start(
+    config: &Config,
+    vault: Option<Vault>,
+    with: Starting,
+) -> Result<(Upstreams, Roster), String> {
     let egress = config.server.egress.map(|egress| {
         let url = config.server.egress_url.clone();
         let url = url.unwrap_or_else(|| format!("http://{egress}"));
@@ -38,6 +43,8 @@ pub(super) fn start(config: &Config, with: Starting) -> Result<Upstreams, String
     });
     let routing = config.routing;
     let tolerance = Tolerance::new(routing.max_fails, routing.fail_timeout);
+    let has_egress = egress.is_some();
+    let (device, store) = (Arc::clone(&with.device), with.store.clone());
     let upstreams = Upstreams::new(move |instance| {
         let offer = match (instance.metering, &egress) {
             (Metering::Observed, _) => Offer::of_the_instance(),
@@ -47,7 +54,15 @@ pub(super) fn start(config: &Config, with: Starting) -> Result<Upstreams, String
         with.start(instance, offer, tolerance)
     });
     upstreams.set(&config.instance)?;
-    Ok(upstreams)
+    let try_on = move |instance: &Instance| {
+        if instance.metering == Metering::Egress && !has_egress {
+            return Err("server.egress is missing, through which it would call models".to_owned());
+        }
+        Dialer::new(instance, Arc::clone(&device)).map(drop)
+    };
+    let file = config.instance.clone();
+    let roster = Roster::new(upstreams.clone(), store, vault, file, try_on);
+    Ok((upstreams, roster))
 }
 
 // === impl Starting ===

@@ -254,11 +254,8 @@ fn instances(config: &Config) -> Result<(), ConfigError> {
                 "stands twice; slots of one instance would be those of the other on the sandbox host",
             ));
         }
-        if one.name.is_empty() || one.name.len() > 64 || !names.insert(&*one.name) {
-            return Err(ConfigError::invalid(
-                format!("instance.{}.name", one.name),
-                "must be 1 to 64 characters that no other instance has: people's places are kept by it",
-            ));
+        if !names.insert(&*one.name) {
+            return Err(bad_name(one));
         }
         if !urls.insert(one.url.trim_end_matches('/')) {
             return Err(ConfigError::invalid(
@@ -271,7 +268,18 @@ fn instances(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn instance(instance: &Instance) -> Result<(), ConfigError> {
+fn bad_name(instance: &Instance) -> ConfigError {
+    ConfigError::invalid(
+        format!("instance.{}.name", instance.name),
+        "must be 1 to 64 characters that no other instance has: people's places are kept by it",
+    )
+}
+
+/// What an instance alone cannot be.
+pub(crate) fn instance(instance: &Instance) -> Result<(), ConfigError> {
+    if instance.name.is_empty() || instance.name.len() > 64 {
+        return Err(bad_name(instance));
+    }
     let key = |field: &str| format!("instance.{}.{field}", instance.name);
     let uri = http_url(&key("url"), &instance.url)?;
     if uri.scheme_str() != Some("http") {

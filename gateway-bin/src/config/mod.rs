@@ -22,6 +22,7 @@ use tower_workspace::fs::Templates;
 use tower_workspace::vault::MasterKeys;
 
 pub use self::alerts::Alerts;
+pub(crate) use self::check::instance as check_instance;
 pub use self::load::{ConfigError, load, read};
 pub use self::prices::{Day, Price, Prices, UnknownModel, Usage, UsdPerMillion};
 pub use self::secret::Secret;

@@ -2,6 +2,7 @@
 //!
 //! Statements are written once, in words that both databases have; where they have none in common there are two.
 
+mod added_instances;
 mod alerts;
 mod counting;
 mod database;
@@ -27,6 +28,7 @@ mod virtual_keys;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use self::added_instances::AddedInstanceRow;
 pub use self::alerts::{Alert, AlertState};
 pub use self::database::Store;
 pub use self::deletions::ListedUser;

@@ -217,6 +217,14 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE virtual_keys ADD COLUMN instance TEXT;
     ALTER TABLE virtual_keys ADD COLUMN agent_id TEXT;
     ",
+    r"
+    -- Instances that administrators have added to those of the configuration file; what was said of them is sealed.
+    CREATE TABLE added_instances (
+        name              TEXT NOT NULL PRIMARY KEY,
+        sealed            BYTEA NOT NULL,
+        created_at        BIGINT NOT NULL
+    );
+    ",
 ];
 
 /// Gateways that start at once go on one after the other; one that hangs is not waited for longer than a start may take.

@@ -232,6 +232,14 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE virtual_keys ADD COLUMN instance TEXT;
     ALTER TABLE virtual_keys ADD COLUMN agent_id TEXT;
     ",
+    r"
+    -- Instances that administrators have added to those of the configuration file; what was said of them is sealed.
+    CREATE TABLE added_instances (
+        name              TEXT NOT NULL PRIMARY KEY,
+        sealed            BLOB NOT NULL,
+        created_at        INTEGER NOT NULL
+    ) STRICT;
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.
