@@ -29,7 +29,7 @@ fn not_found(message: &'static str) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
-/// `GET /api/admin/instances`: each, with how many people have a place there and whether people are sent there. One that is
+/// `GET /api/admin/instances`: each, with whose cell it is or how many people have a place there, and whether people are sent there. One that is
 /// not configured any more is shown as long as somebody has a place there.
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     let assigned = api.store.assigned().await;
@@ -40,8 +40,13 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError
             "name": &*upstream.name,
             "configured": true,
             "added": api.roster.is_added(&upstream.name),
+            "mode": if upstream.is_cell() { "cell" } else { "pool" },
+            "user": upstream.owner,
             "capacity": upstream.slots,
-            "assigned": assigned.remove(&*upstream.name).unwrap_or(0),
+            "assigned": match &upstream.owner {
+                Some(_) => 1,
+                None => assigned.remove(&*upstream.name).unwrap_or(0),
+            },
             "ready": upstream.is_ready(),
             "drained": upstream.is_drained(),
             "toBeChanged": upstream.fitness.unmet(),
@@ -51,7 +56,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError
     gone.sort();
     instances.extend(gone.into_iter().map(|(name, assigned)| {
         json!({
-            "name": name, "configured": false, "added": false, "capacity": 0, "assigned": assigned, "ready": false, "drained": false,
+            "name": name, "configured": false, "added": false, "mode": null, "user": null, "capacity": 0, "assigned": assigned, "ready": false, "drained": false,
             "toBeChanged": [],
         })
     }));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Instance, Metering, UnknownModel};
+use crate::config::{Config, Instance, InstanceAuth, Metering, UnknownModel, is_loopback};
 use crate::instance::{Admin, Device, Dialer, Looked, look};
 
 /// How long an instance may take to answer.
@@ -38,9 +38,12 @@ pub(super) async fn check_config(config: &Config) -> ExitCode {
                 ", metered by what it announces: charged afterwards, limits can be overshot"
             }
         };
+        let of = instance.owner().map(|user| format!(", the cell of {user}"));
         println!(
-            "  instance      {} at {}{metered}",
-            instance.name, instance.url
+            "  instance      {} at {}{}{metered}",
+            instance.name,
+            instance.url,
+            of.unwrap_or_default()
         );
     }
     for provider in &config.provider {
@@ -122,12 +125,6 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
     let mut notes = Vec::new();
     for instance in &config.instance {
         let name = &instance.name;
-        // Keys of the fixed form that are taken, so that one file serves this version and the next.
-        if instance.user.is_some() {
-            notes.push(format!(
-                "`instance.{name}.user` has no effect in this version"
-            ));
-        }
         let prices = &config.prices;
         let refuses = prices.unknown == UnknownModel::Refuse && prices.fallback.is_none();
         if refuses && instance.metering == Metering::Observed {
@@ -137,7 +134,27 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
             ));
         }
     }
+    notes.extend(forgeable(config));
     notes
+}
+
+/// What the agent of a cell could do beside it, if it may run programs: whoever is on the host may name any user to an
+/// instance that takes this gateway's word at a loopback address.
+fn forgeable(config: &Config) -> Option<String> {
+    let on_this_host = |instance: &&Instance| {
+        let url: Option<http::Uri> = instance.url.parse().ok();
+        url.is_some_and(|url| is_loopback(&url))
+    };
+    let proxied = |instance: &&Instance| matches!(instance.auth, InstanceAuth::TrustedProxy { .. });
+    let mut here = config.instance.iter().filter(on_this_host);
+    let cell = here.find(|instance| instance.owner().is_some())?;
+    let mut here = config.instance.iter().filter(on_this_host);
+    let other = here.find(|instance| proxied(instance))?;
+    Some(format!(
+        "cell {} is on this host, where {} believes whoever says who they are: unless the cell is in a network namespace of \
+         its own, or its agent runs no programs, its person can pass for others there",
+        cell.name, other.name
+    ))
 }
 
 #[cfg(test)]
@@ -156,6 +173,20 @@ mod tests {
 
     fn of(more: &str) -> Vec<String> {
         notes(&toml::from_str(&format!("{OBSERVED}{more}")).unwrap())
+    }
+
+    #[test]
+    fn a_cell_beside_an_instance_that_believes_everybody_is_told_of() {
+        let cell = |url: &str| {
+            format!(
+                "[[instance]]\nname = \"cell\"\nurl = \"{url}\"\nmode = \"cell\"\nuser = \"alice\"\n\
+                 metering = \"observed\"\nauth = {{ kind = \"password\", password = \"p\" }}\n\
+                 [prices]\nunknown = \"record\"\n"
+            )
+        };
+        let notes = of(&cell("http://127.0.0.1:2"));
+        assert!(notes.len() == 1 && notes[0].contains("pool-1"), "{notes:?}");
+        assert_eq!(of(&cell("http://100.64.0.7:2")).len(), 0, "on another host");
     }
 
     #[test]

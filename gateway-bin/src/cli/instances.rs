@@ -96,6 +96,7 @@ struct Name {
 struct Instance {
     name: String,
     configured: bool,
+    user: Option<String>,
     capacity: u32,
     assigned: u32,
     ready: bool,
@@ -191,7 +192,7 @@ impl Name {
 fn shown(mut answer: Value) -> Result<String, ClientError> {
     let instances = answer.get_mut("instances").map(Value::take);
     let instances: Vec<Instance> = read(instances.unwrap_or_default())?;
-    let mut table = Table::new(["INSTANCE", "PEOPLE", "CAPACITY", "STATE"]);
+    let mut table = Table::new(["INSTANCE", "FOR", "PEOPLE", "CAPACITY", "STATE"]);
     for instance in instances {
         let state = match &instance {
             Instance {
@@ -205,7 +206,8 @@ fn shown(mut answer: Value) -> Result<String, ClientError> {
             _ => "ready".to_owned(),
         };
         let (assigned, capacity) = (instance.assigned.to_string(), instance.capacity.to_string());
-        table.row([instance.name, assigned, capacity, state]);
+        let of = instance.user.unwrap_or_else(|| "everybody".to_owned());
+        table.row([instance.name, of, assigned, capacity, state]);
     }
     Ok(table.to_string())
 }
@@ -234,9 +236,11 @@ mod tests {
             json!({"name": name, "configured": configured, "capacity": 150, "assigned": 3, "ready": ready,
                 "drained": drained, "toBeChanged": problems})
         };
+        let mut of_alice = instance("b", true, true, true, &[]);
+        of_alice["user"] = "alice".into();
         let answer = json!({ "instances": [
             instance("a", true, true, false, &[]),
-            instance("b", true, true, true, &[]),
+            of_alice,
             instance("c", true, false, false, &[]),
             instance("d", true, false, false, &["x must be y"]),
             instance("e", false, false, false, &[]),
@@ -251,6 +255,10 @@ mod tests {
         ];
         let lines: Vec<_> = shown.lines().skip(1).collect();
         assert_eq!(lines.len(), states.len());
+        assert!(
+            lines[0].contains("everybody") && lines[1].contains("alice"),
+            "{shown}"
+        );
         for (line, state) in lines.iter().zip(states) {
             assert!(line.ends_with(state), "{shown}");
         }

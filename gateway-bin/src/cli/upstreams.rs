@@ -95,6 +95,7 @@ impl Starting {
                 let upstream = Upstream::start(instance, device, offer, tolerance, hear, removed)?;
                 let metered = observed::Parts {
                     instance: Arc::clone(&upstream.name),
+                    owner: upstream.owner.clone(),
                     admin: upstream.admin.clone(),
                     heard,
                     store: self.store.clone(),

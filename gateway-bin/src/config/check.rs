@@ -13,8 +13,8 @@ use crate::plan;
 use crate::prices::price_list;
 
 use super::{
-    Config, ConfigError, Instance, InstanceAuth, InstanceMode, Issuer, IssuerKind, Metering,
-    Provider, UnknownModel, Workspace,
+    Config, ConfigError, Instance, InstanceAuth, Issuer, IssuerKind, Metering, Provider,
+    UnknownModel, Workspace, cell,
 };
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
@@ -265,7 +265,7 @@ fn instances(config: &Config) -> Result<(), ConfigError> {
         }
         instance(one)?;
     }
-    Ok(())
+    cell::owners(&config.instance)
 }
 
 fn bad_name(instance: &Instance) -> ConfigError {
@@ -288,15 +288,11 @@ pub(crate) fn instance(instance: &Instance) -> Result<(), ConfigError> {
             "only http is available in this version",
         ));
     }
-    if instance.mode == InstanceMode::Cell {
-        return Err(ConfigError::invalid(
-            key("mode"),
-            "`cell` is not available in this version; use `pool`",
-        ));
-    }
     if let Some(user) = &instance.sandbox_user {
         sandbox_user(key("sandbox_user"), user)?;
     }
+    cell::owners(std::slice::from_ref(instance))?;
+    cell::of_pools(instance)?;
     origin(&key("origin"), &instance.origin)?;
     match &instance.auth {
         InstanceAuth::TrustedProxy { password: None, .. } => Err(ConfigError::invalid(
@@ -310,10 +306,9 @@ pub(crate) fn instance(instance: &Instance) -> Result<(), ConfigError> {
                     ConfigError::invalid(key("auth.user_header"), "is not the name of a header")
                 })
         }
-        InstanceAuth::Password { .. } => Err(ConfigError::invalid(
-            key("auth.kind"),
-            "`password` is for cells; a shared instance must run in trusted-proxy mode",
-        )),
+        InstanceAuth::Password { password, .. } => {
+            cell::password(instance, is_loopback(&uri), password.as_ref())
+        }
     }
 }
 
@@ -457,7 +452,7 @@ fn origin(key: &str, url: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-pub(super) fn is_loopback(uri: &Uri) -> bool {
+pub(crate) fn is_loopback(uri: &Uri) -> bool {
     uri.host().is_some_and(|host| {
         host == "localhost"
             || host

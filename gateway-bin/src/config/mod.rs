@@ -5,6 +5,7 @@
 //! cannot say.
 
 mod alerts;
+mod cell;
 mod check;
 pub(crate) mod duration;
 mod load;
@@ -23,6 +24,7 @@ use tower_workspace::vault::MasterKeys;
 
 pub use self::alerts::Alerts;
 pub(crate) use self::check::instance as check_instance;
+pub(crate) use self::check::is_loopback;
 pub use self::load::{ConfigError, load, read};
 pub use self::prices::{Day, Price, Prices, UnknownModel, Usage, UsdPerMillion};
 pub use self::secret::Secret;
@@ -353,9 +355,9 @@ pub struct Instance {
     /// Shared by many, or one user's own.
     #[serde(default)]
     pub mode: InstanceMode,
-    /// The user of a cell.
+    /// The user whose a cell is, by their id.
     pub user: Option<String>,
-    /// How many users a pool instance takes.
+    /// How many users a pool instance takes; a cell takes its own.
     #[serde(default = "default_capacity")]
     pub capacity: u32,
     /// Where the instance sees the workspace root, if elsewhere.
@@ -375,6 +377,24 @@ pub struct Instance {
     /// How its model calls are metered.
     #[serde(default)]
     pub metering: Metering,
+}
+
+impl Instance {
+    /// Whose cell it is; `None`: it is a pool.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        let user = self.user.as_deref();
+        user.filter(|_| self.mode == InstanceMode::Cell)
+    }
+
+    /// How many people it takes.
+    #[must_use]
+    pub fn places(&self) -> u32 {
+        match self.mode {
+            InstanceMode::Pool => self.capacity,
+            InstanceMode::Cell => 1,
+        }
+    }
 }
 
 /// `metering` of an instance.

@@ -243,11 +243,22 @@ impl Environments {
         opened.unwrap_or_else(|stopped| Err(unavailable("gateway", stopped)))
     }
 
-    /// Whether people can be sent somewhere.
+    /// Whether people can be sent somewhere: to a pool, or where there is none to a cell.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let upstreams = self.upstreams().all();
+        let pools = self.upstreams().pools();
+        let upstreams = match pools.is_empty() {
+            true => self.upstreams().all(),
+            false => pools,
+        };
         upstreams.iter().any(|upstream| upstream.is_ready())
+    }
+
+    /// Whether `user_id` can be sent somewhere.
+    #[must_use]
+    pub fn is_ready_for(&self, user_id: &str) -> bool {
+        let cell = self.upstreams().cell_of(user_id);
+        cell.is_some_and(|cell| cell.is_ready()) || self.is_ready()
     }
 
     /// The instances.
@@ -373,7 +384,7 @@ impl Shared {
         let changes = open.get(user_id)?.changes;
         let is_as_it_was = changes.is_some_and(|then| then >= upstream.admin.changes());
         let goes_on =
-            is_as_it_was && !upstream.removed.is_cancelled() && !self.moves_from(upstream);
+            is_as_it_was && !upstream.removed.is_cancelled() && self.goes_on(user_id, upstream);
         goes_on.then_some(environment)
     }
 
@@ -392,9 +403,15 @@ impl Shared {
         if !self.store.is_shared() {
             return Ok(Some(environment));
         }
-        let stored = self.store.find_assignment(user_id).await;
-        let stored = stored.map_err(|error| unavailable("store", error))?;
-        let is_there = stored.is_some_and(|name| *name == *environment.upstream.name);
+        let upstream = &environment.upstream;
+        let row = self.store.find_environment(user_id).await;
+        let row = row.map_err(|error| unavailable("store", error))?;
+        let mut is_there = row.is_some_and(|row| *row.instance == *upstream.name);
+        if is_there && !upstream.is_cell() {
+            let stored = self.store.find_assignment(user_id).await;
+            let stored = stored.map_err(|error| unavailable("store", error))?;
+            is_there = stored.is_some_and(|name| *name == *upstream.name);
+        }
         Ok(is_there.then_some(environment))
     }
 
@@ -678,7 +695,11 @@ fn spec(
     let directory = workspace.instance_workspace_dir().display().to_string();
     let user = workspace.name().as_str().into();
     let spec = AgentSpec::new(agent, user, directory, &upstream.offer);
-    Ok(spec.with_sandbox(sandbox))
+    let spec = spec.with_sandbox(sandbox);
+    Ok(match upstream.is_cell() {
+        true => spec.in_cell(),
+        false => spec,
+    })
 }
 
 fn described_person(user_id: &Arc<str>, name: Option<String>, email: Option<String>) -> Person {

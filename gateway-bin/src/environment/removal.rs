@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tower_workspace::DirectoryName;
 
 use super::{EnvironmentError, Environments, Opening, Shared, unavailable};
-use crate::instance::{AdminError, Upstream, slot_name};
+use crate::instance::{AdminError, CELL_AGENT, Upstream, slot_name};
 
 impl Environments {
     /// Removes somebody's environment: their virtual keys, their agent on the instance, and their directory. It may be
@@ -54,6 +54,14 @@ impl Shared {
         }
         let name = DirectoryName::for_user(user_id)?;
         for upstream in self.upstreams.all() {
+            // In somebody else's cell they never were.
+            if upstream
+                .owner
+                .as_ref()
+                .is_some_and(|owner| owner != user_id)
+            {
+                continue;
+            }
             let theirs = row.as_ref().filter(|row| row.instance == *upstream.name);
             let agent = theirs.map(|row| row.agent_id.clone());
             let ended = end(&upstream, name.as_str(), agent).await;
@@ -72,6 +80,7 @@ async fn end(upstream: &Upstream, user: &str, agent: Option<String>) -> Result<(
     upstream.agents.prepared().await?;
     let agent = match agent {
         Some(agent) => Some(agent),
+        None if upstream.is_cell() => Some(CELL_AGENT.to_owned()),
         None => upstream.agents.slots_in_use(user).await?.own.map(slot_name),
     };
     match agent {

@@ -30,6 +30,8 @@ pub struct AgentSpec {
     pub offer: Offer,
     /// Where its tools must run, if they must run in a sandbox.
     pub sandbox: Option<Sandbox>,
+    /// Whether it is the agent of a cell.
+    pub(super) in_cell: bool,
 }
 
 // === impl AgentSpec ===
@@ -44,6 +46,7 @@ impl AgentSpec {
             workspace,
             offer: offer.clone(),
             sandbox: None,
+            in_cell: false,
         }
     }
 
@@ -51,6 +54,13 @@ impl AgentSpec {
     #[must_use]
     pub fn with_sandbox(mut self, sandbox: Option<Sandbox>) -> Self {
         self.sandbox = sandbox;
+        self
+    }
+
+    /// The same as the agent of a cell, which is there already.
+    #[must_use]
+    pub const fn in_cell(mut self) -> Self {
+        self.in_cell = true;
         self
     }
 
@@ -65,6 +75,15 @@ impl AgentSpec {
     /// What of this agent is in `agents.entries` and `models.providers`.
     pub(super) fn patch(&self, virtual_key: &str) -> (Value, Map<String, Value>) {
         let (model, policy) = self.offer.of_agent(&self.agent);
+        if self.in_cell {
+            let agent = match self.offer.is_of_the_instance() {
+                true => json!({ "workspace": self.workspace }),
+                false => json!({
+                    "workspace": self.workspace, "model": model, "modelPolicy": policy,
+                }),
+            };
+            return (agent, self.offer.providers(&self.agent, virtual_key));
+        }
         let mut agent = json!({
             "name": &*self.agent,
             "workspace": self.workspace,
@@ -90,6 +109,24 @@ impl AgentSpec {
             agent.extend(sandbox);
         }
         (agent, self.offer.providers(&self.agent, virtual_key))
+    }
+
+    /// Whether it is among `agents`, as it is listed. The agent of a cell is always there: it also must be set up.
+    pub(super) fn is_among<'a>(&self, mut agents: impl Iterator<Item = &'a Value>) -> bool {
+        let text = |agent: &Value, pointer: &str| {
+            let text = agent.pointer(pointer).and_then(Value::as_str);
+            text.map(str::to_owned)
+        };
+        let (model, _) = self.offer.of_agent(&self.agent);
+        let model = text(&model, "/primary");
+        agents.any(|agent| {
+            let is_it = text(agent, "/id").as_deref() == Some(&*self.agent);
+            let is_set_up = || {
+                text(agent, "/workspace").as_ref() == Some(&self.workspace)
+                    && (model.is_none() || text(agent, "/model/primary") == model)
+            };
+            is_it && (!self.in_cell || is_set_up())
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::admin::{Admin, AdminError};
 use super::agent_spec::AgentSpec;
+use super::cell;
 use super::dial::Dialer;
 use super::gate::Gate;
 use super::roles::{self, Census, SlotsInUse};
@@ -54,7 +55,8 @@ pub struct Agents {
     admin: Admin,
     stage: watch::Receiver<Stage>,
     census: Latest,
-    slots: u32,
+    /// `None`: in a cell there are none.
+    slots: Option<u32>,
     look: LatestLook,
 }
 
@@ -90,13 +92,23 @@ impl Agents {
     /// Starts the writer, which goes through `gate` and defines the roles of so many slots first.
     #[must_use]
     pub fn start(admin: Admin, dialer: Arc<Dialer>, gate: Gate, slots: u32) -> Self {
+        Self::start_for(admin, gate, Some((dialer, slots)))
+    }
+
+    /// Starts the writer of a cell, which goes through `gate`: nobody needs a role there.
+    #[must_use]
+    pub fn start_in_cell(admin: Admin, gate: Gate) -> Self {
+        Self::start_for(admin, gate, None)
+    }
+
+    fn start_for(admin: Admin, gate: Gate, people: Option<(Arc<Dialer>, u32)>) -> Self {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         let (reached, stage) = watch::channel(Stage::Unknown);
+        let slots = people.as_ref().map(|(_, slots)| *slots);
         let writer = Writer {
             admin: admin.clone(),
-            dialer,
             gate,
-            slots,
+            people,
         };
         let census = Latest::default();
         let outdated = Arc::clone(&census);
@@ -171,13 +183,20 @@ impl Agents {
     ///
     /// See [`AdminError`].
     pub async fn standing(&self, spec: &AgentSpec) -> Result<Standing, AdminError> {
+        let Some(slots) = self.slots else {
+            let census = self.census().await?;
+            return Ok(match spec.is_among(census.listed()) {
+                true => Standing::Whole,
+                false => Standing::Gone,
+            });
+        };
         // One asks for all who come meanwhile.
         let mut latest = self.look.lock().await;
         let changes = self.admin.changes();
         let look = match &*latest {
             Some((after, look)) if *after == changes => Arc::clone(look),
             _ => {
-                let look = Arc::new(Look::take(&self.admin, self.slots).await?);
+                let look = Arc::new(Look::take(&self.admin, slots).await?);
                 *latest = Some((changes, Arc::clone(&look)));
                 look
             }
@@ -260,7 +279,10 @@ impl Agents {
         let (begin, mut pause) = (Instant::now(), RETRY.0);
         loop {
             let changing = gate.change().await;
-            let ended = end(&self.admin, agent).await;
+            let ended = match self.slots {
+                None => cell::end(&self.admin).await,
+                Some(_) => end(&self.admin, agent).await,
+            };
             drop(changing);
             self.census.lock().await.take();
             // An instance under load may do it, and be late to say so.
@@ -314,26 +336,32 @@ async fn end(admin: &Admin, agent: &str) -> Result<(), AdminError> {
 /// Makes agents, and people their owners.
 struct Writer {
     admin: Admin,
-    dialer: Arc<Dialer>,
     gate: Gate,
-    slots: u32,
+    /// Gives so many slots; `None`: in a cell there are none.
+    people: Option<(Arc<Dialer>, u32)>,
 }
 
 // === impl Writer ===
 
 impl Writer {
     async fn define_roles(&self) -> Result<(), AdminError> {
-        roles::define(&self.admin, &self.gate, self.slots).await
+        match &self.people {
+            Some((_, slots)) => roles::define(&self.admin, &self.gate, *slots).await,
+            None => Ok(()),
+        }
     }
 
     async fn make(&self, batch: &[Wanted]) -> Result<(), AdminError> {
         self.define_roles().await?;
         write(&self.admin, &self.gate, batch).await?;
+        let Some((dialer, _)) = &self.people else {
+            return Ok(());
+        };
         let owners = batch
             .iter()
             .map(|Wanted { spec, .. }| (&*spec.user, &*spec.agent));
         let owners: Vec<_> = owners.collect();
-        roles::give(&self.admin, &self.dialer, &owners).await
+        roles::give(&self.admin, dialer, &owners).await
     }
 }
 
@@ -343,13 +371,16 @@ async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), Admin
     let changing = gate.change().await;
     loop {
         let current = admin.call("config.get", json!({})).await?;
-        let wanted = batch.iter().map(|wanted| {
-            (
-                &wanted.spec,
-                wanted.virtual_key.as_ref().map(Secret::expose),
-            )
+        let mut wanted = batch.iter().map(|wanted| {
+            let virtual_key = wanted.virtual_key.as_ref().map(Secret::expose);
+            (&wanted.spec, virtual_key)
         });
-        let Some(params) = patch_for(&current, wanted) else {
+        let of_cell = wanted.clone().find(|(spec, _)| spec.in_cell);
+        let params = match of_cell {
+            Some((spec, virtual_key)) => Some(cell::patch_for(&current, spec, virtual_key)),
+            None => patch_for(&current, &mut wanted),
+        };
+        let Some(params) = params else {
             break;
         };
         match admin.call("config.patch", params).await {
@@ -373,7 +404,7 @@ async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), Admin
         let list = admin.call("agents.list", json!({})).await?;
         if batch
             .iter()
-            .all(|wanted| listed(&list).any(|id| id == &*wanted.spec.agent))
+            .all(|wanted| wanted.spec.is_among(roles::list(&list, "agents")))
         {
             info!(agents = batch.len(), "agents made");
             return Ok(());

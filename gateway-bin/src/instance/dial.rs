@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use http::Uri;
-use http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -38,20 +38,42 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 /// addresses there. TEST-NET-1 (RFC 5737) is nobody's.
 const NO_ADDRESS: &str = "192.0.2.1";
 
+/// What a person may do in a pool.
 const READ_WRITE: &str = "operator.read,operator.write";
+
+/// What a person may do in their own cell: there they answer what their agent asks, and give it the approvals that it
+/// needs. Never administer it.
+const IN_CELL: &str = "operator.approvals,operator.questions,operator.read,operator.write";
 
 /// Dials one instance.
 #[derive(Debug)]
 pub struct Dialer {
     address: String,
     uri: String,
-    origin: HeaderValue,
-    user_header: HeaderName,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    sign_in: SignIn,
+    /// What a person is allowed.
+    scopes: &'static str,
+    /// Of the administration channel.
     password: Secret,
-    device: Arc<Device>,
     /// Handshakes at a time.
     handshakes: Semaphore,
+}
+
+/// How a connection for a person is opened.
+#[derive(Debug)]
+enum SignIn {
+    /// The instance is told by headers who it is for.
+    TrustedProxy {
+        origin: HeaderValue,
+        user_header: HeaderName,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        device: Arc<Device>,
+    },
+    /// By the instance's password: it has one person only, and knows nobody by name.
+    Password {
+        /// The password as HTTP has it.
+        bearer: HeaderValue,
+    },
 }
 
 /// For whom a connection is opened.
@@ -88,6 +110,9 @@ pub enum DialError {
     #[error("instance refused the connection: {0}")]
     Refused(String),
 }
+
+/// Bounds what a request or a connection may do.
+const SCOPES: HeaderName = HeaderName::from_static("x-openclaw-scopes");
 
 #[derive(Deserialize)]
 struct Challenge {
@@ -129,6 +154,46 @@ impl<'a> Person<'a> {
     }
 }
 
+// === impl SignIn ===
+
+impl SignIn {
+    fn new(instance: &Instance, password: &Secret, device: Arc<Device>) -> Result<Self, String> {
+        let sensitive = |value: &str, key: &dyn Fn() -> String| {
+            let mut value = HeaderValue::from_str(value).map_err(|_| key())?;
+            value.set_sensitive(true);
+            Ok::<_, String>(value)
+        };
+        let InstanceAuth::TrustedProxy {
+            user_header,
+            headers,
+            ..
+        } = &instance.auth
+        else {
+            let bearer = format!("Bearer {}", password.expose());
+            let key = || "auth.password: does not fit a header".to_owned();
+            return Ok(Self::Password {
+                bearer: sensitive(&bearer, &key)?,
+            });
+        };
+        let header = |name: &str| {
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("auth.headers: `{name}`"))
+        };
+        let headers = headers
+            .iter()
+            .map(|(name, value)| {
+                let key = || format!("auth.headers.{name}");
+                Ok((header(name)?, sensitive(value.expose(), &key)?))
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(Self::TrustedProxy {
+            origin: HeaderValue::from_str(&instance.origin).map_err(|_| "origin")?,
+            user_header: header(user_header)?,
+            headers,
+            device,
+        })
+    }
+}
+
 // === impl Dialer ===
 
 impl Dialer {
@@ -144,35 +209,24 @@ impl Dialer {
             .map_err(|_| "url: not a URL".to_owned())?;
         let authority = uri.authority().ok_or("url: has no host")?;
         let port = authority.port_u16().unwrap_or(80);
-        let InstanceAuth::TrustedProxy {
-            user_header,
-            headers,
+        let (InstanceAuth::TrustedProxy {
             password: Some(password),
             ..
-        } = &instance.auth
+        }
+        | InstanceAuth::Password {
+            password: Some(password),
+            ..
+        }) = &instance.auth
         else {
-            return Err("auth: only trusted-proxy with a password is available".to_owned());
+            return Err("auth.password: is missing".to_owned());
         };
-        let header = |name: &str| {
-            HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("auth.headers: `{name}`"))
-        };
-        let headers = headers
-            .iter()
-            .map(|(name, value)| {
-                let mut value = HeaderValue::from_str(value.expose())
-                    .map_err(|_| format!("auth.headers.{name}"))?;
-                value.set_sensitive(true);
-                Ok((header(name)?, value))
-            })
-            .collect::<Result<_, String>>()?;
+        let is_cell = instance.owner().is_some();
         Ok(Self {
             address: format!("{}:{port}", authority.host()),
             uri: format!("ws://{authority}{}", uri.path()),
-            origin: HeaderValue::from_str(&instance.origin).map_err(|_| "origin")?,
-            user_header: header(user_header)?,
-            headers,
+            sign_in: SignIn::new(instance, password, device)?,
+            scopes: if is_cell { IN_CELL } else { READ_WRITE },
             password: password.clone(),
-            device,
             handshakes: Semaphore::new(MAX_HANDSHAKES),
         })
     }
@@ -189,28 +243,37 @@ impl Dialer {
         user: Option<&str>,
         address: Option<IpAddr>,
     ) -> Result<HeaderMap, DialError> {
+        let (user_header, ours) = match &self.sign_in {
+            SignIn::TrustedProxy {
+                user_header,
+                headers,
+                ..
+            } => (user_header, headers),
+            // It takes who names an address for a proxy that it does not know.
+            SignIn::Password { bearer } => {
+                let bearer = user.map(|_| (AUTHORIZATION, bearer.clone()));
+                return Ok(bearer.into_iter().collect());
+            }
+        };
         let address = match address {
             Some(address) if !address.to_canonical().is_loopback() => {
                 address.to_canonical().to_string()
             }
             _ => NO_ADDRESS.to_owned(),
         };
-        let mut headers: HeaderMap = self.headers.iter().cloned().collect();
+        let mut headers: HeaderMap = ours.iter().cloned().collect();
         if let Some(user) = user {
-            headers.insert(self.user_header.clone(), header_value(user)?);
+            headers.insert(user_header.clone(), header_value(user)?);
         }
         headers.insert(
             HeaderName::from_static("x-forwarded-for"),
             header_value(&address)?,
         );
-        headers.insert(
-            HeaderName::from_static("x-openclaw-scopes"),
-            HeaderValue::from_static(READ_WRITE),
-        );
+        headers.insert(SCOPES, HeaderValue::from_static(READ_WRITE));
         Ok(headers)
     }
 
-    /// Opens a connection on which everything is done in the name of `person`, with read and write scope.
+    /// Opens a connection on which everything is done in the name of `person`, with no more than they need.
     ///
     /// # Errors
     ///
@@ -220,29 +283,54 @@ impl Dialer {
     ///
     /// Dropping the future closes what it opened.
     pub async fn connect(&self, person: &Person<'_>) -> Result<(Socket, HelloView), DialError> {
-        let mut headers = self.headers(Some(person.user), person.address)?;
-        headers.insert(ORIGIN, self.origin.clone());
         // A crowd waits here, where nothing runs out, and not in the instance.
         let place = timeout(QUEUE_TIMEOUT, self.handshakes.acquire()).await;
         let _place = place.map_err(|_| DialError::Unreachable(None))?;
-        let connected = self.handshake(headers, |nonce| {
-            let mut client = serde_json::json!({
-                "id": "webchat-ui", "version": env!("CARGO_PKG_VERSION"), "platform": "web", "mode": "webchat",
-            });
-            if let (Some(id), Some(client)) = (person.instance_id, client.as_object_mut()) {
-                client.insert("instanceId".to_owned(), id.into());
-            }
-            serde_json::json!({
-                "minProtocol": PROTOCOL_VERSION, "maxProtocol": PROTOCOL_VERSION, "client": client,
-                "role": "operator", "scopes": ["operator.read", "operator.write"], "caps": person.caps,
-                "device": self.device.sign(READ_WRITE, clock::now_ms(), nonce),
-            })
-        });
-        let (socket, hello) = connected.await?;
+        let (socket, hello) = self.handshake_for(person).await?;
         if !hello.may_write() {
             return Err(DialError::Unbound);
         }
         Ok((socket, hello))
+    }
+
+    async fn handshake_for(&self, person: &Person<'_>) -> Result<(Socket, HelloView), DialError> {
+        let scopes: Vec<&str> = self.scopes.split(',').collect();
+        let client = |id: &str, platform: &str, mode: &str| {
+            let mut client = serde_json::json!({
+                "id": id, "version": env!("CARGO_PKG_VERSION"), "platform": platform, "mode": mode,
+            });
+            if let (Some(id), Some(client)) = (person.instance_id, client.as_object_mut()) {
+                client.insert("instanceId".to_owned(), id.into());
+            }
+            client
+        };
+        match &self.sign_in {
+            SignIn::TrustedProxy { origin, device, .. } => {
+                let mut headers = self.headers(Some(person.user), person.address)?;
+                headers.insert(ORIGIN, origin.clone());
+                headers.insert(SCOPES, HeaderValue::from_static(self.scopes));
+                let connected = self.handshake(headers, |nonce| {
+                    serde_json::json!({
+                        "minProtocol": PROTOCOL_VERSION, "maxProtocol": PROTOCOL_VERSION,
+                        "client": client("webchat-ui", "web", "webchat"),
+                        "role": "operator", "scopes": scopes, "caps": person.caps,
+                        "device": device.sign(self.scopes, clock::now_ms(), nonce),
+                    })
+                });
+                connected.await
+            }
+            SignIn::Password { .. } => {
+                let connected = self.handshake(HeaderMap::new(), |_| {
+                    serde_json::json!({
+                        "minProtocol": PROTOCOL_VERSION, "maxProtocol": PROTOCOL_VERSION,
+                        "client": client("gateway-client", "linux", "backend"),
+                        "role": "operator", "scopes": scopes, "caps": person.caps,
+                        "auth": { "password": self.password.expose() },
+                    })
+                });
+                connected.await
+            }
+        }
     }
 
     /// Opens the administration channel: the shared password, no identity.

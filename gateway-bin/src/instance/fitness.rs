@@ -135,7 +135,7 @@ pub(crate) async fn ask(admin: &Admin, instance: &Instance) -> Looked {
             if instance.extended_chat_params && refuses_extended_chat_params(admin).await {
                 unmet.push(EXTENDED.to_owned());
             }
-            let mut advice = advice(actual);
+            let mut advice = advice(actual, instance);
             let sandbox = Sandbox::of(actual, instance).unwrap_or_else(|missing| {
                 advice.push(missing);
                 None

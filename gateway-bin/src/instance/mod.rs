@@ -3,6 +3,7 @@
 mod admin;
 mod agent_spec;
 mod agents;
+mod cell;
 mod device;
 mod dial;
 mod difference;
@@ -21,6 +22,7 @@ mod upstreams;
 pub use self::admin::{Admin, AdminError, RunMessage};
 pub use self::agent_spec::AgentSpec;
 pub use self::agents::Agents;
+pub use self::cell::CELL_AGENT;
 pub use self::device::Device;
 pub use self::dial::{DialError, Dialer, Person, Socket};
 pub use self::fitness::Fitness;

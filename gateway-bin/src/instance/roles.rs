@@ -212,8 +212,13 @@ impl Census {
         Ok(Self { profiles, agents })
     }
 
+    /// Its agents, as it lists them.
+    pub(super) fn listed(&self) -> impl Iterator<Item = &Value> {
+        list(&self.agents, "agents")
+    }
+
     /// The ids of its agents.
-    pub(super) fn agents(&self) -> impl Iterator<Item = &str> {
+    fn agents(&self) -> impl Iterator<Item = &str> {
         list(&self.agents, "agents").filter_map(|agent| agent.get("id")?.as_str())
     }
 
@@ -244,7 +249,7 @@ fn profile<'a>(profiles: &'a Value, user: &str) -> Option<&'a Value> {
     })
 }
 
-fn list<'a>(answer: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn list<'a>(answer: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     let items = answer.get(name).and_then(Value::as_array);
     items.into_iter().flatten()
 }

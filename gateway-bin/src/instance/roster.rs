@@ -144,7 +144,7 @@ impl Roster {
                 return Err(RosterError::Taken(match other.name == instance.name {
                     true => format!("there is an instance `{}` already", other.name),
                     false => format!(
-                        "the instance `{}` has this URL, or sandbox_user: people of one would meet those of the other there",
+                        "the instance `{}` has this URL, user or sandbox_user: people of one would meet those of the other there",
                         other.name
                     ),
                 }));
@@ -328,7 +328,8 @@ fn clash(one: &Instance, other: &Instance) -> bool {
     let url = |instance: &Instance| instance.url.trim_end_matches('/').to_owned();
     let is_of_one_sandbox_user =
         one.sandbox_user.is_some() && one.sandbox_user == other.sandbox_user;
-    one.name == other.name || url(one) == url(other) || is_of_one_sandbox_user
+    let is_of_one_user = one.user.is_some() && one.user == other.user;
+    one.name == other.name || url(one) == url(other) || is_of_one_sandbox_user || is_of_one_user
 }
 
 /// Those of the file, and of those that were added the ones for which there is room beside them.

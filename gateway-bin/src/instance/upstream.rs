@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::admin::{Admin, AdminError};
 use super::agents::Agents;
+use super::cell::CELL_AGENT;
 use super::device::Device;
 use super::dial::Dialer;
 use super::fitness::Fitness;
@@ -15,6 +16,7 @@ use super::health::{Health, Tolerance};
 use super::offer::Offer;
 use super::roles;
 use crate::config::Instance;
+use crate::protocol::Policy;
 
 /// One instance and how it is worked with.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Opens connections to it.
     pub dialer: Arc<Dialer>,
+    /// Whose cell it is, by their user id; `None`: it is a pool.
+    pub owner: Option<Arc<str>>,
     /// Administers it.
     pub admin: Admin,
     /// How many people it takes.
@@ -71,11 +75,17 @@ impl Upstream {
         tokio::spawn(removed.clone().run_until_cancelled_owned(watch));
         let (fitness, watch) = Fitness::watch(admin.clone(), instance.clone());
         tokio::spawn(removed.clone().run_until_cancelled_owned(watch));
-        let (writer, slots) = (Arc::clone(&dialer), instance.capacity);
+        let (writer, slots) = (Arc::clone(&dialer), instance.places());
+        let owner: Option<Arc<str>> = instance.owner().map(Into::into);
+        let agents = match owner {
+            Some(_) => Agents::start_in_cell(admin.clone(), gate.clone()),
+            None => Agents::start(admin.clone(), writer, gate.clone(), slots),
+        };
         Ok(Self {
             name: instance.name.as_str().into(),
-            agents: Agents::start(admin.clone(), writer, gate.clone(), slots),
+            agents,
             dialer,
+            owner,
             admin,
             slots,
             gate,
@@ -89,7 +99,23 @@ impl Upstream {
         })
     }
 
-    /// Lets the person whom the instance knows as `user` use the slot of that name, and nothing else.
+    /// Whether it is somebody's own.
+    #[must_use]
+    pub const fn is_cell(&self) -> bool {
+        self.owner.is_some()
+    }
+
+    /// What a person may do there.
+    #[must_use]
+    pub const fn policy(&self) -> Policy {
+        match self.owner {
+            Some(_) => Policy::Cell,
+            None => Policy::Pool,
+        }
+    }
+
+    /// Lets the person whom the instance knows as `user` use the slot of that name, and nothing else. In a cell there are
+    /// none, and nothing is done.
     ///
     /// # Errors
     ///
@@ -99,12 +125,18 @@ impl Upstream {
     ///
     /// Dropping the future may leave the person without the role; calling it again gives it.
     pub async fn bind(&self, user: &str, slot: &str) -> Result<(), AdminError> {
-        roles::give(&self.admin, &self.dialer, &[(user, slot)]).await
+        match self.owner {
+            Some(_) => Ok(()),
+            None => roles::give(&self.admin, &self.dialer, &[(user, slot)]).await,
+        }
     }
 
     /// Ends the agent of a slot with its conversations, and takes the slot's role from the person whom the instance knows
     /// as `user`. Their files are left alone. From then on the slot is in use by somebody who never comes: OpenClaw keeps in
     /// mind which agents it has deleted, and restarts at every change if there is one of the same id again.
+    ///
+    /// In a cell the agent stays, without anything that we gave it; its conversations are deleted, and the main one, which
+    /// always is, begins anew.
     ///
     /// # Errors
     ///
@@ -114,6 +146,9 @@ impl Upstream {
     ///
     /// Dropping the future may leave some of it; calling it again goes on from there.
     pub async fn end(&self, user: &str, slot: &str) -> Result<(), AdminError> {
+        if self.is_cell() {
+            return self.agents.end(CELL_AGENT, &self.gate).await;
+        }
         // No name of a person has a dot in it.
         let nobody = format!("retired.{slot}");
         roles::give(&self.admin, &self.dialer, &[(&nobody, slot)]).await?;

@@ -104,6 +104,24 @@ impl Upstreams {
         Some(Arc::clone(&member.upstream))
     }
 
+    /// The cell of that user.
+    #[must_use]
+    pub fn cell_of(&self, user_id: &str) -> Option<Arc<Upstream>> {
+        let members = self.shared.members.read();
+        let members = members.unwrap_or_else(PoisonError::into_inner);
+        let mut upstreams = members.values().map(|member| &member.upstream);
+        let theirs = upstreams.find(|upstream| upstream.owner.as_deref() == Some(user_id));
+        theirs.cloned()
+    }
+
+    /// Those that are nobody's own, by name.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Arc<Upstream>> {
+        let mut all = self.all();
+        all.retain(|upstream| !upstream.is_cell());
+        all
+    }
+
     /// All of them, by name.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Upstream>> {

@@ -52,6 +52,8 @@ const MARGIN: Duration = Duration::from_secs(10);
 pub struct Parts {
     /// Name of the instance.
     pub instance: Arc<str>,
+    /// Whose cell it is; `None`: it is a pool.
+    pub owner: Option<Arc<str>>,
     /// Its administration channel.
     pub admin: Admin,
     /// What its [`Ear`](super::Ear) hears.
@@ -391,9 +393,10 @@ impl Meter {
             return Ok(());
         }
         let instance = &self.parts.instance;
-        let owner = match message.subject() {
-            Subject::Slot(slot) => self.parts.store.find_owner(instance, slot).await?,
-            Subject::Instance => None,
+        let owner = match (&self.parts.owner, message.subject()) {
+            (Some(owner), _) => Some(Arc::clone(owner)),
+            (None, Subject::Slot(slot)) => self.parts.store.find_owner(instance, slot).await?,
+            (None, Subject::Instance) => None,
         };
         let subject = owner.unwrap_or_else(|| format!("instance:{instance}").into());
         let record = message.record(instance, subject, &self.parts.prices.load());

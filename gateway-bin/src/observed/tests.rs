@@ -210,6 +210,7 @@ impl Gateway {
         let (_, heard): (_, Heard) = channel();
         Meter::new(Parts {
             instance: "pool-1".into(),
+            owner: None,
             admin: instance.admin(),
             heard,
             store: self.store.clone(),

@@ -111,7 +111,10 @@ impl ForwardRun {
         let upstream = self.environments.upstream_of(workspace);
         let upstream = &*upstream.ok_or_else(unavailable)?;
         let body = call.to_body(agent);
-        if let Some(session) = call.session_of(agent) {
+        // In a cell nobody has to be told whose it is.
+        if let Some(session) = call.session_of(agent)
+            && !upstream.is_cell()
+        {
             make_session(upstream, workspace, address, agent, &session).await?;
         }
         let gate = upstream.gate.clone();

@@ -172,7 +172,7 @@ impl Runs {
     /// Whoever's workspace, made if it is missing.
     async fn open(&self, identity: &Arc<Identity>) -> Result<Arc<Workspace>, Refusal> {
         // An instance that is down is not waited for.
-        if !self.api.environments.is_ready() {
+        if !self.api.environments.is_ready_for(identity.user_id()) {
             return Err(not_there());
         }
         let opened = self.api.environments.open(identity).await;

@@ -17,10 +17,10 @@ use super::slash;
 use crate::config::Secret;
 
 /// Longest `id` of a frame, in bytes; our own limit, the instance has none.
-const MAX_ID_LEN: usize = 256;
+pub(super) const MAX_ID_LEN: usize = 256;
 
 /// Longest session key, in bytes (`ChatSendParams.sessionKey` of the protocol's schema).
-const MAX_SESSION_KEY_LEN: usize = 512;
+pub(super) const MAX_SESSION_KEY_LEN: usize = 512;
 
 /// A request frame that was understood, without what decides about foreign things: the session it names is kept apart
 /// and the agent is left out, both are put in again from the user's workspace.

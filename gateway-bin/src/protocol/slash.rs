@@ -9,7 +9,7 @@
 
 use thiserror::Error;
 
-use super::policy::Reason;
+use super::policy::{Cell, Policy, Reason};
 
 /// One command of the table.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +19,10 @@ pub struct Command {
     pub names: &'static [&'static str],
     /// Where in a message it is read.
     pub read: Read,
-    /// What becomes of it.
+    /// What becomes of it in a pool.
     pub verdict: Verdict,
+    /// In a cell; one that is refused there is as in a pool.
+    pub cell: Cell,
 }
 
 /// Where in a message a command is read.
@@ -67,11 +69,11 @@ pub const COMMANDS: &[Command] = &[
     passes(&["tools"], Read::First),
     // Skills run as the own agent; what one calls by itself is bound to the agent's tools.
     passes(&["skill"], Read::First),
-    refused(&["dashboard"], Read::First, Reason::NotOffered),
+    refused(&["dashboard"], Read::First, Reason::NotOffered).in_cell(),
     // Proposes skills for everybody.
-    refused(&["learn"], Read::First, Reason::Everybody),
+    refused(&["learn"], Read::First, Reason::Everybody).in_cell(),
     // Makes a job that runs by the clock.
-    refused(&["loop"], Read::First, Reason::Uncounted),
+    refused(&["loop"], Read::First, Reason::Uncounted).in_cell(),
     // With `plugins` it tells what failed to load, and from where.
     but(
         &["status"],
@@ -80,29 +82,30 @@ pub const COMMANDS: &[Command] = &[
         Reason::Administers,
     ),
     // Goes on by itself.
-    refused(&["goal"], Read::First, Reason::Uncounted),
+    refused(&["goal"], Read::First, Reason::Uncounted).in_cell(),
     refused(&["diagnostics"], Read::First, Reason::Administers),
     refused(&["login"], Read::First, Reason::Credentials),
     refused(&["openclaw"], Read::First, Reason::Administers),
     passes(&["tasks"], Read::First),
     refused(&["allowlist"], Read::First, Reason::Administers),
-    refused(&["approve"], Read::First, Reason::Approvals),
+    refused(&["approve"], Read::First, Reason::Approvals).in_cell(),
     // Names directories of the host.
-    refused(&["context"], Read::First, Reason::Host),
+    refused(&["context"], Read::First, Reason::Host).in_cell(),
     passes(&["btw", "side"], Read::First),
-    refused(&["export-session", "export"], Read::First, Reason::Host),
+    refused(&["export-session", "export"], Read::First, Reason::Host).in_cell(),
     refused(
         &["export-trajectory", "trajectory"],
         Read::First,
         Reason::Host,
-    ),
+    )
+    .in_cell(),
     // `/tts on` makes every reply of everybody at the instance be spoken, by a service that nobody counts.
     refused(&["tts"], Read::First, Reason::Everybody),
     passes(&["whoami", "id"], Read::Anywhere),
     refused(&["session"], Read::First, Reason::Channels),
-    refused(&["subagents"], Read::First, Reason::NotOffered),
+    refused(&["subagents"], Read::First, Reason::NotOffered).in_cell(),
     refused(&["acp"], Read::First, Reason::Host),
-    refused(&["agents"], Read::First, Reason::NotOffered),
+    refused(&["agents"], Read::First, Reason::NotOffered).in_cell(),
     passes(&["steer", "tell"], Read::First),
     refused(&["config"], Read::First, Reason::Administers),
     refused(&["mcp"], Read::First, Reason::Administers),
@@ -147,14 +150,14 @@ pub const COMMANDS: &[Command] = &[
     passes(&["queue"], Read::Anywhere),
     refused(&["bash"], Read::First, Reason::Host),
     // Of plugins.
-    refused(&["active-memory"], Read::First, Reason::Everybody),
+    refused(&["active-memory"], Read::First, Reason::Everybody).in_cell(),
     refused(&["card"], Read::First, Reason::Channels),
     refused(&["codex"], Read::First, Reason::Uncounted),
-    refused(&["dreaming"], Read::First, Reason::Everybody),
+    refused(&["dreaming"], Read::First, Reason::Everybody).in_cell(),
     refused(&["pair"], Read::First, Reason::Devices),
     refused(&["reef"], Read::First, Reason::Channels),
     refused(&["voice", "talkvoice"], Read::First, Reason::Everybody),
-    refused(&["workboard"], Read::First, Reason::Everybody),
+    refused(&["workboard"], Read::First, Reason::Everybody).in_cell(),
 ];
 
 /// How many words behind a command may be its arguments: `/model REF --runtime NAME -g` has four.
@@ -169,6 +172,15 @@ const LABEL: usize = 120;
 ///
 /// [`Refused`], with the first command that may not.
 pub fn check(message: &str) -> Result<(), Refused> {
+    check_in(Policy::Pool, message)
+}
+
+/// The same as the column of `policy` has it.
+///
+/// # Errors
+///
+/// [`Refused`], with the first command that may not.
+pub fn check_in(policy: Policy, message: &str) -> Result<(), Refused> {
     // Over all bytes, which are then compared many at a time.
     let is_mark = |byte: &u8| matches!(byte, b'/' | b'!');
     if !message
@@ -191,7 +203,7 @@ pub fn check(message: &str) -> Result<(), Refused> {
         }
         match (next, place) {
             ('/', _) if begins => {
-                check_word(behind, place)?;
+                check_word(policy, behind, place)?;
                 place = Place::Text;
             }
             ('!', Place::Beginning) => {
@@ -229,7 +241,7 @@ enum Place {
 }
 
 /// Checks what stands behind a `/` with which a word begins.
-fn check_word(text: &str, place: Place) -> Result<(), Refused> {
+fn check_word(policy: Policy, text: &str, place: Place) -> Result<(), Refused> {
     let first = matches!(place, Place::Beginning | Place::Labelled);
     // Commands of plugins may stand apart from their slash.
     let text = match first {
@@ -251,6 +263,9 @@ fn check_word(text: &str, place: Place) -> Result<(), Refused> {
             _ => Ok(()),
         };
     };
+    if policy == Policy::Cell && command.cell == Cell::Pass {
+        return Ok(());
+    }
     match command.verdict {
         Verdict::Pass => Ok(()),
         Verdict::Refuse(reason) => Err(Refused::Command(called, reason)),
@@ -342,6 +357,7 @@ const fn passes(names: &'static [&'static str], read: Read) -> Command {
         names,
         read,
         verdict: Verdict::Pass,
+        cell: Cell::Pass,
     }
 }
 
@@ -355,6 +371,7 @@ const fn but(
         names,
         read,
         verdict: Verdict::PassBut(words, reason),
+        cell: Cell::Refuse,
     }
 }
 
@@ -363,12 +380,19 @@ const fn refused(names: &'static [&'static str], read: Read, reason: Reason) -> 
         names,
         read,
         verdict: Verdict::Refuse(reason),
+        cell: Cell::Refuse,
     }
 }
 
 // === impl Command ===
 
 impl Command {
+    /// Passes in a cell: it reaches what is its person's own.
+    const fn in_cell(mut self) -> Self {
+        self.cell = Cell::Pass;
+        self
+    }
+
     /// The name of it that a word is.
     fn named(&self, word: &str) -> Option<&'static str> {
         let mut names = self.names.iter().copied();
@@ -415,6 +439,30 @@ mod tests {
         match check(message) {
             Err(Refused::Command(name, _)) => Some(name),
             Ok(()) | Err(Refused::Unknown) => None,
+        }
+    }
+
+    #[test]
+    fn d3_39_in_a_cell_what_runs_it_is_refused_and_what_is_in_it_is_not() {
+        for command in COMMANDS {
+            if command.verdict == Verdict::Pass {
+                assert_eq!(command.cell, Cell::Pass, "{:?}", command.names);
+            }
+        }
+        for (message, in_pool, in_cell) in [
+            ("/help", true, true),
+            ("/goal ship it", false, true),
+            ("/agents", false, true),
+            ("/config show", false, false),
+            ("/restart", false, false),
+            ("please /exec ask=off", false, false),
+            ("! ls", false, false),
+            ("/model x -g", false, false),
+            ("/of-a-plugin", false, false),
+        ] {
+            let passes =
+                [Policy::Pool, Policy::Cell].map(|policy| check_in(policy, message).is_ok());
+            assert_eq!(passes, [in_pool, in_cell], "{message}");
         }
     }
 

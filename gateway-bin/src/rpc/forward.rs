@@ -8,11 +8,14 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::{mpsc, oneshot};
 use tower_service::Service;
 
-use super::message::{RpcRequest, RpcResponse, Turn};
+use super::message::{RpcRequest, RpcResponse, StartedRun, Turn};
 use crate::instance::Gate;
-use crate::protocol::{Answer, ErrorShape, View, error_response, response};
+use crate::protocol::{Answer, ClientRequest, ErrorShape, View, error_response, response};
 
 /// The innermost service of a socket: writes a frame anew for the instance and waits for its response.
+///
+/// A cell's response goes to the client unread, so that nobody knows what became of the frame: it is done with when it is
+/// queued, and a run starter has started a run, for which its call stays taken.
 #[derive(Clone, Debug)]
 pub struct Forward {
     instance: mpsc::UnboundedSender<Outgoing>,
@@ -29,7 +32,7 @@ pub struct Outgoing {
     pub text: String,
     /// What of the response the client may see.
     pub view: View,
-    /// Gets the response.
+    /// Gets the response, if anybody waits for it.
     pub reply: oneshot::Sender<Reply>,
 }
 
@@ -69,6 +72,8 @@ struct Admitted {
     id: Box<str>,
     text: String,
     view: View,
+    /// What its response, if that is not read, is taken to have started.
+    unread: Option<Option<StartedRun>>,
     turn: Option<Turn>,
 }
 
@@ -92,12 +97,12 @@ impl Service<RpcRequest> for Forward {
     }
 
     fn call(&mut self, mut req: RpcRequest) -> ForwardFuture {
-        let view = match req.frame.method.answer {
+        let view = match req.frame.answer() {
             Answer::Instance(view) => view,
             Answer::Fixed(payload) => {
                 return ForwardFuture {
                     state: State::Answered(Some(RpcResponse {
-                        text: response(&req.frame.id, payload).into(),
+                        text: response(req.frame.id(), payload).into(),
                         started_run: None,
                     })),
                     entered: None,
@@ -118,7 +123,13 @@ impl Service<RpcRequest> for Forward {
                 ErrorShape::new("FORBIDDEN", "you have no workspace here yet"),
             );
         };
-        let Some(session) = req.frame.session_of(agent) else {
+        let text = match &mut req.frame {
+            ClientRequest::Pool(frame) => frame
+                .session_of(agent)
+                .map(|session| frame.to_frame(&session, agent)),
+            ClientRequest::Cell(frame) => Some(std::mem::take(&mut frame.text)),
+        };
+        let Some(text) = text else {
             metrics::counter!("gateway_refusals_total", "plane" => "ingress", "reason" => "foreign_session").increment(1);
             return refused(
                 &req,
@@ -127,12 +138,19 @@ impl Service<RpcRequest> for Forward {
         };
         let frame = Admitted {
             instance: self.instance.clone(),
-            id: req.frame.id.clone(),
-            text: req.frame.to_frame(&session, agent),
+            id: req.frame.id().into(),
+            text,
             view,
+            unread: match &req.frame {
+                ClientRequest::Pool(_) => None,
+                ClientRequest::Cell(frame) => {
+                    let run = || StartedRun::from(frame.run_id.clone());
+                    Some(frame.starts_run.then(run))
+                }
+            },
             turn: req.turn.take(),
         };
-        if !req.frame.starts_run {
+        if !req.frame.starts_run() {
             return ForwardFuture {
                 state: frame.send(),
                 entered: None,
@@ -164,6 +182,7 @@ impl Admitted {
             id,
             text,
             view,
+            unread,
             turn,
         } = self;
         let (reply, answered) = oneshot::channel();
@@ -175,12 +194,16 @@ impl Admitted {
         });
         // Queued: the next frame may follow.
         drop(turn);
-        match sent {
-            Ok(()) => State::Waiting {
+        match (sent, unread) {
+            (Ok(()), None) => State::Waiting {
                 id,
                 reply: answered,
             },
-            Err(_) => State::Answered(Some(refusal(&id, &gone()))),
+            (Ok(()), Some(started_run)) => State::Answered(Some(RpcResponse {
+                text: Box::default(),
+                started_run,
+            })),
+            (Err(_), _) => State::Answered(Some(refusal(&id, &gone()))),
         }
     }
 }

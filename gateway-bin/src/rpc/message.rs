@@ -5,13 +5,13 @@ use tower_quota::{Carry, Reservation};
 use tower_sso::Identity;
 use tower_workspace::Workspace;
 
-use crate::protocol::{ErrorShape, Request, error_response};
+use crate::protocol::{ClientRequest, ErrorShape, error_response};
 
 /// A request frame on its way inward, with what the layers have put to it.
 #[derive(Debug)]
 pub struct RpcRequest {
     /// The frame.
-    pub frame: Request,
+    pub frame: ClientRequest,
     /// Whose socket it came on.
     pub identity: Arc<Identity>,
     /// Where the user works; put in by the workspace layer.
@@ -32,20 +32,24 @@ pub struct Turn {
 /// A response frame.
 #[derive(Debug)]
 pub struct RpcResponse {
-    /// The frame's text.
+    /// The frame's text; empty where the instance's own goes to the client unread.
     pub text: Box<str>,
     /// The run that the request started.
-    pub started_run: Option<Arc<str>>,
+    pub started_run: Option<StartedRun>,
 }
+
+/// A run that was started, and its id if that is known.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct StartedRun(Option<Arc<str>>);
 
 // === impl RpcRequest ===
 
 impl RpcRequest {
     /// A frame as it enters the stack.
     #[must_use]
-    pub fn new(frame: Request, identity: Arc<Identity>, turn: Turn) -> Self {
+    pub fn new(frame: impl Into<ClientRequest>, identity: Arc<Identity>, turn: Turn) -> Self {
         Self {
-            frame,
+            frame: frame.into(),
             identity,
             workspace: None,
             reservation: None,
@@ -57,9 +61,31 @@ impl RpcRequest {
     #[must_use]
     pub fn refuse(&self, error: &ErrorShape) -> RpcResponse {
         RpcResponse {
-            text: error_response(&self.frame.id, error).into(),
+            text: error_response(self.frame.id(), error).into(),
             started_run: None,
         }
+    }
+}
+
+// === impl StartedRun ===
+
+impl StartedRun {
+    /// Its id.
+    #[must_use]
+    pub fn into_id(self) -> Option<Arc<str>> {
+        self.0
+    }
+}
+
+impl From<Option<Arc<str>>> for StartedRun {
+    fn from(id: Option<Arc<str>>) -> Self {
+        Self(id)
+    }
+}
+
+impl From<&str> for StartedRun {
+    fn from(id: &str) -> Self {
+        Self(Some(id.into()))
     }
 }
 

@@ -8,7 +8,7 @@ mod usage;
 mod workspace;
 
 pub use self::forward::{Forward, ForwardFuture, Outgoing, Reply};
-pub use self::message::{RpcRequest, RpcResponse, Turn};
+pub use self::message::{RpcRequest, RpcResponse, StartedRun, Turn};
 pub use self::quota::{DenyFrame, RunCharge, exceeded};
 pub use self::usage::{RunMeter, RunTap};
 pub use self::workspace::BindFrame;

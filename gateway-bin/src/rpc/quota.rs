@@ -48,7 +48,7 @@ impl RunCharge {
 
 impl QuotaPolicy<RpcRequest> for RunCharge {
     fn charge(&self, req: &RpcRequest) -> Option<Charge> {
-        req.frame.starts_run.then(|| self.of_run(&req.identity))
+        req.frame.starts_run().then(|| self.of_run(&req.identity))
     }
 }
 

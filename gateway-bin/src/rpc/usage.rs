@@ -78,7 +78,7 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
     type Response = RpcResponse;
 
     fn open(&self, req: &RpcRequest) -> Opened<RunTap> {
-        if !req.frame.starts_run {
+        if !req.frame.starts_run() {
             return Opened::Unmetered;
         }
         let session_key = req
@@ -86,7 +86,7 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
             .as_ref()
             .and_then(|workspace| req.frame.session_of(workspace.slot()?))
             .map(Arc::from);
-        let (run_id, reservation) = (req.frame.run_id.clone(), req.reservation.clone());
+        let (run_id, reservation) = (req.frame.run_id().cloned(), req.reservation.clone());
         self.ask(&req.identity, run_id, session_key, reservation)
     }
 
@@ -101,7 +101,7 @@ impl UsageMeter<RpcRequest, RpcResponse> for RunMeter {
     fn observe(&self, tap: Option<RunTap>, res: RpcResponse) -> RpcResponse {
         if let Some(mut tap) = tap {
             match &res.started_run {
-                Some(run_id) => tap.started(Some(Arc::clone(run_id))),
+                Some(run) => tap.started(run.clone().into_id()),
                 None => tap.not_started(),
             }
         }

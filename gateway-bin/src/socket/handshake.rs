@@ -22,7 +22,9 @@ use super::relay::Relay;
 use crate::clock;
 use crate::environment::{EnvironmentError, Environments, NO_SANDBOX};
 use crate::instance::{DialError, Person};
-use crate::protocol::{Challenge, Connect, ErrorShape, Owner, error_response, hello_ok};
+use crate::protocol::{
+    Challenge, Connect, ErrorShape, Owner, Policy, error_response, hello_ok, hello_ok_of_cell,
+};
 use crate::rpc::{Forward, RunCharge};
 use crate::sign_in::{SignIn, scope};
 use crate::stack::Parts;
@@ -216,14 +218,12 @@ where
     let owner = Owner::new(Arc::clone(&agent), workspace.name().as_str())
         .with_extended(environment.extended_chat());
     client.limits_mut().set_max_payload_len(Some(MAX_MESSAGE));
-    client
-        .send(Message::text(hello_ok(
-            &connect.id,
-            &hello,
-            &owner,
-            MAX_MESSAGE,
-        )))
-        .await?;
+    let policy = upstream.policy();
+    let hello = match policy {
+        Policy::Pool => hello_ok(&connect.id, &hello, &owner, MAX_MESSAGE),
+        Policy::Cell => hello_ok_of_cell(&connect.id, &hello, &owner, MAX_MESSAGE),
+    };
+    client.send(Message::text(hello)).await?;
     info!(agent = &*agent, "socket open");
 
     let gate = upstream.gate.clone();
@@ -234,6 +234,7 @@ where
         Forward::new(queue, gate.clone()),
     );
     let relay = Relay::new(client, instance, stack, outgoing, credential, owner, gate)
+        .under(policy)
         .stopped_by(upstream.removed.clone());
     let (client, end) = relay.run().await;
     info!(agent = &*agent, ?end, "socket closed");

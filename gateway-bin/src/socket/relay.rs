@@ -25,10 +25,10 @@ use super::owned::Owned;
 use crate::config::Secret;
 use crate::instance::{Gate, Socket};
 use crate::protocol::{
-    ErrorShape, FrameError, InstanceFrame, Kind, LastShown, Owner, Renumber, Request, Scope, View,
-    error_response, event_scope, parse_request, response,
+    ClientRequest, ErrorShape, FrameError, InstanceFrame, Kind, LastShown, Owner, Policy, Renumber,
+    Scope, View, error_response, event_scope, parse_cell_request, parse_request, response,
 };
-use crate::rpc::{Outgoing, Reply, RpcRequest, RpcResponse, Turn};
+use crate::rpc::{Outgoing, Reply, RpcRequest, RpcResponse, StartedRun, Turn};
 
 /// Most requests of one socket that may wait for their answer; then no more are read.
 const MAX_IN_FLIGHT: usize = 64;
@@ -55,6 +55,7 @@ where
     /// A credential that is to take the place of that one, and the request that brought it.
     renewal: Option<(Box<str>, VerifyFuture)>,
     owner: Owner,
+    policy: Policy,
     turns: PollSemaphore,
     turn: Option<Turn>,
     /// Requests inside the stack, the answered ones leave it in any order.
@@ -82,6 +83,7 @@ struct FrameCounters {
     requests: Counter,
     responses: Counter,
     events: Counter,
+    unread: Counter,
 }
 
 // === impl Relay ===
@@ -109,6 +111,7 @@ where
             credential,
             renewal: None,
             owner,
+            policy: Policy::Pool,
             turns: PollSemaphore::new(Arc::new(Semaphore::new(1))),
             turn: None,
             in_flight: FuturesUnordered::new(),
@@ -124,6 +127,14 @@ where
             heard: true,
             stop: None,
         }
+    }
+
+    /// By what column of the table frames are judged. In a cell, what the instance sends is passed on unread: all of it is
+    /// its person's.
+    #[must_use]
+    pub const fn under(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Ends the relay when `stop` is cancelled: the gateway stops.
@@ -281,7 +292,7 @@ where
         let mut moved = false;
         while self.client_takes(cx)? {
             match Pin::new(&mut self.in_flight).poll_next(cx) {
-                Poll::Ready(Some(Ok(response))) => self.send_client(response.text.into_string())?,
+                Poll::Ready(Some(Ok(response))) => self.answer(response)?,
                 Poll::Ready(None) | Poll::Pending => break,
             }
             moved = true;
@@ -310,6 +321,11 @@ where
             let Some(text) = message.as_text() else {
                 continue;
             };
+            if self.policy == Policy::Cell {
+                self.counters.unread.increment(1);
+                self.forward_client(message)?;
+                continue;
+            }
             // What we cannot read we cannot show to be the user's.
             let Ok(frame) = serde_json::from_str::<InstanceFrame<'_>>(text) else {
                 continue;
@@ -337,7 +353,7 @@ where
                         }
                     }
                     let started_run = if ok && status == Some("started") {
-                        run_id.map(Arc::from)
+                        run_id.map(StartedRun::from)
                     } else {
                         None
                     };
@@ -428,30 +444,12 @@ where
                 continue;
             };
             self.counters.requests.increment(1);
-            let parsed = parse_request(text).and_then(|mut frame| {
-                let checked = self.owned.check(&frame);
-                let checked = checked.and_then(|()| match &self.owner.extended {
-                    Some(extended) => extended.extend(&mut frame),
-                    None => Ok(()),
-                });
-                match checked {
-                    Ok(()) => Ok(frame),
-                    Err(refusal) => Err(FrameError::Refused {
-                        id: frame.id,
-                        refusal,
-                    }),
-                }
-            });
-            match (parsed, self.turn.take()) {
-                (
-                    Ok(Request {
-                        renewal: Some(token),
-                        id,
-                        ..
-                    }),
-                    _,
-                ) => self.begin_renewal(id, &token)?,
-                (Ok(frame), Some(turn)) => {
+            match (self.parse(text), self.turn.take()) {
+                (Ok(mut frame), Some(turn)) => {
+                    if let Some(token) = frame.take_renewal() {
+                        self.begin_renewal(frame.id().into(), &token)?;
+                        continue;
+                    }
                     let request =
                         RpcRequest::new(frame, Arc::clone(self.credential.identity()), turn);
                     self.in_flight.push(self.stack.call(request));
@@ -459,7 +457,7 @@ where
                     if let Poll::Ready(Some(Ok(response))) =
                         Pin::new(&mut self.in_flight).poll_next(cx)
                     {
-                        self.send_client(response.text.into_string())?;
+                        self.answer(response)?;
                     }
                 }
                 (Err(FrameError::Refused { id, refusal }), turn) => {
@@ -474,6 +472,33 @@ where
             }
         }
         Ok(moved)
+    }
+
+    fn parse(&self, text: &str) -> Result<ClientRequest, FrameError> {
+        if self.policy == Policy::Cell {
+            return parse_cell_request(text).map(ClientRequest::from);
+        }
+        let mut frame = parse_request(text)?;
+        let checked = self.owned.check(&frame);
+        let checked = checked.and_then(|()| match &self.owner.extended {
+            Some(extended) => extended.extend(&mut frame),
+            None => Ok(()),
+        });
+        match checked {
+            Ok(()) => Ok(frame.into()),
+            Err(refusal) => Err(FrameError::Refused {
+                id: frame.id,
+                refusal,
+            }),
+        }
+    }
+
+    /// An answer of the stack, unless the instance's own is passed on.
+    fn answer(&mut self, response: RpcResponse) -> Result<(), End> {
+        match response.text.is_empty() {
+            true => Ok(()),
+            false => self.send_client(response.text.into_string()),
+        }
     }
 
     /// What the stack has let through to the instance.
@@ -495,11 +520,13 @@ where
                 break;
             };
             moved = true;
-            if self.waiting.contains_key(&id) {
-                let _ = reply.send(Reply::DuplicateId);
-                continue;
+            if self.policy == Policy::Pool {
+                if self.waiting.contains_key(&id) {
+                    let _ = reply.send(Reply::DuplicateId);
+                    continue;
+                }
+                self.waiting.insert(id, (view, reply));
             }
-            self.waiting.insert(id, (view, reply));
             Pin::new(&mut self.instance)
                 .start_send(Message::text(text))
                 .map_err(|_| instance_gone())?;
@@ -549,6 +576,7 @@ impl FrameCounters {
             requests: counter!("gateway_frames_total", "direction" => "in", "kind" => "request"),
             responses: counter!("gateway_frames_total", "direction" => "out", "kind" => "response"),
             events: counter!("gateway_frames_total", "direction" => "out", "kind" => "event"),
+            unread: counter!("gateway_frames_total", "direction" => "out", "kind" => "unread"),
         }
     }
 }

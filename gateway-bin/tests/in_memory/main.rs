@@ -6,6 +6,7 @@
     reason = "a fixture that cannot be made is a failed test"
 )]
 
+mod cell;
 mod fixture;
 mod relay;
 mod stack;

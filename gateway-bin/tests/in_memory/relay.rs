@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{SinkExt, StreamExt};
 use gateway::egress::VirtualKeys;
 use gateway::instance::Gate;
-use gateway::protocol::Owner;
+use gateway::protocol::{Owner, Policy};
 use gateway::rpc::{Forward, RunCharge};
 use gateway::socket::{Credential, End, Relay};
 use serde_json::{Value, json};
@@ -19,11 +19,18 @@ use tower_sso::Identity;
 
 use crate::fixture::{Fixture, fixture};
 
-type Client = WebSocketStream<DuplexStream>;
-type Instance = WebSocketStream<TcpStream>;
+pub(crate) type Client = WebSocketStream<DuplexStream>;
+pub(crate) type Instance = WebSocketStream<TcpStream>;
 
 /// Alice's socket: her end, the instance's end, and what the relay ends with.
 async fn relay(stop: &CancellationToken) -> (Client, Instance, JoinHandle<End>, Fixture) {
+    relay_under(Policy::Pool, stop).await
+}
+
+pub(crate) async fn relay_under(
+    policy: Policy,
+    stop: &CancellationToken,
+) -> (Client, Instance, JoinHandle<End>, Fixture) {
     let fixture = fixture(VirtualKeys::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap())
@@ -44,6 +51,7 @@ async fn relay(stop: &CancellationToken) -> (Client, Instance, JoinHandle<End>, 
         Owner::new("user-alice", "alice"),
         Gate::default(),
     )
+    .under(policy)
     .stopped_by(stop.clone());
     let ended = tokio::spawn(async move {
         let (mut client, end) = relay.run().await;
@@ -60,7 +68,7 @@ async fn relay(stop: &CancellationToken) -> (Client, Instance, JoinHandle<End>, 
     )
 }
 
-async fn next<C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
+pub(crate) async fn next<C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
     socket: &mut WebSocketStream<C>,
 ) -> Value {
     loop {

@@ -147,7 +147,8 @@ async fn add_subjects(
         owners.iter().map(|(slot, user)| (*slot, user)).collect();
     let own: Arc<str> = format!("instance:{}", upstream.name).into();
     for agent in agents {
-        let owner = slot_of(&agent).and_then(|slot| owners.get(&slot).copied());
+        let of_slot = || slot_of(&agent).and_then(|slot| owners.get(&slot).copied());
+        let owner = upstream.owner.as_ref().or_else(of_slot);
         let subject = Arc::clone(owner.unwrap_or(&own));
         let of_subject = subjects.entry(subject).or_default();
         of_subject.push((Arc::clone(upstream), agent));
