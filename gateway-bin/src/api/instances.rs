@@ -29,8 +29,8 @@ fn not_found(message: &'static str) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
-/// `GET /api/admin/instances`: each, with whose cell it is or how many people have a place there, and whether people are sent there. One that is
-/// not configured any more is shown as long as somebody has a place there.
+/// `GET /api/admin/instances`: each, with whose cell it is or how many people have a place there, and whether people are
+/// sent there. One that is not configured any more is shown as long as somebody has a place there.
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     let assigned = api.store.assigned().await;
     let mut assigned = assigned.map_err(|error| ApiError::unavailable("store", &error))?;

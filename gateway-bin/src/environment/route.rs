@@ -101,7 +101,8 @@ impl Shared {
             .or_else(|| first(may))
     }
 
-    /// Finds somebody an agent: that of their cell, or else a slot: on their instance, or on the one of those that take people that is least taken.
+    /// Finds somebody an agent: that of their cell, or else a slot, on their instance or on the one of those that take people
+    /// that is least taken.
     pub(super) async fn assign(
         &self,
         routed: &Routed,

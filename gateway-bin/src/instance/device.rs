@@ -51,10 +51,16 @@ impl Device {
         }
     }
 
-    /// The `device` member of a `connect` request: the protocol's v3 text, signed.
-    pub(super) fn sign(&self, scopes: &str, signed_at_ms: u128, nonce: &str) -> serde_json::Value {
+    /// The `device` member of a `connect` request by `client`, its id, mode and platform: the protocol's v3 text, signed.
+    pub(super) fn sign(
+        &self,
+        [id, mode, platform]: [&str; 3],
+        scopes: &str,
+        signed_at_ms: u128,
+        nonce: &str,
+    ) -> serde_json::Value {
         let text = format!(
-            "v3|{}|webchat-ui|webchat|operator|{scopes}|{signed_at_ms}||{nonce}|web|",
+            "v3|{}|{id}|{mode}|operator|{scopes}|{signed_at_ms}||{nonce}|{platform}|",
             self.id
         );
         serde_json::json!({

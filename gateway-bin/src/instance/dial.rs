@@ -45,6 +45,10 @@ const READ_WRITE: &str = "operator.read,operator.write";
 /// needs. Never administer it.
 const IN_CELL: &str = "operator.approvals,operator.questions,operator.read,operator.write";
 
+/// What we call ourselves, by id, mode and platform: as a browser does, and as a program.
+const BROWSER: [&str; 3] = ["webchat-ui", "webchat", "web"];
+const BACKEND: [&str; 3] = ["gateway-client", "backend", "linux"];
+
 /// Dials one instance.
 #[derive(Debug)]
 pub struct Dialer {
@@ -73,6 +77,8 @@ enum SignIn {
     Password {
         /// The password as HTTP has it.
         bearer: HeaderValue,
+        /// Without a key of its own a connection makes no session that the page asks for.
+        device: Arc<Device>,
     },
 }
 
@@ -173,6 +179,7 @@ impl SignIn {
             let key = || "auth.password: does not fit a header".to_owned();
             return Ok(Self::Password {
                 bearer: sensitive(&bearer, &key)?,
+                device,
             });
         };
         let header = |name: &str| {
@@ -250,7 +257,7 @@ impl Dialer {
                 ..
             } => (user_header, headers),
             // It takes who names an address for a proxy that it does not know.
-            SignIn::Password { bearer } => {
+            SignIn::Password { bearer, .. } => {
                 let bearer = user.map(|_| (AUTHORIZATION, bearer.clone()));
                 return Ok(bearer.into_iter().collect());
             }
@@ -295,7 +302,7 @@ impl Dialer {
 
     async fn handshake_for(&self, person: &Person<'_>) -> Result<(Socket, HelloView), DialError> {
         let scopes: Vec<&str> = self.scopes.split(',').collect();
-        let client = |id: &str, platform: &str, mode: &str| {
+        let client = |[id, mode, platform]: [&str; 3]| {
             let mut client = serde_json::json!({
                 "id": id, "version": env!("CARGO_PKG_VERSION"), "platform": platform, "mode": mode,
             });
@@ -312,20 +319,21 @@ impl Dialer {
                 let connected = self.handshake(headers, |nonce| {
                     serde_json::json!({
                         "minProtocol": PROTOCOL_VERSION, "maxProtocol": PROTOCOL_VERSION,
-                        "client": client("webchat-ui", "web", "webchat"),
+                        "client": client(BROWSER),
                         "role": "operator", "scopes": scopes, "caps": person.caps,
-                        "device": device.sign(self.scopes, clock::now_ms(), nonce),
+                        "device": device.sign(BROWSER, self.scopes, clock::now_ms(), nonce),
                     })
                 });
                 connected.await
             }
-            SignIn::Password { .. } => {
-                let connected = self.handshake(HeaderMap::new(), |_| {
+            SignIn::Password { device, .. } => {
+                let connected = self.handshake(HeaderMap::new(), |nonce| {
                     serde_json::json!({
                         "minProtocol": PROTOCOL_VERSION, "maxProtocol": PROTOCOL_VERSION,
-                        "client": client("gateway-client", "linux", "backend"),
+                        "client": client(BACKEND),
                         "role": "operator", "scopes": scopes, "caps": person.caps,
                         "auth": { "password": self.password.expose() },
+                        "device": device.sign(BACKEND, self.scopes, clock::now_ms(), nonce),
                     })
                 });
                 connected.await

@@ -84,6 +84,12 @@ fn unmet_with_password(actual: &Value) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if actual.pointer("/gateway/nodes/pairing/autoApproveLocal") == Some(&Value::Bool(false)) {
+        unmet.push(
+            "gateway.nodes.pairing.autoApproveLocal must not be false: it would wait for somebody to approve of our key"
+                .to_owned(),
+        );
+    }
     let serves = matches!(text("/gateway/tailscale/mode"), Some("serve" | "funnel"));
     let takes_tailscale = actual.pointer("/gateway/auth/allowTailscale");
     if serves || takes_tailscale == Some(&Value::Bool(true)) {
@@ -263,6 +269,7 @@ mod tests {
         for (key, wrong) in [
             ("tailscale", json!({"mode": "funnel"})),
             ("trustedProxies", json!(["::/0"])),
+            ("nodes", json!({"pairing": {"autoApproveLocal": false}})),
         ] {
             let mut config = good.clone();
             config["gateway"][key] = wrong;
