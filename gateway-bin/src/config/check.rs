@@ -13,7 +13,7 @@ use crate::plan;
 use crate::prices::price_list;
 
 use super::{
-    Config, ConfigError, Instance, InstanceAuth, Issuer, IssuerKind, Metering, Provider,
+    Cells, Config, ConfigError, Instance, InstanceAuth, Issuer, IssuerKind, Metering, Provider,
     UnknownModel, Workspace, cell,
 };
 
@@ -38,6 +38,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     issuers(config)?;
     sessions(config)?;
     instances(config)?;
+    config.cells.as_ref().map_or(Ok(()), Cells::check)?;
     config.alerts.webhook()?;
     config.workspace.master_keys()?;
     config.workspace.read_templates()?;

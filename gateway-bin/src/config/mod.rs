@@ -6,6 +6,7 @@
 
 mod alerts;
 mod cell;
+mod cells;
 mod check;
 pub(crate) mod duration;
 mod load;
@@ -23,6 +24,7 @@ use tower_workspace::fs::Templates;
 use tower_workspace::vault::MasterKeys;
 
 pub use self::alerts::Alerts;
+pub use self::cells::{Cells, OsUsers};
 pub(crate) use self::check::instance as check_instance;
 pub(crate) use self::check::is_loopback;
 pub use self::load::{ConfigError, load, read};
@@ -57,7 +59,7 @@ pub struct Config {
     #[serde(default)]
     pub routing: Routing,
     /// Spawned instances, one for each user.
-    pub cells: Option<toml::Table>,
+    pub cells: Option<Cells>,
     /// Model providers for egress.
     #[serde(default)]
     pub provider: Vec<Provider>,
@@ -92,6 +94,18 @@ impl Config {
         ];
         let mut keys = keys.into_iter();
         keys.find_map(|(key, url)| Some((key, url.as_ref()?)))
+    }
+
+    /// Where the cells have their directories, if there are any.
+    #[must_use]
+    pub fn cells_dir(&self) -> Option<PathBuf> {
+        let cells = self.cells.as_ref()?;
+        let store = self.store.path.as_deref();
+        let store = store.unwrap_or(Path::new("gateway.db"));
+        Some(match &cells.dir {
+            Some(dir) => dir.clone(),
+            None => store.with_extension("cells"),
+        })
     }
 
     /// Where the command line reaches a gateway with this configuration.
@@ -637,8 +651,11 @@ fn default_capacity() -> u32 {
     150
 }
 
+/// What our connections name as their origin unless something else is configured.
+pub(crate) const ORIGIN: &str = "https://proxy.internal";
+
 fn default_origin() -> String {
-    "https://proxy.internal".to_owned()
+    ORIGIN.to_owned()
 }
 
 fn default_user_header() -> String {

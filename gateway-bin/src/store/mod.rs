@@ -4,6 +4,7 @@
 
 mod added_instances;
 mod alerts;
+mod cells;
 mod counting;
 mod database;
 mod deletions;

@@ -225,6 +225,14 @@ const MIGRATIONS: &[&str] = &[
         created_at        BIGINT NOT NULL
     );
     ",
+    r"
+    -- The operating-system user of somebody's cell. It is not given to anybody else, also if they are deleted.
+    CREATE TABLE cell_os_users (
+        user_id           TEXT NOT NULL PRIMARY KEY,
+        os_user           BIGINT NOT NULL UNIQUE,
+        created_at        BIGINT NOT NULL
+    );
+    ",
 ];
 
 /// Gateways that start at once go on one after the other; one that hangs is not waited for longer than a start may take.

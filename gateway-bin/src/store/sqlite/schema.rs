@@ -240,6 +240,14 @@ const MIGRATIONS: &[&str] = &[
         created_at        INTEGER NOT NULL
     ) STRICT;
     ",
+    r"
+    -- The operating-system user of somebody's cell. It is not given to anybody else, also if they are deleted.
+    CREATE TABLE cell_os_users (
+        user_id           TEXT NOT NULL PRIMARY KEY,
+        os_user           INTEGER NOT NULL UNIQUE,
+        created_at        INTEGER NOT NULL
+    ) STRICT;
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.
