@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`provider`] | a model provider that speaks OpenAI's and Anthropic's APIs and writes down what it bills |
 //! | [`openclaw`] | the real OpenClaw gateway as a process |
+//! | [`cells`] | OpenClaw processes that the gateway starts |
 //! | [`issuer`] | a real OpenID provider as a process, and its authorization-code flow |
 //! | [`other_issuer`] | one of other authors, which says whatever a test wants |
 //! | [`postgres`], [`redis`] | the real stores as processes |
@@ -30,6 +31,7 @@
 
 pub mod browser;
 pub mod canary;
+pub mod cells;
 pub mod chromium;
 pub mod clock;
 pub mod dice;

@@ -6,6 +6,8 @@ use http::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, RETR
 use http::{Method, StatusCode};
 use tracing::error;
 
+use crate::cells::CellError;
+
 /// An answer that says why not: `{"error":{"code","message","details"}}`, without internals.
 #[derive(Clone, Debug)]
 pub struct ApiError {
@@ -66,6 +68,15 @@ impl ApiError {
 
     pub(crate) fn forbidden(message: &'static str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// Somebody's cell does not run yet, or cannot.
+    pub(crate) fn cell(error: &CellError) -> Self {
+        let code = match error {
+            CellError::Starting { .. } => "starting",
+            _ => "unavailable",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.sentence())
     }
 
     /// Something that we need does not answer; what, stands in the log.

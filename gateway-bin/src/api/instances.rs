@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::actor::Actor;
 use super::{Api, ApiError};
+use crate::cells::Cells;
 use crate::environment::EnvironmentError;
 
 #[derive(Debug, Deserialize)]
@@ -51,6 +52,21 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError
             "drained": upstream.is_drained(),
             "toBeChanged": upstream.fitness.unmet(),
         }));
+    }
+    let cells = api.environments.cells().map(Cells::list);
+    for cell in cells.unwrap_or_default() {
+        let process = json!({
+            "status": cell.status, "pid": cell.pid, "osUser": cell.os_user, "uses": cell.uses,
+            "unusedForSeconds": cell.unused_for.as_secs(), "lastFailure": cell.failure,
+        });
+        let mut listed = instances.iter_mut();
+        match listed.find(|instance| instance["name"] == *cell.name) {
+            Some(instance) => instance["process"] = process,
+            None => instances.push(json!({
+                "name": &*cell.name, "configured": true, "mode": "cell", "user": &*cell.user_id, "capacity": 1,
+                "assigned": 1, "ready": false, "drained": false, "toBeChanged": [], "process": process,
+            })),
+        }
     }
     let mut gone: Vec<_> = assigned.into_iter().collect();
     gone.sort();

@@ -72,6 +72,7 @@ pub(super) async fn initialize(
             "invalid_user",
             "your user id cannot have a workspace here",
         ),
+        EnvironmentError::Cell(error) => ApiError::cell(&error),
         error => ApiError::unavailable("environment", &error),
     })?;
     if !wanted.is_empty() {

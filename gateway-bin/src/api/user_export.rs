@@ -61,7 +61,8 @@ pub(super) async fn export(
         ("usage/records", records.boxed()),
         ("snapshots/snapshots", snapshots.boxed()),
     ];
-    let provisioner = api.environments.provisioner().clone();
+    let provisioner = api.environments.provisioner_of(&user_id).await;
+    let provisioner = provisioner.map_err(|error| ApiError::unavailable("store", &error))?;
     info!(by = %Actor(&admin), "a user is exported");
     let (pieces, mut answered) = mpsc::channel(PIECES);
     let runtime = Handle::current();

@@ -196,7 +196,7 @@ impl CellDir {
             .open(self.output())
     }
 
-    /// The last line that the process has printed since its output was so long.
+    /// What the process has printed last since its output was so long: a line that says what is wrong, or else the last one.
     pub(super) fn last_line(&self, since: u64) -> Option<String> {
         let mut file = File::open(self.output()).ok()?;
         let length = file.metadata().ok()?.len();
@@ -205,8 +205,12 @@ impl CellDir {
         let mut bytes = Vec::new();
         file.take(TAIL).read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes);
-        let mut lines = text.lines().rev().map(str::trim);
-        lines.find(|line| !line.is_empty()).map(str::to_owned)
+        let lines = || text.lines().rev().map(str::trim);
+        // Behind an error Node prints where it was, and its own version.
+        let is_problem = |line: &&str| line.contains("Error") || line.contains("nvalid");
+        let line = lines().find(is_problem);
+        let line = line.or_else(|| lines().find(|line| !line.is_empty()));
+        line.map(str::to_owned)
     }
 }
 
@@ -318,6 +322,13 @@ mod tests {
         assert_eq!(cell.last_line(since), None);
         write!(output, "first\nlast \n\n").unwrap();
         assert_eq!(cell.last_line(since).as_deref(), Some("last"));
+        write!(
+            output,
+            "Error: no such module\n    at x\n\nNode.js v24.0.0\n"
+        )
+        .unwrap();
+        let said = cell.last_line(since);
+        assert_eq!(said.as_deref(), Some("Error: no such module"));
         output.set_len(LOG + 1).unwrap();
         fs::write(cell.log(), "short").unwrap();
         drop(cell.open_output().unwrap());

@@ -46,55 +46,46 @@ pub enum CellsError {
     /// There is no such program.
     #[error("cells.command: there is no program `{}`; install OpenClaw, or name it by its path", .0.display())]
     NoCommand(PathBuf),
+    /// Another gateway of the same store starts cells.
+    #[error("cells: another gateway with the same database starts cells; somebody would have two")]
+    Elsewhere,
+    /// The store does not say whether another does.
+    #[error("cells: the store does not answer: {0}")]
+    Store(#[source] Box<StoreError>),
     /// Which processes there are cannot be seen.
     #[error("cells: processes cannot be looked at: {0}")]
     Processes(#[source] io::Error),
 }
 
-/// Why somebody cannot use their cell now.
+/// Why somebody cannot use their cell now, in a sentence for them.
 #[derive(Debug, Error)]
+#[error("{}", self.sentence())]
 #[non_exhaustive]
 pub enum CellError {
     /// The user id cannot name a directory.
-    #[error("user id can have no cell")]
     Name(#[from] NameError),
     /// It is being started.
-    #[error("your OpenClaw is starting; this takes about half a minute")]
     Starting {
         /// When to ask again.
         retry_after: Duration,
     },
     /// As many run as may, and all of them are used.
-    #[error(
-        "all places for an OpenClaw of one's own are in use; please try again in a few minutes"
-    )]
     Full {
         /// When to ask again.
         retry_after: Duration,
     },
     /// Too many wait for a start.
-    #[error("many people are coming at once; please try again in a minute")]
     Busy {
         /// When to ask again.
         retry_after: Duration,
     },
-    /// It has failed, often if it is in a loop. What it said is in the log and in the list of cells.
-    #[error("{}", failing(*failures))]
+    /// It has failed. What it said is in the log and in the list of instances.
     Failing {
         /// How often one after another, if that is often.
         failures: Option<u32>,
         /// When to ask again.
         retry_after: Duration,
     },
-}
-
-fn failing(failures: Option<u32>) -> String {
-    match failures {
-        None => "your OpenClaw has ended and is started again in a moment".to_owned(),
-        Some(failures) => format!(
-            "your OpenClaw has failed {failures} times one after another; please tell whoever runs this service"
-        ),
-    }
 }
 
 // === impl CellError ===
@@ -109,6 +100,25 @@ impl CellError {
             | Self::Full { retry_after }
             | Self::Busy { retry_after }
             | Self::Failing { retry_after, .. } => Some(*retry_after),
+        }
+    }
+
+    /// What whoever comes is told.
+    #[must_use]
+    pub const fn sentence(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "Your user id can have no OpenClaw of its own here.",
+            Self::Starting { .. } => "Your OpenClaw is starting; this takes about half a minute.",
+            Self::Full { .. } => {
+                "As many people are at work as there is room for; please try again in some minutes."
+            }
+            Self::Busy { .. } => "Many people are coming at once; please try again in a minute.",
+            Self::Failing { failures: None, .. } => {
+                "Your OpenClaw has ended and is started again in a moment."
+            }
+            Self::Failing { .. } => {
+                "Your OpenClaw fails again and again; please tell whoever runs this service."
+            }
         }
     }
 }

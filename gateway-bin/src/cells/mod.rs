@@ -29,6 +29,7 @@ mod process;
 mod record;
 mod registry;
 mod settings;
+mod sole;
 mod start;
 
 #[cfg(test)]
@@ -36,5 +37,6 @@ mod tests;
 
 pub use self::cell::InUse;
 pub use self::error::{CellError, CellsError};
-pub use self::registry::{Cells, ListedCell, Roster};
+pub(crate) use self::registry::PREFIX;
+pub use self::registry::{Cells, ListedCell, Roster, is_spawned};
 pub use self::settings::Settings;

@@ -18,7 +18,7 @@ use super::members::Mark;
 use super::ports::Ports;
 use super::probe::Probe;
 use super::settings::open_to_others;
-use super::{CellError, CellsError, Settings};
+use super::{CellError, CellsError, Settings, sole};
 use crate::config::Instance;
 use crate::store::Store;
 
@@ -43,8 +43,8 @@ const REMOVAL: Duration = Duration::from_secs(30);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long a start may take; 49 s were seen on a machine that was busy.
-const READY: Duration = Duration::from_secs(120);
+/// How long a start may take; 85 s were seen on a machine that was busy with builds.
+const READY: Duration = Duration::from_secs(180);
 
 /// How long running turns may take that it is stopped in: OpenClaw itself waits for 315 s and ends after 330.
 const DRAIN: Duration = Duration::from_secs(340);
@@ -148,6 +148,7 @@ impl Cells {
         if settings.os_users.is_some() {
             open_to_others("cells.dir", &dir.path().join("any"), false)?;
         }
+        sole::hold(&store, dir.path()).await?;
         let places = usize::try_from(settings.max).unwrap_or(usize::MAX);
         let shared = Shared {
             settings,
@@ -276,6 +277,16 @@ impl Cells {
         self.shared.dir.path()
     }
 
+    /// Takes how many cells do what.
+    pub fn measure(&self) {
+        let listed = self.list();
+        for status in ["starting", "running", "stopping"] {
+            let count = listed.iter().filter(|cell| cell.status == status).count();
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            metrics::gauge!("gateway_cells", "status" => status).set(f64::from(count));
+        }
+    }
+
     /// The cells that somebody has come to since the start, by name.
     #[must_use]
     pub fn list(&self) -> Vec<ListedCell> {
@@ -374,8 +385,14 @@ impl Shared {
     }
 }
 
-/// What the name of every cell's instance begins with.
-const PREFIX: &str = "cell-";
+/// What the name of every cell's instance begins with, and that of no other: a name of a directory has no dot in it.
+pub(crate) const PREFIX: &str = "cell.";
+
+/// Whether an instance of that name is a cell that the gateway has started.
+#[must_use]
+pub fn is_spawned(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
 
 fn instance_name(name: &DirectoryName) -> Arc<str> {
     format!("{PREFIX}{}", name.as_str()).into()

@@ -27,6 +27,8 @@ pub struct Settings {
     pub max: u32,
     /// As whom each runs; `None`: as we do.
     pub os_users: Option<OsUsers>,
+    /// Where people's workspaces are.
+    pub workspaces: PathBuf,
     /// What their configuration says beside what must be.
     pub template: Value,
 }
@@ -59,6 +61,7 @@ impl Settings {
             idle_after: cells.idle_after,
             max: cells.max,
             os_users: cells.os_users,
+            workspaces: config.workspace.root.clone(),
             template: cells.template()?,
         }))
     }
@@ -71,7 +74,10 @@ impl Settings {
         let command = find_command(&self.command)
             .ok_or_else(|| CellsError::NoCommand(self.command.clone()))?;
         match self.os_users {
-            Some(_) => open_to_others("cells.command", &command, true),
+            Some(_) => {
+                open_to_others("cells.command", &command, true)?;
+                open_to_others("workspace.root", &self.workspaces.join("any"), false)
+            }
             None => Ok(()),
         }
     }
@@ -117,8 +123,16 @@ pub(super) fn open_to_others(
     const EXECUTE: u32 = 0o001;
     const READ: u32 = 0o004;
 
-    let lacks =
-        |path: &Path, bits: u32| -> io::Result<bool> { Ok(path.metadata()?.mode() & bits != bits) };
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let path = path.as_path();
+    let lacks = |path: &Path, bits: u32| -> io::Result<bool> {
+        match path.metadata() {
+            Ok(is) => Ok(is.mode() & bits != bits),
+            // It will be made as it must be.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    };
     let refuse = |path: &Path, right| {
         let path = path.to_owned();
         Err(CellsError::OutOfReach { key, path, right })
@@ -127,7 +141,7 @@ pub(super) fn open_to_others(
         return refuse(path, "rx");
     }
     for dir in path.ancestors().skip(1) {
-        if !dir.as_os_str().is_empty() && lacks(dir, EXECUTE).unwrap_or(true) {
+        if lacks(dir, EXECUTE).unwrap_or(true) {
             return refuse(dir, "x");
         }
     }

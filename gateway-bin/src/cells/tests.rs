@@ -75,6 +75,7 @@ impl Place {
                 idle_after: Duration::from_secs(3_600),
                 max: 3,
                 os_users: None,
+                workspaces: dir.path().join("users"),
                 template: json!({}),
             },
             dir,
@@ -224,7 +225,7 @@ fn a_cell_is_started_once_for_many_who_come_and_stopped_when_nobody_uses_it() {
         assert!(matches!(error, CellError::Starting { .. }), "{error}");
     }
     let (instance, pid) = gateway.running("alice");
-    assert_eq!(instance.name, "cell-alice");
+    assert_eq!(instance.name, "cell.alice");
     let in_use = gateway.cells.enter(&"alice".into()).unwrap();
     gateway.pause(place.settings.idle_after * 2);
     assert_eq!(gateway.running("alice").1, pid, "somebody is connected");
@@ -260,7 +261,7 @@ fn a_cell_is_started_once_for_many_who_come_and_stopped_when_nobody_uses_it() {
     assert_ne!(again.auth, instance.auth, "and another password");
     assert_eq!(
         *gateway.noted.all(),
-        ["+cell-alice", "-cell-alice", "+cell-alice"]
+        ["+cell.alice", "-cell.alice", "+cell.alice"]
     );
     gateway.kill();
 }
@@ -348,7 +349,7 @@ fn one_that_fails_is_left_alone_for_a_while_and_says_what_it_said_last() {
     });
     assert_eq!(failures, 3);
     let told = gateway.wake("alice").unwrap_err().to_string();
-    assert!(told.contains("3 times"), "{told}");
+    assert!(told.contains("again and again"), "{told}");
     assert!(!told.contains("config"), "{told}");
     // Once it works it is as if nothing had been.
     place.write("");

@@ -147,13 +147,16 @@ fn forgeable(config: &Config) -> Option<String> {
     };
     let proxied = |instance: &&Instance| matches!(instance.auth, InstanceAuth::TrustedProxy { .. });
     let mut here = config.instance.iter().filter(on_this_host);
-    let cell = here.find(|instance| instance.owner().is_some())?;
+    let cell = match here.find(|instance| instance.owner().is_some()) {
+        Some(cell) => &*cell.name,
+        None => config.cells.as_ref().map(|_| "of [cells]")?,
+    };
     let mut here = config.instance.iter().filter(on_this_host);
     let other = here.find(|instance| proxied(instance))?;
     Some(format!(
         "cell {} is on this host, where {} believes whoever says who they are: unless the cell is in a network namespace of \
          its own, or its agent runs no programs, its person can pass for others there",
-        cell.name, other.name
+        cell, other.name
     ))
 }
 

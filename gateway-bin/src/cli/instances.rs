@@ -102,6 +102,15 @@ struct Instance {
     ready: bool,
     drained: bool,
     to_be_changed: Vec<String>,
+    process: Option<Process>,
+}
+
+/// Of a cell that the gateway has started.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Process {
+    status: String,
+    last_failure: Option<String>,
 }
 
 // === impl Instances ===
@@ -201,6 +210,14 @@ fn shown(mut answer: Value) -> Result<String, ClientError> {
             instance if !instance.to_be_changed.is_empty() => {
                 format!("must be changed: {}", instance.to_be_changed.join("; "))
             }
+            Instance {
+                process: Some(process),
+                ready: false,
+                ..
+            } => match &process.last_failure {
+                Some(failure) => format!("{}: {failure}", process.status),
+                None => process.status.clone(),
+            },
             Instance { ready: false, .. } => "away".to_owned(),
             Instance { drained: true, .. } => "drained".to_owned(),
             _ => "ready".to_owned(),

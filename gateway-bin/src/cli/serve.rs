@@ -20,6 +20,7 @@ use super::reload::{Reload, Reloadable};
 use super::upstreams;
 use crate::alerts::Alerts;
 use crate::api::{self, Api, Origins, Pace};
+use crate::cells::{Cells, Settings};
 use crate::client_address::TrustedProxies;
 use crate::config::{self, Config, ProviderKind, UnknownModel};
 use crate::counters::{CounterStore, Counters, Seeding};
@@ -223,12 +224,20 @@ pub(super) async fn serve(
             }
         }
     });
-    let environments = Environments::new(
+    let cells = match Settings::new(&config).map_err(failed("configuration"))? {
+        Some(settings) => {
+            let cells = Cells::start(settings, store.clone(), upstreams.clone());
+            Some(cells.await.map_err(failed("cells"))?)
+        }
+        None => None,
+    };
+    let environments = Environments::with_cells(
         store.clone(),
         provisioner,
         keys.clone(),
         upstreams.clone(),
         config.routing.affinity,
+        cells.clone(),
     );
     let drained = environments.clone().follow_drained();
     tokio::spawn(stop.clone().run_until_cancelled_owned(drained));
@@ -372,6 +381,7 @@ pub(super) async fn serve(
         metrics,
         Arc::clone(&ledger),
         sinks.clone(),
+        cells,
         stop.clone(),
     ));
     for note in notes(&config) {
@@ -455,6 +465,7 @@ async fn upkeep(
     metrics: metrics_exporter_prometheus::PrometheusHandle,
     ledger: Arc<SqliteLedger>,
     sinks: Sinks,
+    cells: Option<Cells>,
     stop: CancellationToken,
 ) {
     let mut ticks = tokio::time::interval(UPKEEP);
@@ -464,6 +475,9 @@ async fn upkeep(
             () = stop.cancelled() => return,
         }
         metrics.run_upkeep();
+        if let Some(cells) = &cells {
+            cells.measure();
+        }
         let backlog = u32::try_from(ledger.backlog()).unwrap_or(u32::MAX);
         metrics::gauge!("gateway_ledger_backlog_records").set(f64::from(backlog));
         metrics::counter!("gateway_usage_copies_missed_total").absolute(sinks.missed());

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use http::Uri;
 use tower_usage::{PriceList, TokenCounts};
 
+use crate::cells::{PREFIX, is_spawned};
 use crate::client_address::Network;
 use crate::clock;
 use crate::instance::SLOT;
@@ -57,9 +58,6 @@ fn not_yet(config: &Config) -> Result<(), ConfigError> {
     };
     if config.server.tls.is_some() {
         return absent("server.tls");
-    }
-    if config.cells.is_some() {
-        return absent("cells");
     }
     if let Err(error) = plan::plans(&config.plan) {
         return Err(ConfigError::invalid("plan", error.to_string()));
@@ -237,10 +235,10 @@ fn sessions(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn instances(config: &Config) -> Result<(), ConfigError> {
-    if config.instance.is_empty() {
+    if config.instance.is_empty() && config.cells.is_none() {
         return Err(ConfigError::invalid(
             "instance",
-            "is missing; name an OpenClaw gateway",
+            "is missing; name an OpenClaw gateway, or let [cells] start one for everybody",
         ));
     }
     let (mut names, mut urls, mut users) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -280,6 +278,12 @@ fn bad_name(instance: &Instance) -> ConfigError {
 pub(crate) fn instance(instance: &Instance) -> Result<(), ConfigError> {
     if instance.name.is_empty() || instance.name.len() > 64 {
         return Err(bad_name(instance));
+    }
+    if is_spawned(&instance.name) {
+        return Err(ConfigError::invalid(
+            format!("instance.{}.name", instance.name),
+            format!("begins with `{PREFIX}`, as those of [cells] do; choose another"),
+        ));
     }
     let key = |field: &str| format!("instance.{}.{field}", instance.name);
     let uri = http_url(&key("url"), &instance.url)?;
@@ -337,7 +341,9 @@ fn sandbox_user(key: String, user: &str) -> Result<(), ConfigError> {
 
 fn providers(config: &Config, prices: &PriceList) -> Result<(), ConfigError> {
     let observed = |instance: &Instance| instance.metering == Metering::Observed;
-    let needs_none = config.instance.iter().all(observed) && config.server.egress.is_none();
+    let needs_none = config.instance.iter().all(observed)
+        && config.cells.is_none()
+        && config.server.egress.is_none();
     if needs_none && config.provider.is_empty() {
         return Ok(());
     }

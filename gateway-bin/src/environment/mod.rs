@@ -4,6 +4,7 @@
 mod drained;
 mod removal;
 mod route;
+mod spawned;
 mod virtual_key;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use tower_workspace::fs::{Person, Provisioner};
 use tower_workspace::{NameError, ResolveError, ResolveFuture, Workspace, WorkspaceResolver};
 use tracing::{info, warn};
 
+use crate::cells::{CellError, Cells, InUse};
 use crate::config::Affinity;
 use crate::egress::{MintedKey, VirtualKeys};
 use crate::instance::{AgentSpec, Standing, Upstream, Upstreams};
@@ -50,6 +52,8 @@ pub struct Environment {
     pub workspace: Arc<Workspace>,
     /// The instance that their agent is on.
     pub upstream: Arc<Upstream>,
+    /// That it is used, where it is a cell that would be stopped else.
+    in_use: Option<Arc<InUse>>,
 }
 
 /// Why somebody has no environment right now.
@@ -68,6 +72,9 @@ pub enum EnvironmentError {
     /// Their tools must run in a sandbox, and the instance has none.
     #[error("instance has no sandbox")]
     NoSandbox,
+    /// Their cell does not run yet, or cannot.
+    #[error("cell: {0}")]
+    Cell(#[from] CellError),
     /// Something that it needs does not answer.
     #[error("{what} failed")]
     Unavailable {
@@ -94,6 +101,7 @@ struct Shared {
     keys: VirtualKeys,
     upstreams: Upstreams,
     affinity: Affinity,
+    cells: Option<Cells>,
     /// Environments that were opened since the start.
     open: RwLock<HashMap<Arc<str>, Open>>,
     /// Environments that are being opened: one at a time for each user.
@@ -165,6 +173,19 @@ impl Environments {
         upstreams: Upstreams,
         affinity: Affinity,
     ) -> Self {
+        Self::with_cells(store, provisioner, keys, upstreams, affinity, None)
+    }
+
+    /// The same, where whoever has no cell gets one of these, which are among the instances as long as they run.
+    #[must_use]
+    pub fn with_cells(
+        store: Store,
+        provisioner: Provisioner,
+        keys: VirtualKeys,
+        upstreams: Upstreams,
+        affinity: Affinity,
+        cells: Option<Cells>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 store,
@@ -173,6 +194,7 @@ impl Environments {
                 keys,
                 upstreams,
                 affinity,
+                cells,
                 open: RwLock::default(),
                 opening: std::sync::Mutex::default(),
             }),
@@ -214,6 +236,20 @@ impl Environments {
         identity: &Arc<Identity>,
         tools: Tools,
     ) -> Result<Environment, EnvironmentError> {
+        let shared = &self.shared;
+        shared.wake(identity.user_id())?;
+        let in_use = shared.in_use(identity.user_id());
+        shared.reached(identity.user_id()).await;
+        let mut environment = self.open_awake(identity, tools).await?;
+        environment.in_use = in_use;
+        Ok(environment)
+    }
+
+    async fn open_awake(
+        &self,
+        identity: &Arc<Identity>,
+        tools: Tools,
+    ) -> Result<Environment, EnvironmentError> {
         if let Some(environment) = self.shared.find_usable(identity.user_id(), tools).await? {
             return Ok(environment);
         }
@@ -243,9 +279,12 @@ impl Environments {
         opened.unwrap_or_else(|stopped| Err(unavailable("gateway", stopped)))
     }
 
-    /// Whether people can be sent somewhere: to a pool, or where there is none to a cell.
+    /// Whether people can be sent somewhere: to a pool, or where there is none to a cell, also to one that has to be started.
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        if self.shared.cells.is_some() {
+            return true;
+        }
         let pools = self.upstreams().pools();
         let upstreams = match pools.is_empty() {
             true => self.upstreams().all(),
@@ -288,7 +327,10 @@ impl Environments {
     ) -> Result<Arc<Upstream>, EnvironmentError> {
         match self.shared.find_open(user_id) {
             Some(environment) => Ok(environment.upstream),
-            None => Ok(self.shared.route(user_id).await?.upstream),
+            None => {
+                self.shared.wake(user_id)?;
+                Ok(self.shared.route(user_id).await?.upstream)
+            }
         }
     }
 
@@ -316,6 +358,8 @@ impl fmt::Debug for Environments {
 
 impl WorkspaceResolver for Environments {
     fn resolve(&self, user_id: &Arc<str>) -> ResolveFuture {
+        // Model calls of a cell come by here, too.
+        self.shared.touch(user_id);
         if let Some(environment) = self.shared.find_whole(user_id) {
             return ResolveFuture::ready(Ok(environment.workspace));
         }
@@ -443,6 +487,7 @@ impl Shared {
         let environment = Environment {
             workspace: Arc::clone(&workspace),
             upstream,
+            in_use: None,
         };
         let known = Open {
             environment,
@@ -507,6 +552,11 @@ impl Shared {
 
     /// The provisioner of the directories of those who work on an instance.
     fn provisioner_of(&self, upstream: &Upstream) -> Provisioner {
+        self.owned_by_cell(self.provisioner_at(upstream), upstream)
+    }
+
+    /// The provisioner for where an instance sees the root.
+    fn provisioner_at(&self, upstream: &Upstream) -> Provisioner {
         let Some(root) = &upstream.workspace_root else {
             return self.provisioner.clone();
         };
@@ -536,6 +586,7 @@ impl Shared {
         let environment = Environment {
             workspace: Arc::new(workspace),
             upstream: Arc::clone(upstream),
+            in_use: None,
         };
         let opened = Open {
             environment: environment.clone(),

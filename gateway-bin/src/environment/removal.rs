@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tower_workspace::DirectoryName;
 
 use super::{EnvironmentError, Environments, Opening, Shared, unavailable};
+use crate::cells::is_spawned;
 use crate::instance::{AdminError, CELL_AGENT, Upstream, slot_name};
 
 impl Environments {
@@ -47,7 +48,13 @@ impl Shared {
         self.forget(user_id);
         let row = self.store.find_environment(user_id).await;
         let row = row.map_err(|error| unavailable("store", error))?;
+        // All that a cell has goes with it.
+        if let Some(cells) = &self.cells {
+            let removed = cells.remove(user_id).await;
+            removed.map_err(|error| unavailable("cell", error))?;
+        }
         if let Some(row) = &row
+            && !(self.cells.is_some() && is_spawned(&row.instance))
             && self.upstreams.get(&row.instance).is_none()
         {
             return Err(EnvironmentError::Away(row.instance.as_str().into()));

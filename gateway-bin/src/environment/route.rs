@@ -9,6 +9,7 @@ use tower_workspace::Workspace;
 use tracing::{info, warn};
 
 use super::{EnvironmentError, Shared, unavailable};
+use crate::cells::is_spawned;
 use crate::config::Affinity;
 use crate::instance::{CELL_AGENT, Upstream, slot_name};
 use crate::store::{Assigned, Candidate};
@@ -42,7 +43,8 @@ impl Shared {
     /// The cell that somebody is sent to: their own, unless they are better off in a pool for as long as it is away.
     fn cell_for(&self, user_id: &str) -> Option<Arc<Upstream>> {
         let cell = self.upstreams.cell_of(user_id);
-        cell.filter(|cell| !self.moves_from(cell))
+        // One that has just been started does not take people yet, and will in a moment.
+        cell.filter(|cell| is_spawned(&cell.name) || !self.moves_from(cell))
     }
 
     /// The instance that somebody is sent to: their cell, or else the one that they have a place on; whoever has none, or is
@@ -56,6 +58,10 @@ impl Shared {
                 stored,
                 is_new: false,
             });
+        }
+        if self.spawned(user_id).is_some() {
+            // It has ended while they came.
+            return Err(EnvironmentError::Away("cell".into()));
         }
         let theirs = stored.as_deref().and_then(|name| self.upstreams.get(name));
         let theirs = theirs.filter(|upstream| !upstream.is_cell());

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tracing::info;
 
 use super::upstream::Upstream;
+use crate::cells::Roster;
 use crate::config::Instance;
 
 /// Every instance there is; clones share them.
@@ -22,6 +23,8 @@ struct Shared {
 }
 
 struct Member {
+    /// Whether it comes and goes by itself, whatever is configured.
+    is_spawned: bool,
     configured: Instance,
     upstream: Arc<Upstream>,
 }
@@ -74,9 +77,9 @@ impl Upstreams {
             instances.any(|instance| instance.name == name && is_as_it_was(instance))
         };
         let gone: Vec<Arc<str>> = members
-            .keys()
-            .filter(|name| !stays(name))
-            .cloned()
+            .iter()
+            .filter(|(name, member)| !member.is_spawned && !stays(name))
+            .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in gone {
             if let Some(member) = members.remove(&name) {
@@ -87,12 +90,48 @@ impl Upstreams {
         for (instance, upstream) in started {
             let configured = instance.clone();
             let member = Member {
+                is_spawned: false,
                 configured,
                 upstream,
             };
             members.insert(Arc::clone(&member.upstream.name), member);
         }
         Ok(())
+    }
+
+    /// There is one more instance, which is not configured and stays until it is [removed](Self::remove).
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be used.
+    pub fn add(&self, instance: &Instance) -> Result<(), String> {
+        let upstream = Arc::new((self.shared.start)(instance)?);
+        let mut members = self.shared.members.write();
+        let members = members
+            .as_deref_mut()
+            .unwrap_or_else(|poisoned| poisoned.get_mut());
+        let member = Member {
+            is_spawned: true,
+            configured: instance.clone(),
+            upstream,
+        };
+        if let Some(earlier) = members.insert(instance.name.as_str().into(), member) {
+            earlier.upstream.removed.cancel();
+        }
+        Ok(())
+    }
+
+    /// There is no such instance any more, if there was one that was [added](Self::add).
+    pub fn remove(&self, name: &str) {
+        let mut members = self.shared.members.write();
+        let members = members
+            .as_deref_mut()
+            .unwrap_or_else(|poisoned| poisoned.get_mut());
+        if members.get(name).is_some_and(|member| member.is_spawned)
+            && let Some(member) = members.remove(name)
+        {
+            member.upstream.removed.cancel();
+        }
     }
 
     /// The instance of that name.
@@ -109,9 +148,12 @@ impl Upstreams {
     pub fn cell_of(&self, user_id: &str) -> Option<Arc<Upstream>> {
         let members = self.shared.members.read();
         let members = members.unwrap_or_else(PoisonError::into_inner);
-        let mut upstreams = members.values().map(|member| &member.upstream);
-        let theirs = upstreams.find(|upstream| upstream.owner.as_deref() == Some(user_id));
-        theirs.cloned()
+        let theirs = members
+            .values()
+            .filter(|member| member.upstream.owner.as_deref() == Some(user_id));
+        // Whoever has one that is configured has no other.
+        let theirs = theirs.min_by_key(|member| member.is_spawned)?;
+        Some(Arc::clone(&theirs.upstream))
     }
 
     /// Those that are nobody's own, by name.
@@ -129,6 +171,16 @@ impl Upstreams {
         let members = members.unwrap_or_else(PoisonError::into_inner);
         let upstreams = members.values().map(|member| &member.upstream);
         upstreams.cloned().collect()
+    }
+}
+
+impl Roster for Upstreams {
+    fn join(&self, cell: &Instance) -> Result<(), String> {
+        self.add(cell)
+    }
+
+    fn leave(&self, name: &str) {
+        self.remove(name);
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tower_sso::{ClientAddress, Identity};
-use tower_workspace::{Workspace, WorkspaceResolver};
+use tower_workspace::WorkspaceResolver;
 
 use super::call::{Endpoint, RunCall};
 use super::forward::ForwardRun;
@@ -25,7 +25,7 @@ use super::policy::{RejectRun, unauthorized};
 use super::refusal::Refusal;
 use super::watch::Watched;
 use crate::api::Api;
-use crate::environment::EnvironmentError;
+use crate::environment::{Environment, EnvironmentError};
 use crate::sign_in::scope;
 use crate::socket::{Credential, Places};
 use crate::stack::Parts;
@@ -113,7 +113,9 @@ async fn create(
         _ = ended => return Err(unauthorized("Your sign-in is over.")),
         response = runs.run(endpoint, &identity, address, request) => response?,
     };
-    Ok(response.map(|body| Body::new(Watched::new(body, credential, place))))
+    let mut response = response;
+    let environment = response.extensions_mut().remove::<Environment>();
+    Ok(response.map(|body| Body::new(Watched::new(body, credential, (place, environment)))))
 }
 
 // === impl Runs ===
@@ -156,7 +158,8 @@ impl Runs {
             return Err(Refusal::new(status, "unsupported_media_type", message));
         }
         let call = RunCall::parse(endpoint, &read(body).await?)?;
-        let workspace = self.open(identity).await?;
+        let environment = self.open(identity).await?;
+        let workspace = &environment.workspace;
         if !workspace.slot().is_some_and(|agent| call.is_for(agent)) {
             return Err(no_such_model());
         }
@@ -166,17 +169,19 @@ impl Runs {
             request.extensions_mut().insert(address);
         }
         let answered = self.stack.clone().oneshot(request).await;
-        Ok(answered.unwrap_or_else(|never| match never {}))
+        let mut response = answered.unwrap_or_else(|never| match never {});
+        // It is used until the answer is over.
+        response.extensions_mut().insert(environment);
+        Ok(response)
     }
 
-    /// Whoever's workspace, made if it is missing.
-    async fn open(&self, identity: &Arc<Identity>) -> Result<Arc<Workspace>, Refusal> {
+    /// Whoever's environment, made if it is missing.
+    async fn open(&self, identity: &Arc<Identity>) -> Result<Environment, Refusal> {
         // An instance that is down is not waited for.
         if !self.api.environments.is_ready_for(identity.user_id()) {
             return Err(not_there());
         }
         let opened = self.api.environments.open(identity).await;
-        let opened = opened.map(|environment| environment.workspace);
         opened.map_err(|error| match error {
             EnvironmentError::InvalidUser(_) => Refusal::new(
                 StatusCode::FORBIDDEN,
@@ -191,6 +196,10 @@ impl Runs {
                 let message =
                     "Your tools must run in a sandbox, and there is none; tell your administrator.";
                 Refusal::unavailable(message, 60)
+            }
+            EnvironmentError::Cell(error) => {
+                let after = error.retry_after().unwrap_or_default().as_secs();
+                Refusal::unavailable(error.sentence(), after.max(1))
             }
             EnvironmentError::Unavailable { .. } | EnvironmentError::Away(_) => not_there(),
         })

@@ -6,6 +6,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use thiserror::Error;
 
+use crate::environment::Environment;
 use crate::socket::{Credential, PlaceTaken};
 
 pin_project! {
@@ -15,7 +16,7 @@ pin_project! {
         inner: B,
         credential: Credential,
         // Until the answer is over.
-        place: PlaceTaken,
+        held: (PlaceTaken, Option<Environment>),
     }
 }
 
@@ -27,11 +28,15 @@ pub(super) struct SignedOut;
 // === impl Watched ===
 
 impl<B> Watched<B> {
-    pub(super) const fn new(inner: B, credential: Credential, place: PlaceTaken) -> Self {
+    pub(super) const fn new(
+        inner: B,
+        credential: Credential,
+        held: (PlaceTaken, Option<Environment>),
+    ) -> Self {
         Self {
             inner,
             credential,
-            place,
+            held,
         }
     }
 }

@@ -275,6 +275,14 @@ async fn identify(
 
 fn environment_refusal(error: &EnvironmentError) -> (ErrorShape, CloseCode) {
     match error {
+        EnvironmentError::Cell(error) => {
+            let after = error.retry_after().unwrap_or_default().as_millis();
+            let after = u64::try_from(after).unwrap_or(u64::MAX);
+            (
+                ErrorShape::unavailable(error.sentence(), after),
+                CloseCode::SERVICE_OVERLOAD,
+            )
+        }
         EnvironmentError::Unavailable { .. } | EnvironmentError::Away(_) => (
             ErrorShape::unavailable("your workspace is not available right now", 2_000),
             CloseCode::SERVICE_OVERLOAD,

@@ -84,6 +84,7 @@ pub(super) async fn configuration(
         EnvironmentError::InvalidUser(_) => {
             ApiError::forbidden("your user id cannot have a workspace here")
         }
+        EnvironmentError::Cell(error) => ApiError::cell(&error),
         error => ApiError::unavailable("environment", &error),
     })?;
     let (workspace, dialer) = (&environment.workspace, &environment.upstream.dialer);
@@ -137,6 +138,12 @@ fn nothing() -> Response {
 }
 
 fn not_there(error: &Missing) -> Response {
+    if let Some(error) = error.cell() {
+        // The browser asks again by itself.
+        let again = ["retry-after", "refresh"].map(|name| (name, HeaderValue::from_static("3")));
+        let text = format!("{}\n", error.sentence());
+        return (StatusCode::SERVICE_UNAVAILABLE, again, text).into_response();
+    }
     warn!(
         error = error as &(dyn std::error::Error + 'static),
         "page was not served"

@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tower_http::timeout::TimeoutBody;
 
+use crate::cells::CellError;
 use crate::environment::EnvironmentError;
 use crate::instance::Dialer;
 
@@ -37,6 +38,16 @@ pub(super) struct Missing(#[source] Option<Box<dyn std::error::Error + Send + Sy
 impl From<EnvironmentError> for Missing {
     fn from(error: EnvironmentError) -> Self {
         Self(Some(error.into()))
+    }
+}
+
+impl Missing {
+    /// What is said of a cell that does not run.
+    pub(super) fn cell(&self) -> Option<&CellError> {
+        match self.0.as_ref()?.downcast_ref()? {
+            EnvironmentError::Cell(error) => Some(error),
+            _ => None,
+        }
     }
 }
 
