@@ -285,11 +285,11 @@ async fn people_have_cells_of_their_own_that_outlive_the_gateway() -> Result<()>
     sleep(Duration::from_secs(1)).await;
     kill(pids[1], Signal::KILL);
     of_bob.ws.closed().await?;
+    assert!(is_alive(pids[0]) && is_alive(pids[2]), "it was bob's");
     let mut of_bob = open(&bob).await?;
     assert_eq!(of_bob.turn("after the cell").await?.state, "final");
     let now = world.cells.pid(&users[1]);
     assert!(now.is_some_and(|pid| pid != pids[1]), "{now:?}");
-    assert!(is_alive(pids[0]) && is_alive(pids[2]));
     drop((of_alice, of_bob, of_carol));
 
     // Stopped in order, the gateway leaves them; what is left is known.

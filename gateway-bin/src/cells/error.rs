@@ -156,6 +156,18 @@ pub(super) enum Failure {
     Unusable(String),
 }
 
+// === impl Failure ===
+
+impl Failure {
+    /// The same without what the process said: what people do stands in its output, once it runs.
+    pub(super) fn without_words(self) -> Self {
+        match self {
+            Self::Ended { how, .. } => Self::Ended { how, said: None },
+            other => other,
+        }
+    }
+}
+
 fn ended(how: Option<ExitStatus>, said: Option<&str>) -> String {
     let mut text = match how {
         Some(status) => format!("it has ended ({status})"),

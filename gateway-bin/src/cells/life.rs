@@ -90,7 +90,7 @@ impl Shared {
         info!(cell = &*cell.name, pid = process.id.pid, "cell is ready");
         let port = process.port.number();
         let failure = tokio::select! {
-            ended = process.ended(&cell.dir) => Some(ended),
+            ended = process.ended(&cell.dir) => Some(ended.without_words()),
             () = self.falls_silent(port) => Some(Failure::Hangs),
             () = cell.to_stop(self.settings.idle_after) => None,
         };

@@ -7,8 +7,9 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::cell::{Cell, Running};
@@ -26,6 +27,9 @@ use crate::dev;
 
 /// How often one that starts is asked whether it is ready.
 const ASK: Duration = Duration::from_millis(250);
+
+/// How long it may take to hear how one has ended that is not there any more.
+const END: Duration = Duration::from_secs(5);
 
 /// A cell's process, which may not be ready yet.
 pub(super) struct Process {
@@ -114,7 +118,7 @@ impl Shared {
         let (ports, settings) = (self.ports.clone(), self.settings.clone());
         let cell = Arc::clone(cell);
         // It starts a task that waits for the child.
-        let runtime = tokio::runtime::Handle::current();
+        let runtime = Handle::current();
         let launched = spawn_blocking(move || {
             let _runtime = runtime.enter();
             let port = ports
@@ -157,7 +161,7 @@ impl Shared {
         let limit = self.limits.ready;
         tokio::select! {
             ended = process.ended(&cell.dir) => Err(ended),
-            answer = tokio::time::timeout(limit, answers) => answer.unwrap_or(Err(Failure::Late(limit))),
+            answer = timeout(limit, answers) => answer.unwrap_or(Err(Failure::Late(limit))),
         }
     }
 
@@ -236,11 +240,14 @@ fn launch(
         source,
     })?;
     let id = child.id().and_then(|pid| ProcessId::of(pid.cast_signed()));
-    let end = End::OfChild(tokio::spawn(async move { child.wait().await }));
+    let waiting = tokio::spawn(async move { child.wait().await });
     let Some(id) = id else {
+        // It has ended already.
+        let how = Handle::current().block_on(timeout(END, waiting));
+        let how = how.ok().and_then(Result::ok).and_then(Result::ok);
         let said = dir.last_line(output);
         let said = said.map(|line| redacted(&line, &record.password));
-        return Err(Failure::Ended { how: None, said });
+        return Err(Failure::Ended { how, said });
     };
     record.process = Some(id);
     if let Err(source) = record.put(dir) {
@@ -260,7 +267,7 @@ fn launch(
         record,
         id,
         port,
-        end,
+        end: End::OfChild(waiting),
         output,
     })
 }
