@@ -8,6 +8,7 @@
 //! | [`issuer`] | a real OpenID provider as a process, and its authorization-code flow |
 //! | [`other_issuer`] | one of other authors, which says whatever a test wants |
 //! | [`postgres`], [`redis`] | the real stores as processes |
+//! | [`nginx`] | the real nginx with the configuration that is shipped |
 //! | [`sandbox_host`] | a real SSH server, with users, for the sandboxes of agents |
 //! | [`gateway`] | the gateway under test as a process |
 //! | [`ledger`] | what that has recorded |
@@ -18,6 +19,7 @@
 //! | [`chromium`] | a real browser, by scripts |
 //! | [`script`] | what else is run by Node |
 //! | [`storage`] | a disk whose power can be cut, or that is full |
+//! | [`tls`] | connections through TLS for clients that know none |
 //! | [`dice`] | numbers that look random |
 //! | [`canary`] | secrets of a run, looked for where they must not be |
 //! | [`install`], [`process`], [`port`], [`secret`], [`clock`], [`error`] | what those are made of |
@@ -42,6 +44,7 @@ pub mod install;
 pub mod issuer;
 pub mod kit;
 pub mod ledger;
+pub mod nginx;
 pub mod openclaw;
 pub mod other_issuer;
 pub mod person;
@@ -55,5 +58,6 @@ pub mod script;
 pub mod secret;
 pub mod stopwatch;
 pub mod storage;
+pub mod tls;
 pub mod webhook;
 pub mod ws;

@@ -72,6 +72,16 @@ impl Person {
         }
     }
 
+    /// The same person, who reaches the gateway at another `http://` URL: that of a proxy before it.
+    #[must_use]
+    pub fn through(self, url: &str) -> Self {
+        Self {
+            api: url.to_owned(),
+            socket: format!("{}/ws", url.replacen("http", "ws", 1)),
+            ..self
+        }
+    }
+
     /// `GET` of an API route, as JSON.
     ///
     /// # Errors
