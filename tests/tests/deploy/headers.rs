@@ -9,6 +9,7 @@ use std::{
 use gateway_tests::{
     error::{Error, Result},
     nginx::Nginx,
+    port::free_address,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -213,6 +214,25 @@ async fn d2_21_what_names_somebody_ends_at_nginx_in_every_spelling() -> Result<(
         assert!(!head.contains("h2c"), "{head}");
     }
     the_doors_are_shut(&nginx, &recorder).await
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_away_is_left_out_and_nobody_notices() -> Result<()> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (recorder, away) = (Recorder::start().await, free_address()?);
+    let nginx = Nginx::start(dir.path(), [away, recorder.address]).await?;
+    for n in 0..10 {
+        assert_eq!(ask(&nginx, "/api/user/info", &[]).await?, "200", "{n}");
+    }
+    assert_eq!(recorder.take().len(), 10);
+
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let nginx = Nginx::start(dir.path(), [away, free_address()?]).await?;
+    let tunnel = nginx.tls(&[])?.tunnel().await?;
+    let answer = gateway_tests::http::get(&tunnel.url("/ws"), None).await?;
+    assert_eq!(answer.status.as_u16(), 502);
+    assert_eq!(answer.json()?["error"]["code"], "unavailable");
+    Ok(())
 }
 
 /// Without TLS, by another name, and at what is for operators.
