@@ -233,7 +233,7 @@ async fn an_opaque_token_is_asked_about_and_ends_when_its_issuer_ends_it() -> Re
         assert_eq!(said["user_id"], "sign-in-olga");
     }
     assert_eq!(issuer.count("/token/introspection").await? - before, 1);
-    Person::with_token(token.clone(), &gateway).open().await?;
+    let mut olga = Person::with_token(token.clone(), &gateway).open().await?;
     for wrong in ["nothing", "mF_9.B5f-4.1JqM"] {
         let answer = http::get(&info, Some(wrong)).await?;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{wrong}");
@@ -251,6 +251,11 @@ async fn an_opaque_token_is_asked_about_and_ends_when_its_issuer_ends_it() -> Re
     let made_up = connect_params(&json!({"token": "made-up"}));
     let refused = stranger.request("connect", made_up).await?;
     assert_eq!(refused["ok"], false, "{refused}");
+    for n in 0..100 {
+        let made_up = json!({"token": format!("made-up-renewal-{n}")});
+        let refused = olga.ws.request("gateway.renew", made_up).await?;
+        assert_eq!(refused["ok"], false, "{refused}");
+    }
     let asked = issuer.count("/token/introspection").await? - before;
     // Sixteen in each ten seconds that have begun, and olga's.
     let most = 1 + 16 * (begun.elapsed().as_secs() / 10 + 2);

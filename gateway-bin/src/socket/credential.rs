@@ -1,6 +1,7 @@
 //! How long what a socket was opened with is good.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,6 +28,8 @@ const UNSAID: Duration = Duration::from_secs(3_600);
 pub struct Credential {
     identity: Arc<Identity>,
     sign_in: Option<SignIn>,
+    /// Where its owner is.
+    address: Option<IpAddr>,
     expiry: Option<Pin<Box<Sleep>>>,
     ended: Option<Waiting<()>>,
     checks: Interval,
@@ -53,12 +56,20 @@ impl Credential {
         Self {
             identity,
             sign_in,
+            address: None,
             expiry,
             ended,
             checks: interval_at(Instant::now() + CHECK, CHECK),
             check: None,
             active: false,
         }
+    }
+
+    /// The same, of somebody who is there: what is to take its place comes from there too.
+    #[must_use]
+    pub const fn at(mut self, address: Option<IpAddr>) -> Self {
+        self.address = address;
+        self
     }
 
     /// Whose it is.
@@ -74,7 +85,7 @@ impl Credential {
         let same = identity.user_id() == self.identity.user_id()
             && self.sign_in.as_ref().is_none_or(may_chat);
         if same {
-            *self = Self::new(identity, self.sign_in.take());
+            *self = Self::new(identity, self.sign_in.take()).at(self.address);
         }
         same
     }
@@ -84,7 +95,7 @@ impl Credential {
     #[must_use]
     pub fn verify(&self, token: &Secret) -> Option<VerifyFuture> {
         let sign_in = self.sign_in.as_ref()?;
-        Some(sign_in.tokens().verify(token.expose()))
+        Some(sign_in.tokens().verify_from(token.expose(), self.address))
     }
 
     /// The client has done something.

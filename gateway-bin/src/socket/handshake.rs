@@ -133,13 +133,14 @@ where
         }
     };
 
-    let mut credential = match credential {
+    let credential = match credential {
         Some(credential) => credential,
         None => match identify(sockets, &connect, address).await {
             Ok(identity) => Credential::new(identity, Some(sockets.sign_in.clone())),
             Err((error, code)) => return refuse(client, Some(&connect.id), &error, code).await,
         },
     };
+    let mut credential = credential.at(address);
     let identity = Arc::clone(credential.identity());
     if !sockets.sign_in.allows(&identity, scope::CHAT) {
         let error = ErrorShape::new("FORBIDDEN", "this key is not for conversations");
