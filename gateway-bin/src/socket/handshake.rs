@@ -239,7 +239,8 @@ where
         .stopped_by(upstream.removed.clone());
     let (client, end) = relay.run().await;
     info!(agent = &*agent, ?end, "socket closed");
-    Ok((client, end.close()))
+    // The relay has told the client.
+    Ok((client, None))
 }
 
 /// Who opens the socket, as `connect` says.

@@ -151,11 +151,25 @@ where
     /// Dropping the future drops both sockets; requests inside the stack are dropped with it.
     pub async fn run(mut self) -> (WebSocketStream<C>, End) {
         let end = poll_fn(|cx| self.poll(cx)).await;
-        if !matches!(end, End::Instance(..)) {
-            // What the client said last was admitted and is queued.
-            let _ = timeout(FAREWELL, self.instance.close()).await;
-        }
-        (self.client, end)
+        let Self {
+            mut client,
+            mut instance,
+            ..
+        } = self;
+        // At once: a client whose sign-in is over does not go on until a slow instance has been left.
+        let told = async {
+            if let Some(close) = end.close() {
+                let _ = timeout(FAREWELL, client.send(close)).await;
+            }
+        };
+        let left = async {
+            if !matches!(end, End::Instance(..)) {
+                // What the client said last was admitted and is queued.
+                let _ = timeout(FAREWELL, instance.close()).await;
+            }
+        };
+        tokio::join!(told, left);
+        (client, end)
     }
 
     /// Moves what can be moved without waiting, and only then flushes: the number of writes, not the codec, is what a

@@ -54,10 +54,7 @@ pub(crate) async fn relay_under(
     .under(policy)
     .stopped_by(stop.clone());
     let ended = tokio::spawn(async move {
-        let (mut client, end) = relay.run().await;
-        if let Some(close) = end.close() {
-            client.send(close).await.unwrap();
-        }
+        let (_client, end) = relay.run().await;
         end
     });
     (
