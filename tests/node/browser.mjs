@@ -28,7 +28,7 @@ const ARGUMENTS = [
 ];
 
 // How long one step may take.
-const STEP = 20_000;
+const STEP = 60_000;
 
 // What a query holds may be a code or a token.
 const shown = (url) => url.split(/[?#]/)[0];

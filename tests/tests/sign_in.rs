@@ -557,7 +557,7 @@ async fn two_people_work_in_openclaws_own_page_and_see_nothing_of_each_other() -
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
-    let limit = Duration::from_secs(240);
+    let limit = Duration::from_secs(480);
     gateway_tests::chromium::run_script(
         &kit.install,
         "browser-control-ui",
