@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tower_usage::postgres::{Once, PostgresLedger};
 use tower_usage::sqlite::SqliteLedger;
-use tower_usage::{JsonLines, MetricsSink, Sink, Tee};
+use tower_usage::{Claims, JsonLines, MetricsSink, Once, Sink, Tee};
 use tracing::error;
 
 use crate::config::Config;
@@ -24,9 +23,9 @@ pub struct Sinks {
 // === impl Sinks ===
 
 impl Sinks {
-    /// Records go to `ledger`, are counted in metrics, and are added to a file if the configuration names one. With a
-    /// database that gateways share, and a runtime that outlives whatever records, an answer that came to several of them
-    /// is paid for once.
+    /// Records go to `ledger`, are counted in metrics, and are added to a file if the configuration names one. With
+    /// claims that gateways share, and a runtime that outlives whatever records, an answer that came to several of them is
+    /// paid for once.
     ///
     /// # Errors
     ///
@@ -34,7 +33,7 @@ impl Sinks {
     pub fn new(
         ledger: Arc<SqliteLedger>,
         config: &Config,
-        shared: Option<(&PostgresLedger, &Handle)>,
+        shared: Option<(Claims, &Handle)>,
     ) -> io::Result<Self> {
         // Of an imported list nobody uses more than these few: labels stay few, too.
         let of_providers = config.provider.iter().flat_map(|provider| &provider.models);
@@ -51,9 +50,9 @@ impl Sinks {
             lines = Some((path.clone(), writer));
         }
         let tee = Arc::new(tee);
-        let once = shared.map(|(database, runtime)| {
+        let once = shared.map(|(claims, runtime)| {
             let ledger: Arc<dyn Sink> = Arc::<Tee>::clone(&tee);
-            Arc::new(Once::new(ledger, database.clone(), runtime))
+            Arc::new(Once::new(ledger, claims, runtime))
         });
         Ok(Self { tee, once, lines })
     }
@@ -88,7 +87,7 @@ impl Sinks {
         }
     }
 
-    /// How many records the database was not asked about, whether they repeat another.
+    /// How many records nobody could be asked about, whether they repeat another.
     #[must_use]
     pub fn unclaimed(&self) -> u64 {
         self.once.as_ref().map_or(0, |once| once.unclaimed())

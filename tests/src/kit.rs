@@ -29,8 +29,8 @@ pub const POSTGRES_FILE: &str = "postgres.url";
 /// The file with the URL of Redis and nothing else.
 pub const REDIS_FILE: &str = "redis.url";
 
-/// The directory of the pool instance in the kit's directory.
-const INSTANCE: &str = "openclaw";
+/// The directory of the pool instances, one after the other, in the kit's directory.
+const INSTANCES: &str = "openclaw";
 
 /// The provider's key that the gateway is configured with.
 const PROVIDER_KEY: &str = "sk-test-gateway-0123456789abcdef";
@@ -56,27 +56,19 @@ pub struct Kit {
     pub openclaw: String,
     /// The password of its administration channel.
     pub openclaw_password: String,
+    /// Where it keeps everything.
+    pub openclaw_dir: PathBuf,
     /// The URL of Postgres, `postgres://…`, of a user who may make databases.
     pub postgres: String,
     /// The URL of Redis, `redis://…`.
     pub redis: String,
 }
 
-/// Where the shared pool instance keeps everything.
-///
-/// # Errors
-///
-/// [`Error::NoKit`].
-pub fn instance_dir() -> Result<PathBuf> {
-    let file = env::var_os(VARIABLE).map(PathBuf::from);
-    let dir = file.as_deref().and_then(Path::parent);
-    let dir = dir.map(|dir| dir.join(INSTANCE));
-    dir.ok_or_else(|| Error::NoKit(format!("{VARIABLE} is not set")))
-}
-
 /// The running servers. Dropping it kills them.
 #[derive(Debug)]
 pub struct Servers {
+    dir: PathBuf,
+    kit: Kit,
     openclaw: OpenClaw,
     issuer: Issuer,
     provider: Provider,
@@ -106,6 +98,16 @@ impl Kit {
             fs::read(path).map_err(|error| Error::NoKit(format!("{}: {error}", path.display())))?;
         serde_json::from_slice(&text)
             .map_err(|error| Error::NoKit(format!("{}: {error}", path.display())))
+    }
+
+    /// As [`read`](Self::read) finds it, in the kit's directory.
+    fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(FILE);
+        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::File {
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        write(&path, &text)
     }
 
     /// The shared issuer.
@@ -141,7 +143,7 @@ impl Servers {
     pub async fn start(install: Install, dir: &Path) -> Result<Self> {
         let provider = Provider::start([PROVIDER_KEY, USER_KEY]).await?;
         let password = crate::secret::random()?;
-        let instance = dir.join(INSTANCE);
+        let instance = dir.join(INSTANCES).join("1");
         let (postgres, redis, issuer, openclaw) = tokio::try_join!(
             start_postgres(dir),
             start_redis(dir),
@@ -156,21 +158,39 @@ impl Servers {
             user_key: USER_KEY.to_owned(),
             openclaw: openclaw.url(),
             openclaw_password: password,
+            openclaw_dir: instance,
             postgres: postgres.url(),
             redis: redis.url(),
         };
-        let text = serde_json::to_vec_pretty(&kit).map_err(|error| Error::File {
-            path: dir.join(FILE),
-            source: error.into(),
-        })?;
-        write(&dir.join(FILE), &text)?;
+        kit.write(dir)?;
         Ok(Self {
+            dir: dir.to_owned(),
+            kit,
             openclaw,
             issuer,
             provider,
             postgres,
             redis,
         })
+    }
+
+    /// Another OpenClaw in place of the one that is there, and another [`FILE`] once it is ready. It knows nobody: with the
+    /// people of many tests an instance becomes slow.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn renew_openclaw(&mut self) -> Result<()> {
+        self.openclaw.stop().await?;
+        let before = self.kit.openclaw_dir.file_name();
+        let before = before.and_then(|name| name.to_str()?.parse::<u32>().ok());
+        let name = before.map_or(1, |before| before + 1).to_string();
+        let instance = self.dir.join(INSTANCES).join(name);
+        let install = self.kit.install.clone();
+        self.openclaw = OpenClaw::start(install, &instance, &self.kit.openclaw_password).await?;
+        self.kit.openclaw = self.openclaw.url();
+        self.kit.openclaw_dir = instance;
+        self.kit.write(&self.dir)
     }
 
     /// Stops them, OpenClaw in an orderly way.

@@ -14,7 +14,7 @@ use gateway_tests::{
     error::{Error, Result},
     gateway::{Config, Gateway},
     http,
-    kit::{Kit, instance_dir},
+    kit::Kit,
     person::{Person, Socket, connect_params, send_params},
     secret,
     ws::Ws,
@@ -140,7 +140,7 @@ async fn a_conversation_is_metered_to_the_token_and_held_to_its_quota() -> Resul
     // The configuration names the file that holds the key; everything else must not hold it.
     let below = |name: &str| dir.path().join(name);
     let places = [
-        instance_dir()?,
+        kit.openclaw_dir.clone(),
         below("users"),
         below("gateway.db"),
         below("gateway.db-wal"),

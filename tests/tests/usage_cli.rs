@@ -10,6 +10,7 @@ use gateway_tests::{
     gateway::{Config, Gateway, person_with_key, person_with_shared_key},
     http,
     kit::Kit,
+    redis::Redis,
     secret,
 };
 use serde_json::{Value, json};
@@ -240,6 +241,37 @@ async fn repeat(gateway: &Gateway, key: &str, name: &str, answer: u32) -> Result
     Ok(())
 }
 
+/// Eleven answers twice each, one after the other and ten at the same time: by keys of the same person at two gateways.
+async fn repeat_eleven(
+    (here, key_here): (&Gateway, &str),
+    (there, key_there): (&Gateway, &str),
+    name: &str,
+) -> Result<()> {
+    repeat(here, key_here, name, 900_000).await?;
+    repeat(there, key_there, name, 900_000).await?;
+    for answer in 900_001..900_011 {
+        let one = repeat(here, key_here, name, answer);
+        let other = repeat(there, key_there, name, answer);
+        tokio::try_join!(one, other)?;
+    }
+    Ok(())
+}
+
+/// What a person has used of their tokens by the counters that all gateways share.
+async fn counted(kit: &Kit, gateway: &Gateway, name: &str) -> Result<Value> {
+    let token = kit.issuer().token(name).await?;
+    let quota = http::get(&gateway.url("/api/quota"), Some(&token)).await?;
+    let quota = quota.json()?;
+    let limits = quota.get("limits").and_then(Value::as_array);
+    let tokens = |limit: &&Value| limit.get("dimension") == Some(&json!("tokens"));
+    let limit = limits.expect("limits").iter().find(tokens);
+    Ok(limit
+        .expect("a limit")
+        .get("used")
+        .cloned()
+        .unwrap_or_default())
+}
+
 #[tokio::test]
 async fn d5_53_what_is_repeated_at_another_gateway_is_paid_for_once() -> Result<()> {
     let kit = Kit::from_env()?;
@@ -252,15 +284,8 @@ async fn d5_53_what_is_repeated_at_another_gateway_is_paid_for_once() -> Result<
     let there = Gateway::start(replica, second.path()).await?;
     let name = secret::mark()?;
     let key = person_with_shared_key(&database, &name).await?;
-    // One after the other, and ten at the same time.
-    repeat(&here, &key, &name, 900_000).await?;
-    repeat(&there, &key, &name, 900_000).await?;
-    for answer in 900_001..900_011 {
-        let one = repeat(&here, &key, &name, answer);
-        let other = repeat(&there, &key, &name, answer);
-        tokio::try_join!(one, other)?;
-    }
-    // 22 calls, of which 11 are paid for.
+    repeat_eleven((&here, &key), (&there, &key), &name).await?;
+
     let token = kit.issuer().token(&name).await?;
     let url = here.url("/api/usage/export?format=jsonl");
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -275,10 +300,52 @@ async fn d5_53_what_is_repeated_at_another_gateway_is_paid_for_once() -> Result<
     let shown = usage(second.path(), &["show", &name]).await;
     assert_eq!(shown["total"]["totalTokens"], 11 * 1100, "{shown}");
     assert_eq!(shown["total"]["cost"], "0.0495", "{shown}");
-    let quota = http::get(&there.url("/api/quota"), Some(&token)).await?;
-    let quota = quota.json()?;
-    let limits = quota["limits"].as_array().into_iter().flatten();
-    let mut tokens = limits.filter(|limit| limit["dimension"] == "tokens");
-    assert_eq!(tokens.next().expect("a limit")["used"], 12_100, "{quota}");
+    assert_eq!(counted(&kit, &there, &name).await?, 12_100);
+    Ok(())
+}
+
+#[tokio::test]
+async fn d5_53_gateways_that_share_no_more_than_redis_pay_for_an_answer_once() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let dir = || tempfile::tempdir().expect("a directory");
+    let (first, second, third) = (dir(), dir(), dir());
+    let redis = Redis::start(third.path()).await?;
+    let config = Config::new(&kit, first.path())?.sharing_redis(&redis.url())?;
+    let replica = config.replica(second.path())?;
+    let mut here = Gateway::start(config, first.path()).await?;
+    let mut there = Gateway::start(replica, second.path()).await?;
+    // Each has a store of its own, so that they have a key at each.
+    let name = secret::mark()?;
+    here.kill().await?;
+    there.kill().await?;
+    let key_here = person_with_key(first.path(), &name)?;
+    let key_there = person_with_key(second.path(), &name)?;
+    here.start_again().await?;
+    there.start_again().await?;
+    repeat_eleven((&here, &key_here), (&there, &key_there), &name).await?;
+
+    // What was used is in two ledgers.
+    let mut records = 0;
+    let token = kit.issuer().token(&name).await?;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while records != 22 {
+        assert!(Instant::now() < deadline, "{records} records");
+        sleep(Duration::from_millis(100)).await;
+        records = 0;
+        for gateway in [&here, &there] {
+            let url = gateway.url("/api/usage/export?format=jsonl");
+            let exported = http::get(&url, Some(&token)).await?.text();
+            records += exported.lines().count();
+        }
+    }
+    let mut total = 0;
+    for dir in [&first, &second] {
+        let shown = usage(dir.path(), &["show", &name]).await;
+        total += shown["total"]["totalTokens"].as_u64().expect("a number");
+    }
+    assert_eq!(total, 11 * 1100);
+    for gateway in [&here, &there] {
+        assert_eq!(counted(&kit, gateway, &name).await?, 12_100);
+    }
     Ok(())
 }

@@ -22,6 +22,8 @@ mod meter;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod money;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod once;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod price;
@@ -41,6 +43,10 @@ pub use self::body::ResponseBody;
 pub use self::json_lines::JsonLines;
 #[cfg(feature = "metrics")]
 pub use self::metrics::MetricsSink;
+#[cfg(feature = "redis")]
+pub use self::once::ClaimsError;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use self::once::{Claims, Once};
 #[cfg(feature = "import")]
 pub use self::price::{Import, ImportError, Unapplied};
 pub use self::{

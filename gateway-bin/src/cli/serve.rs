@@ -8,9 +8,9 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_quota::{Charge, Denied, OnStoreFailure, Renewing, Shadow};
-use tower_usage::Prices;
 use tower_usage::postgres::PostgresLedger;
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
+use tower_usage::{Claims, Prices};
 use tower_workspace::fs::{Owner, Provisioner};
 use tower_workspace::vault::Vault;
 use tracing::{info, warn};
@@ -142,10 +142,17 @@ pub(super) async fn serve(
         }
         None => (Records::File(Arc::clone(&ledger)), None),
     };
-    let shared = match &records {
-        Records::Database(database) => Some((&**database, settling)),
-        Records::File(_) => None,
+    let claims = match (&records, &config.store.redis_url) {
+        (Records::Database(database), _) => Some(Claims::postgres((**database).clone())),
+        (Records::File(_), Some(url)) => {
+            let url = url.clone();
+            let claims = settling.spawn(async move { Claims::redis(url.expose()).await });
+            let claims = claims.await.map_err(failed("store.redis_url"))?;
+            Some(claims.map_err(failed("store.redis_url"))?)
+        }
+        (Records::File(_), None) => None,
     };
+    let shared = claims.map(|claims| (claims, settling));
     let sinks = Sinks::new(Arc::clone(&ledger), &config, shared);
     let sinks = sinks.map_err(failed("usage.json_lines"))?;
 

@@ -29,6 +29,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Starts model provider, issuer, Postgres, Redis and OpenClaw, writes DIR/kit.json, and runs until it is told to end.
+    /// A hangup (SIGHUP) has it start another OpenClaw in place of the one that is there, and write DIR/kit.json again.
     Up {
         /// An existing directory for everything they write.
         #[arg(long)]
@@ -146,6 +147,7 @@ async fn up(install: Install, dir: PathBuf) -> Result<()> {
             source,
         })
     };
+    let mut hangup = listen(SignalKind::hangup())?;
     let (mut terminate, mut interrupt) = (
         listen(SignalKind::terminate())?,
         listen(SignalKind::interrupt())?,
@@ -158,11 +160,19 @@ async fn up(install: Install, dir: PathBuf) -> Result<()> {
     };
     tokio::pin!(ended);
     // Told to end while they start, what has started is killed by being dropped.
-    let servers = tokio::select! {
+    let mut servers = tokio::select! {
         servers = Servers::start(install, &dir) => servers?,
         () = &mut ended => return Ok(()),
     };
     eprintln!("kit: ready, {}", dir.join(FILE).display());
-    ended.await;
-    servers.stop().await
+    loop {
+        tokio::select! {
+            () = &mut ended => return servers.stop().await,
+            _ = hangup.recv() => {}
+        }
+        tokio::select! {
+            () = &mut ended => return servers.stop().await,
+            renewed = servers.renew_openclaw() => renewed?,
+        }
+    }
 }

@@ -189,6 +189,20 @@ cache_write = "3.75"
         Ok(self)
     }
 
+    /// This configuration, with counters and sessions in a Redis that several gateways can share, by its URL; each has a
+    /// store of its own beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unexpected`] when the system has no random numbers.
+    pub fn sharing_redis(mut self, redis_url: &str) -> Result<Self> {
+        let store = format!("[store]\nredis_url = \"{redis_url}\"\n");
+        self.text = self.text.replacen("[store]\n", &store, 1);
+        let key = secret::hex_key()?;
+        let _ = write!(self.text, "\n[session]\nkey = \"{key}\"\n");
+        Ok(self)
+    }
+
     /// The same gateway once more, on ports of its own and with a store of its own in `dir`: one of several
     /// behind one `public_url`. What they share has to be [shared](Self::sharing_sessions).
     ///

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ::http::{Request, StatusCode};
-use gateway_tests::{canary::files_with, error::Result, http, kit::instance_dir, provider::Api};
+use gateway_tests::{canary::files_with, error::Result, http, provider::Api};
 use serde_json::json;
 
 use crate::{
@@ -53,7 +53,7 @@ async fn is_its_owners(api: Api, provider: &str) -> Result<()> {
     assert!(!shown.contains(own), "{shown}");
     let metrics = http::get(&world.gateway.admin_url("/metrics"), None).await?;
     let log = world.gateway.log()?;
-    let mut places = vec![instance_dir()?];
+    let mut places = vec![world.kit.openclaw_dir.clone()];
     let below = ["users", "gateway.db", "gateway.db-wal", "gateway.log"];
     places.extend(below.map(|name| world.dir().join(name)));
     for key in [own, all] {

@@ -37,7 +37,7 @@ pub struct PostgresLedger {
 }
 
 /// A value, and the type it is sent as.
-pub(super) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
+pub(crate) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Most connections of the pool.
 const CONNECTIONS: u32 = 8;
@@ -233,7 +233,7 @@ impl PostgresLedger {
 
     /// One statement in one round trip, without a name of its own at the server, so that poolers between can be used, and
     /// planned for these values.
-    pub(super) async fn query(
+    pub(crate) async fn query(
         &self,
         statement: &str,
         values: &[Value<'_>],

@@ -7,7 +7,7 @@
 //!
 //! - **Once by its id**, whatever ends in between: a server, the database, the network. What was shipped and not noted is
 //!   shipped again, and finds itself there.
-//! - **An answer is paid for once**, also if its repetition came to another server: with [`Once`].
+//! - **An answer is paid for once**, also if its repetition came to another server: with [`Once`](crate::Once).
 //! - **Nothing waits for Postgres** but shipping. While it is away the file grows, and [`Shipper::backlog`] says how much
 //!   and how old.
 //! - **A database that lost something**, since it was restored from a backup or is another one, is shipped what it misses:
@@ -70,7 +70,6 @@ mod export;
 mod ledger;
 mod link;
 mod month;
-mod once;
 #[cfg(test)]
 mod plans;
 mod row;
@@ -80,7 +79,8 @@ mod shipping;
 mod statements;
 mod value;
 
-pub use self::{export::Export, ledger::PostgresLedger, once::Once, shipper::Shipper};
+pub use self::{export::Export, ledger::PostgresLedger, shipper::Shipper};
+pub(crate) use self::{ledger::Value, row::get, value::Text};
 pub use crate::{
     query::{Group, GroupBy, GroupTotal, Sum},
     sqlite::{LedgerError, outbox::Unshipped},

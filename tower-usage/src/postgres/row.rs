@@ -64,7 +64,7 @@ pub(super) fn sum(row: &Row) -> Result<Sum, LedgerError> {
     })
 }
 
-pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, LedgerError> {
+pub(crate) fn get<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, LedgerError> {
     row.try_get(column).map_err(LedgerError::postgres)
 }
 

@@ -9,7 +9,7 @@ use crate::sqlite::row::{millis, time};
 
 /// A text, in which Postgres has no place for NUL.
 #[derive(Debug)]
-pub(super) struct Text<'a>(pub(super) &'a str);
+pub(crate) struct Text<'a>(pub(crate) &'a str);
 
 /// A time, to the millisecond.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

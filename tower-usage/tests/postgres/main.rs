@@ -12,8 +12,6 @@ mod faults;
 #[cfg(test)]
 mod months;
 #[cfg(test)]
-mod once;
-#[cfg(test)]
 mod queries;
 #[cfg(test)]
 mod shipping;
