@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use super::{EnvironmentError, Environments, unavailable};
+use super::error::unavailable;
+use super::{EnvironmentError, Environments};
 
 /// How often it is heard what another gateway was told.
 const HEAR: Duration = Duration::from_secs(1);

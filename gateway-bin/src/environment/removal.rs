@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tower_workspace::DirectoryName;
 
-use super::{EnvironmentError, Environments, Opening, Shared, unavailable};
+use super::error::unavailable;
+use super::opening::Opening;
+use super::shared::Shared;
+use super::{EnvironmentError, Environments};
 use crate::cells::is_spawned;
 use crate::instance::{AdminError, CELL_AGENT, Upstream, slot_name};
 

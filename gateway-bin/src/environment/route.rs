@@ -8,7 +8,9 @@ use tokio::time::timeout;
 use tower_workspace::Workspace;
 use tracing::{info, warn};
 
-use super::{EnvironmentError, Shared, unavailable};
+use super::EnvironmentError;
+use super::error::unavailable;
+use super::shared::Shared;
 use crate::cells::is_spawned;
 use crate::config::Affinity;
 use crate::instance::{CELL_AGENT, Upstream, slot_name};

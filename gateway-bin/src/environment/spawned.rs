@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tower_workspace::fs::{Owner, Provisioner};
 
-use super::{EnvironmentError, Environments, Shared, unavailable};
+use super::error::unavailable;
+use super::shared::Shared;
+use super::{EnvironmentError, Environments};
 use crate::cells::{Cells, InUse, is_spawned};
 use crate::instance::Upstream;
 

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{EnvironmentError, Environments, Opening, Shared, described_person, spec, unavailable};
+use super::agent::spec;
+use super::error::unavailable;
+use super::opening::Opening;
+use super::people::described_person;
+use super::shared::Shared;
+use super::{EnvironmentError, Environments};
 use crate::store::NewestKey;
 
 impl Environments {
