@@ -298,7 +298,7 @@ pub(super) async fn serve(
     let targets = targets.map_err(failed("provider"))?;
     let snapshots = Snapshots::new(
         store.clone(),
-        environments.provisioner().clone(),
+        environments.clone(),
         own_keys.clone(),
         sign_in.clone(),
         Arc::new(quota.clone()),

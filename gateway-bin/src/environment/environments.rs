@@ -113,12 +113,6 @@ impl Environments {
         }
     }
 
-    /// What makes, counts and exports people's directories.
-    #[must_use]
-    pub fn provisioner(&self) -> &Provisioner {
-        &self.shared.provisioner
-    }
-
     /// The run of `user_id` that was being prepared is.
     pub fn run_prepared(&self, user_id: &Arc<str>) {
         if let Some(environment) = self.shared.find_whole(user_id) {

@@ -78,7 +78,8 @@ impl Shared {
             ended.map_err(|error| unavailable("instance", error))?;
         }
         // Last: an agent that still works might make anew what is gone.
-        let removed = self.provisioner.remove(user_id).await;
+        let provisioner = self.provisioner_for(user_id).await?;
+        let removed = provisioner.remove(user_id).await;
         removed.map_err(|error| unavailable("workspace", error))?;
         Ok(())
     }

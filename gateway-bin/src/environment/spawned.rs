@@ -22,7 +22,7 @@ impl Environments {
         self.shared.cells.as_ref()
     }
 
-    /// What makes and exports the directory of somebody, whoever its files belong to.
+    /// What counts and exports the directory of somebody, whoever its files belong to.
     ///
     /// # Errors
     ///
@@ -35,13 +35,7 @@ impl Environments {
         &self,
         user_id: &Arc<str>,
     ) -> Result<Provisioner, EnvironmentError> {
-        let shared = &self.shared;
-        if shared.spawned(user_id).is_none() {
-            return Ok(shared.provisioner.clone());
-        }
-        let os_user = shared.store.find_os_user(user_id).await;
-        let os_user = os_user.map_err(|error| unavailable("store", error))?;
-        Ok(owned_by(shared.provisioner.clone(), os_user))
+        self.shared.provisioner_for(user_id).await
     }
 }
 
@@ -72,6 +66,19 @@ impl Shared {
             // Without it opening the environment says what is wrong.
             let _ = timeout(REACHED, upstream.admin.connected()).await;
         }
+    }
+
+    /// What counts, exports and removes the directory of somebody, whoever its files belong to.
+    pub(super) async fn provisioner_for(
+        &self,
+        user_id: &Arc<str>,
+    ) -> Result<Provisioner, EnvironmentError> {
+        if self.spawned(user_id).is_none() {
+            return Ok(self.provisioner.clone());
+        }
+        let os_user = self.store.find_os_user(user_id).await;
+        let os_user = os_user.map_err(|error| unavailable("store", error))?;
+        Ok(owned_by(self.provisioner.clone(), os_user))
     }
 
     /// That somebody uses their cell, for as long as it is held.

@@ -35,15 +35,19 @@ impl Snapshots {
 
     /// Files, counted. That they cannot be is a finding, too.
     async fn files_of(&self, user_id: &Arc<str>) -> Value {
+        let unreadable = |error: &(dyn std::error::Error + 'static)| {
+            warn!(error, "somebody's directory cannot be counted");
+            json!({ "state": "unreadable" })
+        };
+        let provisioner = match self.environments.provisioner_of(user_id).await {
+            Ok(provisioner) => provisioner,
+            Err(error) => return unreadable(&error),
+        };
         let bounds = Bounds::new().time(WALK);
-        match self.provisioner.snapshot(user_id, bounds).await {
+        match provisioner.snapshot(user_id, bounds).await {
             Ok(Some(snapshot)) => files(&snapshot),
             Ok(None) => json!({ "state": "none" }),
-            Err(error) => {
-                let error = &error as &(dyn std::error::Error + 'static);
-                warn!(error, "somebody's directory cannot be counted");
-                json!({ "state": "unreadable" })
-            }
+            Err(error) => unreadable(&error),
         }
     }
 

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tower_quota::QuotaStore;
-use tower_workspace::fs::Provisioner;
 use uuid::Uuid;
 
 use crate::api::rfc3339;
 use crate::egress::OwnKeys;
+use crate::environment::Environments;
 use crate::sign_in::SignIn;
 use crate::store::{SnapshotRow, Store, StoreError};
 
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 2;
 #[derive(Clone)]
 pub struct Snapshots {
     store: Store,
-    provisioner: Provisioner,
+    environments: Environments,
     own_keys: OwnKeys,
     sign_in: SignIn,
     quota: Arc<dyn QuotaStore>,
@@ -50,14 +50,14 @@ impl Snapshots {
     #[must_use]
     pub fn new(
         store: Store,
-        provisioner: Provisioner,
+        environments: Environments,
         own_keys: OwnKeys,
         sign_in: SignIn,
         quota: Arc<dyn QuotaStore>,
     ) -> Self {
         Self {
             store,
-            provisioner,
+            environments,
             own_keys,
             sign_in,
             quota,
