@@ -22,7 +22,7 @@ const NOTHING: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\
     <h1>There is nothing here</h1>\n<p><a href=\"/\">To the assistant</a></p>\n</html>\n";
 
 /// It runs nothing and loads nothing.
-const NOTHING_RUNS: HeaderValue = HeaderValue::from_static(
+pub(crate) const NOTHING_RUNS: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
@@ -50,7 +50,7 @@ pub(super) async fn method_not_allowed() -> ApiError {
 // === impl ApiError ===
 
 impl ApiError {
-    pub(super) fn new(
+    pub(crate) fn new(
         status: StatusCode,
         code: &'static str,
         message: impl Into<Cow<'static, str>>,

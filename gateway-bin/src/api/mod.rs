@@ -46,6 +46,7 @@ use tower_usage::sqlite::SqliteLedger;
 pub(crate) use self::alerts::shown as shown_alert;
 pub use self::cross_origin::{NotAnOrigin, Origins};
 pub use self::error::ApiError;
+pub(crate) use self::error::NOTHING_RUNS;
 pub use self::pace::Pace;
 pub(crate) use self::quota::limits as shown_limits;
 use crate::client_address::TrustedProxies;

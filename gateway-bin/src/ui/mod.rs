@@ -6,6 +6,7 @@
 mod page;
 mod proxy;
 mod socket;
+mod waiting;
 
 use axum::Router;
 use axum::routing::get;

@@ -1,15 +1,16 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{StatusCode, Uri};
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 use tower_sso::Identity;
-use tracing::warn;
 
-use super::proxy::Missing;
+use super::waiting::Waiting;
 use crate::api::{Api, ApiError};
 use crate::environment::EnvironmentError;
 
@@ -30,18 +31,37 @@ const CONFIGURATION: [&str; 13] = [
     "serverVersion",
 ];
 
-/// The page, at whatever address of its own: it finds out itself what to show.
+/// How long a browser waits for somebody's workspace before it says so: what takes longer goes on meanwhile.
+const OPEN: Duration = Duration::from_secs(5);
+
+/// The page, at whatever address of its own: it finds out itself what to show. It is not shown to somebody before they can
+/// work with it: it would not find out by itself that it can be.
 pub(super) async fn page(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
     headers: HeaderMap,
 ) -> Response {
-    let html = get(&api, &identity, "/", &headers).await;
-    let mut html = html.unwrap_or_else(|error| not_there(&error));
+    let html = html(&api, &identity, &headers).await;
+    let mut html = html.unwrap_or_else(|waiting| waiting.answer(&headers));
     // Who is signed in may be another one the next time.
     let headers = html.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     html
+}
+
+async fn html(
+    api: &Api,
+    identity: &Arc<Identity>,
+    headers: &HeaderMap,
+) -> Result<Response, Waiting> {
+    let opened = timeout(OPEN, api.environments.open(identity)).await;
+    let environment = opened.map_err(|_| Waiting::for_workspace())??;
+    let html = api.pages.get(&environment.upstream.dialer, "/", headers);
+    let html = html.await?;
+    match html.status().is_server_error() {
+        true => Err(Waiting::for_instance()),
+        false => Ok(html),
+    }
 }
 
 /// A file of the page.
@@ -59,7 +79,7 @@ pub(super) async fn file(
         // For what it has not, the instance answers with its page.
         Ok(answer) if is_page(&answer) => nothing(),
         Ok(answer) => answer,
-        Err(error) => not_there(&error),
+        Err(waiting) => waiting.answer(&headers),
     }
 }
 
@@ -69,9 +89,9 @@ async fn get(
     identity: &Identity,
     path: &str,
     headers: &HeaderMap,
-) -> Result<Response, Missing> {
+) -> Result<Response, Waiting> {
     let upstream = api.environments.upstream_for(identity.user_id()).await?;
-    api.pages.get(&upstream.dialer, path, headers).await
+    Ok(api.pages.get(&upstream.dialer, path, headers).await?)
 }
 
 /// The page's configuration, with the user's own agent in place of the instance's.
@@ -135,22 +155,6 @@ fn is_plain(path: &str) -> bool {
 
 fn nothing() -> Response {
     StatusCode::NOT_FOUND.into_response()
-}
-
-fn not_there(error: &Missing) -> Response {
-    if let Some(error) = error.cell() {
-        // The browser asks again by itself.
-        let again = ["retry-after", "refresh"].map(|name| (name, HeaderValue::from_static("3")));
-        let text = format!("{}\n", error.sentence());
-        return (StatusCode::SERVICE_UNAVAILABLE, again, text).into_response();
-    }
-    warn!(
-        error = error as &(dyn std::error::Error + 'static),
-        "page was not served"
-    );
-    let text = "The assistant is not reachable right now. Try again in a moment.\n";
-    let retry = [(RETRY_AFTER, HeaderValue::from_static("5"))];
-    (StatusCode::SERVICE_UNAVAILABLE, retry, text).into_response()
 }
 
 #[cfg(test)]

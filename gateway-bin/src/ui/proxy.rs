@@ -18,8 +18,6 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tower_http::timeout::TimeoutBody;
 
-use crate::cells::CellError;
-use crate::environment::EnvironmentError;
 use crate::instance::Dialer;
 
 /// Gets the files of an instance's page.
@@ -34,22 +32,6 @@ pub struct Pages {
 #[derive(Debug, Error)]
 #[error("the instance does not give its page")]
 pub(super) struct Missing(#[source] Option<Box<dyn std::error::Error + Send + Sync>>);
-
-impl From<EnvironmentError> for Missing {
-    fn from(error: EnvironmentError) -> Self {
-        Self(Some(error.into()))
-    }
-}
-
-impl Missing {
-    /// What is said of a cell that does not run.
-    pub(super) fn cell(&self) -> Option<&CellError> {
-        match self.0.as_ref()?.downcast_ref()? {
-            EnvironmentError::Cell(error) => Some(error),
-            _ => None,
-        }
-    }
-}
 
 /// How long the instance may take to begin an answer, and then to go on with it.
 const TIMEOUT: Duration = Duration::from_secs(10);
