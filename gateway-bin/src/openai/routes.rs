@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tower_sso::{ClientAddress, Identity};
@@ -25,6 +25,7 @@ use super::policy::{RejectRun, unauthorized};
 use super::refusal::Refusal;
 use super::watch::Watched;
 use crate::api::Api;
+use crate::cells::CellError;
 use crate::environment::{Environment, EnvironmentError};
 use crate::sign_in::scope;
 use crate::socket::{Credential, Places};
@@ -35,6 +36,13 @@ const MAX_BODY: usize = 20 << 20;
 
 /// How long it may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a request waits for a cell that starts. Programs try again a few times within seconds and then give up; proxies
+/// before us wait for a minute.
+const START: Duration = Duration::from_secs(40);
+
+/// How often it is looked whether it runs meanwhile.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs of people, through the layers.
 #[derive(Clone)]
@@ -181,7 +189,18 @@ impl Runs {
         if !self.api.environments.is_ready_for(identity.user_id()) {
             return Err(not_there());
         }
-        let opened = self.api.environments.open(identity).await;
+        let deadline = Instant::now() + START;
+        let opened = loop {
+            let opened = self.api.environments.open(identity).await;
+            let starts = matches!(
+                opened,
+                Err(EnvironmentError::Cell(CellError::Starting { .. }))
+            );
+            if !starts || Instant::now() > deadline {
+                break opened;
+            }
+            sleep(LOOK).await;
+        };
         opened.map_err(|error| match error {
             EnvironmentError::InvalidUser(_) => Refusal::new(
                 StatusCode::FORBIDDEN,
