@@ -214,6 +214,15 @@ impl Cell {
         matches!(state.status, Status::Off)
     }
 
+    /// Does something of a cell that does not run, unless that is removed meanwhile.
+    pub(super) async fn unless_barred<F: Future>(&self, something: F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            () = self.barred() => None,
+            done = something => Some(done),
+        }
+    }
+
     /// Waits until it is not to finish what it does.
     pub(super) async fn barred(&self) {
         while !self.state().is_barred {

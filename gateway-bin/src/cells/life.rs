@@ -1,7 +1,6 @@
 //! What becomes of a cell from its start to its end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::task::spawn_blocking;
@@ -13,9 +12,6 @@ use super::error::Failure;
 use super::registry::Shared;
 use super::start::Process;
 
-/// How often one that runs is asked whether it answers.
-const ASK: Duration = Duration::from_secs(10);
-
 /// So often in a row it may not answer until it is taken for one that never will: under load, OpenClaw is late.
 const SILENT: u32 = 6;
 
@@ -26,7 +22,8 @@ impl Shared {
     pub(super) async fn live(self: Arc<Self>, cell: Arc<Cell>, mut process: Option<Process>) {
         loop {
             // Until it has ended it takes up what one takes up that runs.
-            let Ok(_place) = self.places.acquire().await else {
+            let Some(_place) = cell.unless_barred(self.places.acquire()).await else {
+                cell.stopped();
                 return;
             };
             let begun = Instant::now();
@@ -55,7 +52,8 @@ impl Shared {
             };
             metrics::counter!("gateway_cell_failures_total", "result" => result).increment(1);
             match again {
-                Some(pause) => sleep(pause).await,
+                // Barred, it is not started.
+                Some(pause) => drop(cell.unless_barred(sleep(pause)).await),
                 None => return,
             }
         }
@@ -70,14 +68,24 @@ impl Shared {
         let (mut process, turn) = match process {
             Some(process) => (process, None),
             None => {
-                let turn = self.starts.acquire().await.ok();
+                let Some(turn) = cell.unless_barred(self.starts.acquire()).await else {
+                    return Ok(());
+                };
                 let process = self.start(cell).await.map_err(|why| (why, None))?;
-                (process, turn)
+                (process, turn.ok())
             }
         };
-        if let Err(why) = self.ready(cell, &mut process).await {
-            self.end(cell, process).await;
-            return Err((why, None));
+        let ready = cell.unless_barred(self.ready(cell, &mut process)).await;
+        match ready {
+            Some(Ok(())) => {}
+            Some(Err(why)) => {
+                self.end(cell, process).await;
+                return Err((why, None));
+            }
+            None => {
+                self.end(cell, process).await;
+                return Ok(());
+            }
         }
         drop(turn);
         let running = process.running(cell);
@@ -138,12 +146,13 @@ impl Shared {
 
     /// Waits until what listens there says nothing any more.
     async fn falls_silent(&self, port: u16) {
+        let ask = self.limits.ask;
         let mut silent = 0;
         while silent < SILENT {
-            sleep(ASK).await;
-            silent = match self.probe.is_ready(port).await {
-                Some(_) => 0,
-                None => silent + 1,
+            sleep(ask).await;
+            silent = match timeout(ask, self.probe.is_ready(port)).await {
+                Ok(Some(_)) => 0,
+                Ok(None) | Err(_) => silent + 1,
             };
         }
     }

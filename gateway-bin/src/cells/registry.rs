@@ -37,14 +37,18 @@ const LATER: Duration = Duration::from_secs(30);
 /// How long a cell must be unused that makes room for another: who connects again is not to find it gone.
 const SPARE: Duration = Duration::from_secs(60);
 
-/// How long the end of a cell may take that is removed, beside a start that may be under way.
-const REMOVAL: Duration = Duration::from_secs(30);
+/// How long the end of a cell may take that is removed.
+const REMOVAL: Duration = Duration::from_secs(60);
 
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long a start may take; 85 s were seen on a machine that was busy with builds.
-const READY: Duration = Duration::from_secs(180);
+/// How long a start may take. Alone it takes 15 s; more than 180 were seen on two processors that had sixteen other things to
+/// do, and whoever is ended there begins anew and is later still.
+const READY: Duration = Duration::from_secs(300);
+
+/// How often one that runs is asked whether it answers.
+const ASK: Duration = Duration::from_secs(10);
 
 /// How long running turns may take that it is stopped in: OpenClaw itself waits for 315 s and ends after 330.
 const DRAIN: Duration = Duration::from_secs(340);
@@ -107,10 +111,12 @@ pub(super) struct Shared {
     cells: Mutex<HashMap<Arc<str>, Arc<Cell>>>,
 }
 
-/// How long something may take.
+/// How long something of a cell may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) ready: Duration,
+    /// How long after an answer it is asked again, and how long it may take to answer then.
+    pub(super) ask: Duration,
     pub(super) drain: Duration,
 }
 
@@ -129,6 +135,7 @@ impl Cells {
     ) -> Result<Self, CellsError> {
         let limits = Limits {
             ready: READY,
+            ask: ASK,
             drain: DRAIN,
         };
         Self::start_with(settings, store, roster, limits).await
@@ -234,7 +241,7 @@ impl Cells {
             let cell = self.shared.cell(&mut cells, user_id);
             cell.map_err(io::Error::other)?
         };
-        let deadline = Instant::now() + self.shared.limits.ready + REMOVAL;
+        let deadline = Instant::now() + REMOVAL;
         while !cell.set_barred(true) {
             if Instant::now() > deadline {
                 return Err(io::Error::other("the cell does not end"));

@@ -108,6 +108,7 @@ impl Place {
         let noted = Noted::default();
         let limits = Limits {
             ready: Duration::from_secs(20),
+            ask: Duration::from_millis(500),
             drain,
         };
         let store = Store::open(&self.dir.path().join("gateway.db")).unwrap();
@@ -472,6 +473,48 @@ fn who_is_deleted_leaves_nothing_and_others_are_as_they_were() {
     gateway.run(gateway.cells.remove(&alice)).unwrap();
     assert!(gateway.listed("alice").is_none());
     gateway.running("alice");
+    gateway.kill();
+}
+
+#[test]
+fn who_is_deleted_while_theirs_starts_or_waits_for_that_does_not_wait() {
+    let place = Place::new("sleep 600");
+    let gateway = place.start();
+    let people = ["alice", "bob", "carol"];
+    for user in people {
+        let _ = gateway.wake(user);
+    }
+    gateway.until(|| place.record("alice")?.process);
+    let begun = Instant::now();
+    for user in people {
+        gateway.run(gateway.cells.remove(&user.into())).unwrap();
+        assert!(gateway.listed(user).is_none());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{begun:?}");
+    assert!(place.processes().is_empty());
+    place.write("");
+    gateway.running("alice");
+    gateway.kill();
+}
+
+#[test]
+fn one_that_says_nothing_any_more_is_ended_and_started_again() {
+    let place = Place::new("setsid sleep 600 &");
+    let gateway = place.start();
+    let (_, pid) = gateway.running("alice");
+    let (_, bobs) = gateway.running("bob");
+    let _in_use = gateway.cells.enter(&"alice".into()).unwrap();
+    let hangs = ProcessId::of(pid).unwrap();
+    hangs.signal(rustix::process::Signal::STOP).unwrap();
+    let again = gateway.until(|| gateway.listed("alice")?.pid.filter(|new| *new != pid));
+    assert!(!hangs.is_alive() && again != pid);
+    let failure = gateway.listed("alice").unwrap().failure.unwrap();
+    assert!(failure.contains("does not answer"), "{failure}");
+    let noted = gateway.noted.all().clone();
+    let of_alice: Vec<_> = noted.iter().filter(|it| it.ends_with("alice")).collect();
+    assert_eq!(of_alice, ["+cell.alice", "-cell.alice", "+cell.alice"]);
+    assert_eq!(gateway.running("bob").1, bobs, "it was alice's");
+    assert_eq!(place.processes().len(), 4);
     gateway.kill();
 }
 
