@@ -36,6 +36,7 @@ pub mod snapshots;
 pub mod socket;
 pub mod stack;
 pub mod store;
+pub mod telemetry;
 pub mod terms;
 pub mod ui;
 pub mod webhook;

@@ -14,6 +14,7 @@ use tower_sso::{CredentialKind, Identity, Reason, Verify, VerifyError, VerifyFut
 use crate::clock;
 use crate::config::Secret;
 use crate::sign_in::SignIn;
+use crate::telemetry::Verifications;
 
 /// How every password begins.
 const PREFIX: &str = "ocg-pw-";
@@ -45,6 +46,12 @@ pub struct Password {
 /// Verifies what stands in `connect`: a gateway password, else any other credential.
 #[derive(Clone)]
 pub struct ConnectVerifier {
+    passwords: Arc<Verifications<PasswordVerifier>>,
+    sign_in: SignIn,
+}
+
+/// Verifies a gateway password.
+struct PasswordVerifier {
     passwords: Passwords,
     sign_in: SignIn,
 }
@@ -172,7 +179,15 @@ impl ConnectVerifier {
     /// A verifier of both.
     #[must_use]
     pub fn new(passwords: Passwords, sign_in: SignIn) -> Self {
-        Self { passwords, sign_in }
+        let verifier = PasswordVerifier {
+            passwords,
+            sign_in: sign_in.clone(),
+        };
+        let verifier = Verifications::new("people", verifier);
+        Self {
+            passwords: Arc::new(verifier.telling(sign_in.recent_people().clone())),
+            sign_in,
+        }
     }
 }
 
@@ -182,9 +197,17 @@ impl Verify for ConnectVerifier {
     }
 
     fn verify_from(&self, token: &str, address: Option<IpAddr>) -> VerifyFuture {
-        if !token.starts_with(PREFIX) {
-            return self.sign_in.tokens().verify_from(token, address);
+        match token.starts_with(PREFIX) {
+            true => self.passwords.verify_from(token, address),
+            false => self.sign_in.tokens().verify_from(token, address),
         }
+    }
+}
+
+// === impl PasswordVerifier ===
+
+impl Verify for PasswordVerifier {
+    fn verify(&self, token: &str) -> VerifyFuture {
         let identity = match self.passwords.open(token, clock::now()) {
             Ok(identity) => identity,
             Err(reason) => return VerifyFuture::ready(Err(reason.into())),

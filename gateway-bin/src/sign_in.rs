@@ -22,6 +22,7 @@ use tower_sso::{AnswerFuture, CredentialKind, HttpClient, Identity, Issuers, Ver
 use crate::config::{self, Config, IssuerKind};
 use crate::people::{Linked, People};
 use crate::store::Store;
+use crate::telemetry::{RecentPeople, TimedSessions, Verifications};
 
 /// How long a store of sessions knows a gateway.
 const KNOWN: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -60,6 +61,8 @@ struct Inner {
     access_tokens: AccessTokens,
     endings: Endings,
     people: People,
+    recent: RecentPeople,
+    verdicts: Verdicts,
     tokens: Arc<dyn Verify>,
     login: Option<(RedirectToSignIn, LoginService)>,
     /// Aliases of the issuers after the first.
@@ -147,6 +150,8 @@ impl SignIn {
             .build()
             .map_err(failed("issuer"))?;
         let tokens = endings.guard(Linked::new(people.clone(), issuers));
+        let recent = RecentPeople::new();
+        let tokens = Verifications::new("people", tokens).telling(recent.clone());
         Ok(Self(Arc::new(Inner {
             login,
             store: kept,
@@ -154,6 +159,8 @@ impl SignIn {
             access_tokens,
             endings,
             people,
+            recent,
+            verdicts,
             tokens: Arc::new(tokens),
             secondary: config
                 .issuer
@@ -190,6 +197,18 @@ impl SignIn {
     #[must_use]
     pub fn people(&self) -> &People {
         &self.0.people
+    }
+
+    /// Who has come lately.
+    #[must_use]
+    pub fn recent_people(&self) -> &RecentPeople {
+        &self.0.recent
+    }
+
+    /// How often a credential was known from before.
+    #[must_use]
+    pub fn verdict_hits(&self) -> u64 {
+        self.0.verdicts.hits()
     }
 
     /// Whether this is the alias of an issuer after the first.
@@ -281,15 +300,25 @@ fn admit(people: People, endings: Endings) -> impl Admit {
             let known = match occasion {
                 Occasion::SignIn => people.sign_in(identity).await.map_err(|error| {
                     tracing::error!(%error, "somebody who signed in was not kept");
+                    signed_in(occasion, "unavailable");
                     AdmitError::Unavailable
                 })?,
                 _ => people.known(identity),
             };
             if endings.is_disabled(known.user_id()) {
+                signed_in(occasion, "refused");
                 return Err(AdmitError::Refused);
             }
+            signed_in(occasion, "admitted");
             Ok(Identity::clone(&known))
         })
+    }
+}
+
+/// Counts whoever signs in, and not who is kept signed in.
+fn signed_in(occasion: Occasion, outcome: &'static str) {
+    if occasion == Occasion::SignIn {
+        metrics::counter!("gateway_sign_ins_total", "outcome" => outcome).increment(1);
     }
 }
 
@@ -333,15 +362,15 @@ async fn sealing_keys(config: &Config, store: &Store) -> Result<SealingKeys, Sig
 async fn session_store(config: &Config, path: &Path) -> Result<Arc<dyn SessionStore>, SignInError> {
     let Some((key, url)) = config.session_store() else {
         let store = SqliteStore::open(path).map_err(failed("the store"))?;
-        return Ok(Arc::new(store));
+        return Ok(Arc::new(TimedSessions::new(store)));
     };
     let url = url.expose();
     if url.starts_with("redis") {
         let store = RedisStore::connect(url).await;
-        return Ok(Arc::new(store.map_err(failed(key))?));
+        return Ok(Arc::new(TimedSessions::new(store.map_err(failed(key))?)));
     }
     let store = PostgresStore::connect(url).await;
-    Ok(Arc::new(store.map_err(failed(key))?))
+    Ok(Arc::new(TimedSessions::new(store.map_err(failed(key))?)))
 }
 
 /// The issuers that people sign in at, by a client of ours.

@@ -63,6 +63,7 @@ use crate::snapshots::Snapshots;
 use crate::socket::Sockets;
 use crate::stack::Parts;
 use crate::store::Store;
+use crate::telemetry::{Exposition, Latency, timed};
 use crate::terms::PeoplesTerms;
 use crate::ui::{self, Pages};
 
@@ -190,6 +191,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
         .layer(csrf)
         .layer(map_response_with_state(api.clone(), access::private))
         .layer(map_request_with_state(api.clone(), access::locate))
+        .layer(from_fn_with_state(Latency::new("public"), timed))
         .with_state(api);
     // Before routing, which is by path alone.
     let routes = MapRequest::new(routes, ui::page_socket::<Body>);
@@ -290,7 +292,7 @@ fn administration() -> Router<Api> {
 }
 
 /// The routes of the admin listener.
-pub fn admin(api: Api, metrics: metrics_exporter_prometheus::PrometheusHandle) -> Router {
+pub fn admin(api: Api, metrics: Exposition) -> Router {
     let metrics = get(move || std::future::ready(metrics.render()));
     Router::new()
         .route("/metrics", metrics)

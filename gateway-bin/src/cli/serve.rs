@@ -2,7 +2,6 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -40,6 +39,7 @@ use crate::snapshots::{Schedule, Snapshots};
 use crate::socket::Sockets;
 use crate::stack::Parts;
 use crate::store::{FileLock, Store};
+use crate::telemetry::{self, Exposition, InstanceGauges, Upkeep, Verifications};
 use crate::terms::PeoplesTerms;
 use crate::ui::Pages;
 
@@ -54,14 +54,6 @@ const SEEDING: Duration = Duration::from_secs(10);
 
 /// How long the ledger may take to store what came last.
 const CLOSE: Duration = Duration::from_secs(10);
-
-/// How often metrics that have no event of their own are taken.
-const UPKEEP: Duration = Duration::from_secs(5);
-
-/// Buckets of how long the quota store takes: 250 ms is the bound of a decision, and what is above 300 has missed it.
-const STORE_SECONDS: [f64; 12] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.3, 1.0,
-];
 
 /// Why the gateway does not run.
 #[derive(Debug, Error)]
@@ -102,12 +94,10 @@ pub(super) async fn serve(
     settling: &Handle,
     signals: Signals,
 ) -> Result<Books, ServeError> {
-    let seconds = Matcher::Full("gateway_quota_store_seconds".to_owned());
-    let metrics = PrometheusBuilder::new()
-        .set_buckets_for_metric(seconds, &STORE_SECONDS)
-        .map_err(failed("metrics"))?
-        .install_recorder()
-        .map_err(failed("metrics"))?;
+    let recorder = telemetry::recorder().map_err(failed("metrics"))?;
+    let exposition = Exposition::new(recorder.handle());
+    metrics::set_global_recorder(recorder).map_err(|error| failed("metrics")(error.to_string()))?;
+    telemetry::describe();
     let stop = CancellationToken::new();
 
     let path = config
@@ -258,7 +248,7 @@ pub(super) async fn serve(
     };
     let parts = Parts {
         tokens: sign_in.tokens(),
-        virtual_keys: Arc::new(keys),
+        virtual_keys: Arc::new(Verifications::new("egress", keys)),
         is_disabled: {
             let sign_in = sign_in.clone();
             Arc::new(move |user_id| sign_in.is_disabled(user_id))
@@ -365,6 +355,11 @@ pub(super) async fn serve(
     let operator = OperatorListener::bind(&config.socket())
         .await
         .map_err(failed("server.socket"))?;
+    let instances = InstanceGauges::new(upstreams);
+    let exposition = exposition.with({
+        let instances = instances.clone();
+        move |text| instances.render(text)
+    });
     let mut listeners = tokio::task::JoinSet::new();
     listeners.spawn(operator.serve(api::operator(api.clone()), stop.clone()));
     if let Some(address) = config.server.admin {
@@ -373,7 +368,7 @@ pub(super) async fn serve(
             .map_err(failed("server.admin"))?;
         listeners.spawn(server::serve(
             listener,
-            api::admin(api.clone(), metrics.clone()),
+            api::admin(api.clone(), exposition.clone()),
             stop.clone(),
         ));
     }
@@ -384,13 +379,17 @@ pub(super) async fn serve(
     if let Some(reload) = signals.reload {
         tokio::spawn(reloadable.follow(reload, stop.clone()));
     }
-    tokio::spawn(upkeep(
-        metrics,
-        Arc::clone(&ledger),
-        sinks.clone(),
+    let upkeep = Upkeep {
+        exposition,
+        instances,
+        ledger: Arc::clone(&ledger),
+        sinks: sinks.clone(),
         cells,
-        stop.clone(),
-    ));
+        sockets: sockets.clone(),
+        sign_in: api.sign_in.clone(),
+        store: api.store.clone(),
+    };
+    tokio::spawn(upkeep.follow(stop.clone()));
     for note in notes(&config) {
         warn!(note, "the configuration does not do all that it says");
     }
@@ -465,29 +464,4 @@ fn provisioner(config: &Config) -> Result<Provisioner, ServeError> {
         provisioner = provisioner.owner(Owner::of_user(owner).map_err(failed("workspace.owner"))?);
     }
     Ok(provisioner)
-}
-
-/// What metrics need from time to time: the exporter's own bookkeeping, and gauges.
-async fn upkeep(
-    metrics: metrics_exporter_prometheus::PrometheusHandle,
-    ledger: Arc<SqliteLedger>,
-    sinks: Sinks,
-    cells: Option<Cells>,
-    stop: CancellationToken,
-) {
-    let mut ticks = tokio::time::interval(UPKEEP);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        metrics.run_upkeep();
-        if let Some(cells) = &cells {
-            cells.measure();
-        }
-        let backlog = u32::try_from(ledger.backlog()).unwrap_or(u32::MAX);
-        metrics::gauge!("gateway_ledger_backlog_records").set(f64::from(backlog));
-        metrics::counter!("gateway_usage_copies_missed_total").absolute(sinks.missed());
-        metrics::counter!("gateway_usage_unclaimed_total").absolute(sinks.unclaimed());
-    }
 }

@@ -130,7 +130,8 @@ impl Service<Request<CallBody>> for ForwardCall {
     fn call(&mut self, req: Request<CallBody>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let Some(Destination { target, path }) = req.extensions().get::<Destination>().cloned()
+            let Some(Destination { target, path, .. }) =
+                req.extensions().get::<Destination>().cloned()
             else {
                 let message = "This call leads to no provider.";
                 let status = StatusCode::NOT_FOUND;

@@ -9,12 +9,14 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Full};
+use tokio::time::Instant;
 use tower::ServiceExt;
 use tower_service::Service;
 
 use super::refusal::refusal;
 use super::target::Target;
 use crate::config::ProviderKind;
+use crate::telemetry::Latency;
 
 /// The routes of the egress listener: `/<provider>/v1/…` for the model calls of that provider's API, and nothing else.
 #[derive(Clone, Debug)]
@@ -22,6 +24,7 @@ pub struct Egress<S> {
     targets: Arc<[Arc<Target>]>,
     openai: S,
     anthropic: S,
+    latency: Latency,
 }
 
 /// Where a model call goes; in the extensions of its request.
@@ -31,6 +34,8 @@ pub struct Destination {
     pub target: Arc<Target>,
     /// The path below its base URL.
     pub path: &'static str,
+    /// What instances ask for, whoever the provider is.
+    pub route: &'static str,
 }
 
 /// The model calls of an API: what instances call them, and where they lie below the provider's base URL. Clients of
@@ -38,24 +43,28 @@ pub struct Destination {
 const fn calls(kind: ProviderKind) -> &'static [(&'static str, &'static str)] {
     match kind {
         ProviderKind::Openai => &[
-            ("v1/chat/completions", "/chat/completions"),
-            ("v1/responses", "/responses"),
-            ("v1/embeddings", "/embeddings"),
+            ("/{provider}/v1/chat/completions", "/chat/completions"),
+            ("/{provider}/v1/responses", "/responses"),
+            ("/{provider}/v1/embeddings", "/embeddings"),
         ],
-        ProviderKind::Anthropic => &[("v1/messages", "/v1/messages")],
+        ProviderKind::Anthropic => &[("/{provider}/v1/messages", "/v1/messages")],
     }
 }
+
+/// How the routes of calls begin.
+const PROVIDER: &str = "/{provider}/";
 
 // === impl Egress ===
 
 impl<S> Egress<S> {
     /// Serves the calls of these providers: those of OpenAI's API with `openai`, those of Anthropic's with `anthropic`.
     #[must_use]
-    pub const fn new(targets: Arc<[Arc<Target>]>, openai: S, anthropic: S) -> Self {
+    pub fn new(targets: Arc<[Arc<Target>]>, openai: S, anthropic: S) -> Self {
         Self {
             targets,
             openai,
             anthropic,
+            latency: Latency::new("egress"),
         }
     }
 
@@ -67,10 +76,11 @@ impl<S> Egress<S> {
             .iter()
             .find(|target| *target.name == *provider)?;
         let mut calls = calls(target.kind).iter();
-        let (_, path) = calls.find(|(name, _)| *name == call)?;
+        let (route, path) = calls.find(|(route, _)| route.strip_prefix(PROVIDER) == Some(call))?;
         (method == Method::POST).then(|| Destination {
             target: Arc::clone(target),
             path,
+            route,
         })
     }
 }
@@ -93,7 +103,9 @@ where
     }
 
     fn call(&mut self, mut req: Request<B>) -> Self::Future {
+        let (begun, latency) = (Instant::now(), self.latency.clone());
         let Some(destination) = self.find(req.method(), req.uri().path()) else {
+            latency.answered(None, req.method(), StatusCode::NOT_FOUND, begun);
             return Box::pin(std::future::ready(Ok(refusal(
                 ProviderKind::Openai,
                 StatusCode::NOT_FOUND,
@@ -101,7 +113,7 @@ where
                 "Only POST /<provider>/v1/… is served here, with a provider of the configuration and a call of its API.",
             ))));
         };
-        let kind = destination.target.kind;
+        let (kind, route) = (destination.target.kind, destination.route);
         let model_calls = match kind {
             ProviderKind::Openai => self.openai.clone(),
             ProviderKind::Anthropic => self.anthropic.clone(),
@@ -111,7 +123,7 @@ where
         // provider, so it is followed to its end and metered.
         let call = tokio::spawn(model_calls.oneshot(req));
         Box::pin(async move {
-            Ok(match call.await {
+            let response = match call.await {
                 Ok(Ok(response)) => response.map(Either::Left),
                 Ok(Err(never)) => match never {},
                 Err(_) => refusal(
@@ -120,7 +132,9 @@ where
                     "internal_error",
                     "The call failed.",
                 ),
-            })
+            };
+            latency.answered(Some(route), &Method::POST, response.status(), begun);
+            Ok(response)
         })
     }
 }

@@ -17,6 +17,7 @@ use super::offer::Offer;
 use super::roles;
 use crate::config::Instance;
 use crate::protocol::Policy;
+use crate::telemetry::OpenSockets;
 
 /// One instance and how it is worked with.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub struct Upstream {
     pub health: Health,
     /// Whether its own configuration is as it must be.
     pub fitness: Fitness,
+    /// The sockets that people have there.
+    pub sockets: OpenSockets,
     /// Ends whatever runs for it or on it.
     pub removed: CancellationToken,
     is_drained: AtomicBool,
@@ -94,6 +97,7 @@ impl Upstream {
             extended_chat_params: instance.extended_chat_params,
             health,
             fitness,
+            sockets: OpenSockets::default(),
             removed,
             is_drained: AtomicBool::new(false),
         })

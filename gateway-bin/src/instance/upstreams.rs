@@ -164,6 +164,17 @@ impl Upstreams {
         all
     }
 
+    /// Those that do not come and go by themselves, by name.
+    #[must_use]
+    pub fn configured(&self) -> Vec<Arc<Upstream>> {
+        let members = self.shared.members.read();
+        let members = members.unwrap_or_else(PoisonError::into_inner);
+        let configured = members.values().filter(|member| !member.is_spawned);
+        configured
+            .map(|member| Arc::clone(&member.upstream))
+            .collect()
+    }
+
     /// All of them, by name.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Upstream>> {

@@ -28,6 +28,7 @@ use crate::protocol::{
 use crate::rpc::{Forward, RunCharge};
 use crate::sign_in::{SignIn, scope};
 use crate::stack::Parts;
+use crate::telemetry::{Connecting, Counted};
 
 /// Largest message before sign-in, as the instance has it.
 const MAX_FIRST_MESSAGE: usize = 64 << 10;
@@ -77,7 +78,7 @@ pub async fn serve<C>(
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    metrics::gauge!("gateway_connections").increment(1);
+    let _counted = Counted::new(metrics::gauge!("gateway_connections"));
     let limits = Limits::default().max_payload_len(Some(MAX_FIRST_MESSAGE));
     let client = ServerBuilder::new().limits(limits).serve(io);
     match open(&sockets, client, credential, address).await {
@@ -89,7 +90,6 @@ pub async fn serve<C>(
         }
         Err(ClientGone) => debug!("client left during the handshake"),
     }
-    metrics::gauge!("gateway_connections").decrement(1);
 }
 
 /// The client ended its connection; there is nobody to answer.
@@ -126,6 +126,7 @@ where
             ));
         }
     };
+    let connecting = Connecting::begin();
     let connect = match connect {
         Ok(connect) => connect,
         Err((id, error)) => {
@@ -225,6 +226,8 @@ where
         Policy::Cell => hello_ok_of_cell(&connect.id, &hello, &owner, MAX_MESSAGE),
     };
     client.send(Message::text(hello)).await?;
+    connecting.opened();
+    let _open = upstream.sockets.open();
     info!(agent = &*agent, "socket open");
 
     let gate = upstream.gate.clone();
@@ -394,6 +397,11 @@ impl Sockets {
             tasks: TaskTracker::new(),
             places: Places::default(),
         }
+    }
+
+    /// Whoever has a socket.
+    pub(crate) fn people(&self) -> Vec<Arc<str>> {
+        self.places.people()
     }
 }
 

@@ -29,6 +29,12 @@ impl Places {
             user_id: Arc::clone(user_id),
         })
     }
+
+    /// Whoever has one.
+    pub(crate) fn people(&self) -> Vec<Arc<str>> {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.keys().cloned().collect()
+    }
 }
 
 // === impl PlaceTaken ===

@@ -1,5 +1,6 @@
+use std::future::Future;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::postgres::Server;
 use super::row::Row;
@@ -19,6 +20,18 @@ pub struct Store(pub(super) Database);
 pub(super) enum Database {
     Sqlite(SqliteFile),
     Postgres(Server),
+}
+
+/// Several statements that are done together, as a label.
+pub(super) const TRANSACTION: &str = "transaction";
+
+/// Times what is asked of the store.
+pub(super) async fn timed<T>(operation: &'static str, asked: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let answer = asked.await;
+    metrics::histogram!("gateway_store_seconds", "store" => "state", "operation" => operation)
+        .record(begun.elapsed());
+    answer
 }
 
 // === impl Store ===
@@ -105,16 +118,20 @@ impl Store {
         statement: Statement,
         read: fn(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        match &self.0 {
-            Database::Sqlite(file) => {
-                let asked = file.run(move |connection| sqlite::query(connection, &statement, read));
-                asked.await
+        timed(statement.operation(), async {
+            match &self.0 {
+                Database::Sqlite(file) => {
+                    let asked =
+                        file.run(move |connection| sqlite::query(connection, &statement, read));
+                    asked.await
+                }
+                Database::Postgres(server) => {
+                    let rows = server.query(statement).await?;
+                    rows.iter().map(|row| read(&Row::Postgres(row))).collect()
+                }
             }
-            Database::Postgres(server) => {
-                let rows = server.query(statement).await?;
-                rows.iter().map(|row| read(&Row::Postgres(row))).collect()
-            }
-        }
+        })
+        .await
     }
 
     /// What `read` makes of the first row, if there is one.
@@ -143,14 +160,18 @@ impl Store {
         subject: &str,
         statements: Vec<Statement>,
     ) -> Result<(), StoreError> {
-        match &self.0 {
-            // One connection: everybody waits for everybody.
-            Database::Sqlite(file) => {
-                let applied = file.run(move |connection| sqlite::apply(connection, &statements));
-                applied.await
+        timed(TRANSACTION, async {
+            match &self.0 {
+                // One connection: everybody waits for everybody.
+                Database::Sqlite(file) => {
+                    let applied =
+                        file.run(move |connection| sqlite::apply(connection, &statements));
+                    applied.await
+                }
+                Database::Postgres(server) => server.apply(subject, statements).await,
             }
-            Database::Postgres(server) => server.apply(subject, statements).await,
-        }
+        })
+        .await
     }
 
     /// The words of the database that it is.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use rusqlite::TransactionBehavior;
 
-use super::database::{Database, Store};
+use super::database::{Database, Store, TRANSACTION, timed};
 use super::row::Row;
 use super::statement::Statement;
 use super::{StoreError, postgres, sqlite};
@@ -111,42 +111,45 @@ impl Store {
             stored: stored.map(str::to_owned),
             candidates,
         };
-        match &self.0 {
-            Database::Sqlite(file) => {
-                let assigned = file.run(move |connection| {
-                    let immediately = TransactionBehavior::Immediate;
-                    let transaction = connection.transaction_with_behavior(immediately)?;
-                    let rows = sqlite::query(&transaction, &assignments(), assignment)?;
-                    let (assigned, write) = seeker.find(rows);
-                    if let Some(write) = write {
-                        sqlite::query(&transaction, &write, |_| Ok(()))?;
-                    }
-                    transaction.commit()?;
-                    Ok(assigned)
-                });
-                assigned.await
-            }
-            Database::Postgres(server) => {
-                let seeker = Arc::new(seeker);
-                let assigned = server.run(move |client| {
-                    let seeker = Arc::clone(&seeker);
-                    async move {
-                        let transaction = client.transaction().await?;
-                        postgres::lock(&transaction, "assignments").await?;
-                        let rows = postgres::query(&transaction, &assignments()).await?;
-                        let rows = rows.iter().map(|row| assignment(&Row::Postgres(row)));
-                        let (assigned, write) = seeker.find(rows.collect::<Result<_, _>>()?);
+        timed(TRANSACTION, async {
+            match &self.0 {
+                Database::Sqlite(file) => {
+                    let assigned = file.run(move |connection| {
+                        let immediately = TransactionBehavior::Immediate;
+                        let transaction = connection.transaction_with_behavior(immediately)?;
+                        let rows = sqlite::query(&transaction, &assignments(), assignment)?;
+                        let (assigned, write) = seeker.find(rows);
                         if let Some(write) = write {
-                            postgres::query(&transaction, &write).await?;
+                            sqlite::query(&transaction, &write, |_| Ok(()))?;
                         }
-                        transaction.commit().await?;
+                        transaction.commit()?;
                         Ok(assigned)
-                    }
-                    .boxed()
-                });
-                assigned.await
+                    });
+                    assigned.await
+                }
+                Database::Postgres(server) => {
+                    let seeker = Arc::new(seeker);
+                    let assigned = server.run(move |client| {
+                        let seeker = Arc::clone(&seeker);
+                        async move {
+                            let transaction = client.transaction().await?;
+                            postgres::lock(&transaction, "assignments").await?;
+                            let rows = postgres::query(&transaction, &assignments()).await?;
+                            let rows = rows.iter().map(|row| assignment(&Row::Postgres(row)));
+                            let (assigned, write) = seeker.find(rows.collect::<Result<_, _>>()?);
+                            if let Some(write) = write {
+                                postgres::query(&transaction, &write).await?;
+                            }
+                            transaction.commit().await?;
+                            Ok(assigned)
+                        }
+                        .boxed()
+                    });
+                    assigned.await
+                }
             }
-        }
+        })
+        .await
     }
 }
 

@@ -41,6 +41,18 @@ impl Statement {
         &self.values
     }
 
+    /// What it does, as a label: the word that it begins with.
+    pub(super) fn operation(&self) -> &'static str {
+        let mut words = self.sql.split_ascii_whitespace();
+        match words.next() {
+            Some("SELECT") => "select",
+            Some("INSERT") => "insert",
+            Some("UPDATE") => "update",
+            Some("DELETE") => "delete",
+            _ => "other",
+        }
+    }
+
     pub(super) fn for_sqlite(&self) -> String {
         // Its own `$1` is a name, and not the first value wherever it stands.
         let now = "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";

@@ -64,7 +64,7 @@ pub(crate) fn metrics_of(expression: &str) -> BTreeSet<String> {
             _ => {}
         }
     }
-    for word in ["by", "without"] {
+    for word in ["by", "without", "on"] {
         while let Some(at) = bare.find(&format!(" {word} (")) {
             let end = bare[at..].find(')').map_or(bare.len(), |end| at + end + 1);
             bare.replace_range(at..end, "");
@@ -125,7 +125,7 @@ fn read(dir: &Path, names: &mut BTreeSet<String>) {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap_or_default();
-        for kind in ["counter!(", "gauge!(", "histogram!("] {
+        for kind in ["counter!(", "gauge!(", "histogram!(", "render_gauge("] {
             for (at, _) in text.match_indices(kind) {
                 let name = text[at + kind.len()..].trim_start().strip_prefix('"');
                 names.extend(

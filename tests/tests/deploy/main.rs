@@ -9,6 +9,7 @@
     reason = "a test that cannot go on has failed; what has no data is for people"
 )]
 
+mod alert;
 mod chat;
 mod compose;
 mod configuration;
@@ -16,6 +17,7 @@ mod expressions;
 mod headers;
 mod instance;
 mod prometheus;
+mod table;
 
 use std::path::{Path, PathBuf};
 

@@ -36,6 +36,7 @@ pub(super) struct Inner {
     verified: Option<Cache<TokenHash, Arc<Verdict>>>,
     /// How often something was forgotten: what is decided while that happens is not remembered.
     forgotten: AtomicU64,
+    hits: AtomicU64,
     pub(super) flights: super::flight::Flights,
 }
 
@@ -69,6 +70,7 @@ impl Verdicts {
         Self(Arc::new(Inner {
             verified: (capacity > 0).then(|| Cache::new(capacity)),
             forgotten: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
             flights: super::flight::Flights::new(capacity),
         }))
     }
@@ -85,6 +87,12 @@ impl Verdicts {
         }
     }
 
+    /// How many tokens were not verified because their verdict was known.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.0.hits.load(Ordering::Relaxed)
+    }
+
     /// The identity of a token that one of these eras has verified.
     pub(crate) fn recall(
         &self,
@@ -97,7 +105,10 @@ impl Verdicts {
         let holds = is_ours(&verdict.era)
             && verdict.number == verdict.era.number()
             && (verdict.since..verdict.until).contains(&now);
-        holds.then(|| Arc::clone(&verdict.identity))
+        holds.then(|| {
+            self.0.hits.fetch_add(1, Ordering::Relaxed);
+            Arc::clone(&verdict.identity)
+        })
     }
 
     /// Where a verdict begins.
@@ -201,6 +212,7 @@ mod tests {
         learn(&verdicts, &era, "alice");
         assert!(known(&verdicts, &era, "alice"));
         assert!(!known(&verdicts, &other, "alice"), "another audience, say");
+        assert_eq!(verdicts.hits(), 1, "what was known is counted");
     }
 
     #[test]

@@ -1,0 +1,24 @@
+//! What the gateway shows of itself: metrics.
+//!
+//! Labels come from closed sets, or from the configuration: never from what somebody sends. So there are as many series
+//! with a million people as with one.
+
+mod catalog;
+mod exposition;
+mod gauges;
+mod instances;
+mod latency;
+mod recent_people;
+mod sessions;
+mod upkeep;
+mod verification;
+
+pub use self::catalog::{CATALOG, Kind, Labels, Metric};
+pub use self::exposition::{Exposition, describe, recorder};
+pub(crate) use self::gauges::Counted;
+pub use self::instances::{InstanceGauges, OpenSocket, OpenSockets};
+pub use self::latency::{Connecting, Latency, timed};
+pub use self::recent_people::RecentPeople;
+pub use self::sessions::TimedSessions;
+pub(crate) use self::upkeep::Upkeep;
+pub use self::verification::Verifications;
