@@ -55,7 +55,8 @@ impl TrustedProxies {
         address.to_canonical()
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether somebody is one of them.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         let address = bits(address);
         self.0.iter().any(|network| network.holds(address))
     }

@@ -24,6 +24,7 @@ use tower_service::Service;
 use tracing::{debug, warn};
 
 use crate::api::PeerAddress;
+use crate::telemetry::context::InContext;
 
 /// How long a client may take to send its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -102,7 +103,7 @@ where
                 request.extensions_mut().insert(own.clone());
                 request
             });
-        let connection = serve_connection(stream, with_peer, stop.clone());
+        let connection = serve_connection(stream, InContext::new(with_peer), stop.clone());
         connections.spawn(async move {
             let _place = place;
             connection.await;

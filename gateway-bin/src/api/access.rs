@@ -12,6 +12,7 @@ use http::{Method, StatusCode};
 use tower_sso::{ClientAddress, CredentialKind, Identity};
 
 use super::{Api, ApiError, PeerAddress};
+use crate::telemetry::context;
 
 /// Where people sign out.
 const LOGOUT: &str = "/auth/logout";
@@ -21,10 +22,18 @@ const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 /// How long browsers come back by TLS only: a year, as RFC 6797 §11.2 and browsers' preload lists have it.
 const YEAR: &str = "max-age=31536000";
 
+/// What a request is called in logs: as a proxy in front of us has called it, or by a name of ours.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// Says where the client is, to whoever asks the request.
 pub(super) async fn locate(State(api): State<Api>, mut request: Request) -> Request {
     if let Some(PeerAddress(peer)) = request.extensions().get() {
         let address = api.proxies.client(peer.ip(), request.headers());
+        let id = request.headers().get(REQUEST_ID);
+        let id = id.and_then(context::parse_request_id);
+        if let Some(id) = id.filter(|_| api.proxies.trusts(peer.ip())) {
+            context::set_request(id);
+        }
         request.extensions_mut().insert(ClientAddress(address));
     }
     request
@@ -72,7 +81,14 @@ pub(super) async fn forgets_on_logout(request: Request, next: Next) -> Response 
 
 /// What people may know of themselves is nobody else's: no answer is kept on its way, unless it says itself how.
 pub(super) async fn private(State(api): State<Api>, mut response: Response) -> Response {
+    // So that whoever tells of it can say what it was.
+    let is_error = response.status().is_client_error() || response.status().is_server_error();
+    let id = context::current().filter(|_| is_error);
+    let id = id.map(|context| HeaderValue::from_str(&format!("{:032x}", context.request())));
     let headers = response.headers_mut();
+    if let Some(Ok(id)) = id {
+        headers.insert(REQUEST_ID, id);
+    }
     let mut default = |name: HeaderName, value: &'static str| {
         headers
             .entry(name)

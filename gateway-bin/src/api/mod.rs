@@ -15,6 +15,7 @@ mod error;
 mod health;
 mod instances;
 mod keys;
+mod log;
 mod openclaw;
 mod pace;
 mod provider_key;
@@ -201,6 +202,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
 /// The routes of the operator's socket: those of administrators, without sign-in. The socket itself says who asks.
 pub fn operator(api: Api) -> Router {
     administration()
+        .route("/api/admin/log", get(log::show).put(log::change))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .with_state(api)

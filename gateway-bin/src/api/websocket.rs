@@ -14,6 +14,7 @@ use tracing::debug;
 use super::{Api, ApiError};
 use crate::server::ConnectionPlace;
 use crate::socket::{Credential, accept, serve};
+use crate::telemetry::context;
 
 /// `GET /ws`
 pub(super) async fn upgrade(
@@ -53,10 +54,10 @@ pub(super) async fn upgrade(
     }
     let upgraded = hyper::upgrade::on(&mut req);
     let address = address.map(|Extension(ClientAddress(address))| address);
-    let sockets = api.sockets;
+    let (sockets, tasks) = (api.sockets.clone(), api.sockets.tasks);
     // From here on, so that what ends while the socket is opened is heard.
     let credential = identity.map(|identity| Credential::new(identity, Some(api.sign_in)));
-    sockets.tasks.clone().spawn(async move {
+    let socket = async move {
         // A socket is one of the connections that a listener takes, signed in or not.
         let _place = place;
         match upgraded.await {
@@ -65,7 +66,8 @@ pub(super) async fn upgrade(
             }
             Err(error) => debug!(%error, "upgrade was not completed"),
         }
-    });
+    };
+    tasks.spawn(context::within(context::current(), socket));
     accepted.map(|()| Body::empty())
 }
 

@@ -5,6 +5,7 @@ mod check_config;
 mod dev;
 mod instances;
 mod keys;
+mod log;
 mod operate;
 mod quotas;
 mod reload;
@@ -15,7 +16,6 @@ mod usage;
 mod users;
 mod virtual_keys;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use self::operate::OperateError;
 use self::reload::Reload;
 use self::serve::Signals;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, LOG_VARIABLE};
+use crate::telemetry::log::{LogFilter, init, set_filter};
 
 /// Exit code for a wrong configuration or wrong arguments.
 const MISUSE: u8 = 2;
@@ -47,7 +47,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Write the log as JSON lines.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, env = "GATEWAY_LOG_JSON")]
     log_json: bool,
 }
 
@@ -82,6 +82,9 @@ enum Command {
     /// List, export and delete people.
     #[command(after_help = "Example: gateway users list")]
     Users(users::Users),
+    /// Show and change what the gateway logs.
+    #[command(after_help = "Example: gateway log info,gateway::socket=debug")]
+    Log(log::Log),
     /// Show, rotate and revoke the keys by which people's agents call models.
     #[command(after_help = "Example: gateway virtual-keys rotate alice")]
     VirtualKeys(virtual_keys::VirtualKeys),
@@ -110,15 +113,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(_) => "info",
         _ => "error",
     };
-    let filter = EnvFilter::try_from_env("GATEWAY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    if cli.log_json {
-        log.json().init();
-    } else {
-        log.init();
+    let variable = std::env::var(LOG_VARIABLE).ok();
+    let variable = variable.filter(|value| !value.is_empty());
+    match variable.as_deref().unwrap_or(level).parse::<LogFilter>() {
+        Ok(filter) => init(&filter, cli.log_json),
+        Err(error) => return fail(MISUSE, &format!("{LOG_VARIABLE}: {error}")),
     }
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -127,6 +126,12 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(file) => match file.load() {
             Ok(config) => signals(&runtime, file)
+                .and_then(|signals| match config.log.filter() {
+                    Some(filter) => set_filter(&filter)
+                        .map(|()| signals)
+                        .map_err(|error| error.to_string()),
+                    None => Ok(signals),
+                })
                 .and_then(|signals| serve_to_the_end(runtime, config, signals))
                 .unwrap_or_else(|message| fail(1, &message)),
             Err(error) => fail(MISUSE, &error.to_string()),
@@ -143,6 +148,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Quotas(quotas) => operated(runtime.block_on(quotas.run())),
         Command::Keys(keys) => operated(runtime.block_on(keys.run())),
         Command::Instances(instances) => operated(runtime.block_on(instances.run())),
+        Command::Log(log) => operated(runtime.block_on(log.run())),
         Command::Users(users) => operated(runtime.block_on(users.run())),
         Command::VirtualKeys(keys) => operated(runtime.block_on(keys.run())),
         Command::Usage(usage) => match runtime.block_on(usage.run()) {

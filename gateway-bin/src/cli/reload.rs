@@ -11,6 +11,7 @@ use crate::config::{Config, ConfigError};
 use crate::instance::Roster;
 use crate::prices::price_list;
 use crate::sinks::Sinks;
+use crate::telemetry::log::set_filter;
 
 /// Says when the configuration is to be read again, and reads it.
 pub(super) struct Reload {
@@ -20,7 +21,7 @@ pub(super) struct Reload {
     pub(super) read: Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>,
 }
 
-/// What can be exchanged while the gateway runs: prices, master keys and instances. Everything else takes effect at the
+/// What can be exchanged while the gateway runs: prices, master keys, instances and what is logged. Everything else takes effect at the
 /// next start.
 pub(super) struct Reloadable {
     prices: Prices,
@@ -68,7 +69,7 @@ impl Reloadable {
             let result = match outcome {
                 Ok(()) => {
                     info!(
-                        "prices, master keys and instances were read again; everything else takes effect at the next start"
+                        "prices, master keys, instances and the log filter were read again; everything else takes effect at the next start"
                     );
                     "ok"
                 }
@@ -93,6 +94,11 @@ impl Reloadable {
             _ => warn!("`workspace.master_key_file` comes or goes at the next start"),
         }
         self.prices.store(prices);
+        if let Some(filter) = config.log.filter()
+            && let Err(error) = set_filter(&filter)
+        {
+            warn!(%error, "the log is as it was");
+        }
         Ok(())
     }
 }

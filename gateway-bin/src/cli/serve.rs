@@ -179,6 +179,7 @@ pub(super) async fn serve(
         ledger.start_settling(settler).map_err(failed("ledger"))?;
     }
 
+    telemetry::context::set_user_key(&secret(&store, "log-users").await?);
     let pages = Pages::new(&config.server.public_url);
     let vault = config.workspace.master_keys();
     let vault = vault.map_err(failed("workspace"))?.map(Vault::new);

@@ -10,6 +10,7 @@ mod cells;
 mod check;
 pub(crate) mod duration;
 mod load;
+mod log;
 mod prices;
 mod secret;
 
@@ -28,6 +29,8 @@ pub use self::cells::{Cells, OsUsers};
 pub(crate) use self::check::instance as check_instance;
 pub(crate) use self::check::is_loopback;
 pub use self::load::{ConfigError, load, read};
+pub use self::log::Log;
+pub(crate) use self::log::VARIABLE as LOG_VARIABLE;
 pub use self::prices::{Day, Price, Prices, UnknownModel, Usage, UsdPerMillion};
 pub use self::secret::Secret;
 
@@ -81,6 +84,9 @@ pub struct Config {
     /// What becomes of records beside the ledger.
     #[serde(default)]
     pub usage: Usage,
+    /// What is logged.
+    #[serde(default)]
+    pub log: Log,
 }
 
 impl Config {

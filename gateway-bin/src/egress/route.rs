@@ -16,7 +16,7 @@ use tower_service::Service;
 use super::refusal::refusal;
 use super::target::Target;
 use crate::config::ProviderKind;
-use crate::telemetry::Latency;
+use crate::telemetry::{Latency, context};
 
 /// The routes of the egress listener: `/<provider>/v1/…` for the model calls of that provider's API, and nothing else.
 #[derive(Clone, Debug)]
@@ -121,7 +121,8 @@ where
         req.extensions_mut().insert(destination);
         // On a task of its own: an instance that hangs up while the provider thinks does not take the call back from the
         // provider, so it is followed to its end and metered.
-        let call = tokio::spawn(model_calls.oneshot(req));
+        let call = context::within(context::current(), model_calls.oneshot(req));
+        let call = tokio::spawn(call);
         Box::pin(async move {
             let response = match call.await {
                 Ok(Ok(response)) => response.map(Either::Left),

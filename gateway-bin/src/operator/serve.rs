@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use super::listener::OperatorListener;
 use super::operator;
 use crate::server::serve_connection;
+use crate::telemetry::context::InContext;
 
 /// The superuser.
 const ROOT: u32 = 0;
@@ -68,7 +69,11 @@ impl OperatorListener {
                     request.extensions_mut().insert(Arc::clone(&identity));
                     request
                 });
-            connections.spawn(serve_connection(stream, identified, stop.clone()));
+            connections.spawn(serve_connection(
+                stream,
+                InContext::new(identified),
+                stop.clone(),
+            ));
         }
         drop(self);
         connections.close();

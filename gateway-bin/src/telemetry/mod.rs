@@ -1,19 +1,22 @@
-//! What the gateway shows of itself: metrics.
+//! What the gateway shows of itself: metrics, and its log.
 //!
 //! Labels come from closed sets, or from the configuration: never from what somebody sends. So there are as many series
 //! with a million people as with one.
 
 mod catalog;
+pub mod context;
 mod exposition;
 mod gauges;
 mod instances;
 mod latency;
+pub mod log;
 mod recent_people;
 mod sessions;
 mod upkeep;
 mod verification;
 
 pub use self::catalog::{CATALOG, Kind, Labels, Metric};
+pub use self::context::UserHash;
 pub use self::exposition::{Exposition, describe, recorder};
 pub(crate) use self::gauges::Counted;
 pub use self::instances::{InstanceGauges, OpenSocket, OpenSockets};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use metrics::{Counter, counter};
 use tower_sso::{Identity, Reason, Verify, VerifyError, VerifyFuture};
 
+use super::context;
 use super::recent_people::RecentPeople;
 
 /// A verifier whose verdicts are counted.
@@ -68,8 +69,11 @@ impl<V: Verify> Verify for Verifications<V> {
         let verdict = self.verifier.verify_from(token, address);
         verdict.map(move |verdict| {
             verdicts.count(&verdict);
-            if let (Some(people), Ok(identity)) = (people, &verdict) {
-                people.seen(identity.user_id());
+            if let Ok(identity) = &verdict {
+                context::set_user(identity.user_id());
+                if let Some(people) = people {
+                    people.seen(identity.user_id());
+                }
             }
             verdict
         })
