@@ -1,10 +1,6 @@
 //! The log of a running gateway: for whom each line is, and what is logged, changed while it runs.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on has failed"
-)]
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use std::{env, path::Path, time::Duration};
 
@@ -43,9 +39,9 @@ async fn log(dir: &Path, arguments: &[&str]) -> std::result::Result<String, Stri
 /// The lines of the log so far, of which each is an object.
 fn lines(gateway: &Gateway) -> Result<Vec<Value>> {
     let text = gateway.log()?;
-    let whole = text.rfind('\n').unwrap_or(0);
-    let lines = text[..whole].lines();
-    Ok(lines
+    let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+    Ok(whole
+        .lines()
         .map(|line| serde_json::from_str(line).expect("each line is JSON"))
         .collect())
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_quota::{Charge, Denied, OnStoreFailure, Renewing, Shadow};
@@ -39,6 +40,7 @@ use crate::snapshots::{Schedule, Snapshots};
 use crate::socket::Sockets;
 use crate::stack::Parts;
 use crate::store::{FileLock, Store};
+use crate::telemetry::trace::Exporter;
 use crate::telemetry::{self, Exposition, InstanceGauges, Upkeep, Verifications};
 use crate::terms::PeoplesTerms;
 use crate::ui::Pages;
@@ -98,6 +100,11 @@ pub(super) async fn serve(
     let exposition = Exposition::new(recorder.handle());
     metrics::set_global_recorder(recorder).map_err(|error| failed("metrics")(error.to_string()))?;
     telemetry::describe();
+    let spans = exporter(&config)?.map(|exporter| {
+        let stop = CancellationToken::new();
+        let sent = settling.spawn(exporter.run(stop.clone()));
+        (stop, sent)
+    });
     let stop = CancellationToken::new();
 
     let path = config
@@ -409,18 +416,32 @@ pub(super) async fn serve(
     }
     // Those that are cut off are written in the background, as far as the process lives.
     let _ = timeout(CLOSE, tokio::task::spawn_blocking(move || sinks.flush())).await;
-    Ok(Books { ledger, shipping })
+    Ok(Books {
+        ledger,
+        shipping,
+        spans,
+    })
 }
 
 /// What is still to be closed when the server has ended.
 pub(super) struct Books {
     ledger: Arc<SqliteLedger>,
     shipping: Option<Shipping>,
+    spans: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
 /// Waits until everything that was recorded is stored, settled and shipped. To be called when the tasks of the server are
 /// gone: those that were cut off record what they took by being dropped.
-pub(super) async fn close(Books { ledger, shipping }: Books) {
+pub(super) async fn close(books: Books) {
+    let Books {
+        ledger,
+        shipping,
+        spans,
+    } = books;
+    if let Some((stop, sent)) = spans {
+        stop.cancel();
+        let _ = timeout(CLOSE, sent).await;
+    }
     if let Some(shipping) = shipping {
         // What is not stored in time is not shipped either.
         if let Ok(Ok(())) = timeout(CLOSE, ledger.flush()).await {
@@ -434,6 +455,20 @@ pub(super) async fn close(Books { ledger, shipping }: Books) {
             warn!("ledger did not close in time; what it stored is settled at the next start");
         }
     }
+}
+
+/// What sends spans, where somebody wants them.
+fn exporter(config: &Config) -> Result<Option<Exporter>, ServeError> {
+    let config::Telemetry {
+        otlp,
+        sample,
+        service_name,
+        ..
+    } = &config.telemetry;
+    let installed = otlp
+        .as_deref()
+        .map(|endpoint| Exporter::install(endpoint, *sample, service_name.clone()));
+    installed.transpose().map_err(failed("telemetry.otlp"))
 }
 
 /// Tells whom a limit would have refused.

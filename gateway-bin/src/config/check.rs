@@ -41,6 +41,15 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     instances(config)?;
     config.cells.as_ref().map_or(Ok(()), Cells::check)?;
     config.alerts.webhook()?;
+    if let Some(url) = &config.telemetry.otlp {
+        http_url("telemetry.otlp", url)?;
+    }
+    if !(0.0..=1.0).contains(&config.telemetry.sample) {
+        return Err(ConfigError::invalid(
+            "telemetry.sample",
+            "is a share, from 0 to 1",
+        ));
+    }
     config.workspace.master_keys()?;
     config.workspace.read_templates()?;
     snapshots(&config.workspace)?;

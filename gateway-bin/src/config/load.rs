@@ -128,6 +128,13 @@ fn apply_environment(
             ));
         }
     }
+    // By the names that OpenTelemetry has given them.
+    if let Some(endpoint) = env("OTEL_EXPORTER_OTLP_ENDPOINT") {
+        config.telemetry.otlp = Some(endpoint);
+    }
+    if let Some(name) = env("OTEL_SERVICE_NAME") {
+        config.telemetry.service_name = name;
+    }
     if let Some(url) = env("DATABASE_URL") {
         config.store.database_url = Some(Secret::new(url));
     }

@@ -13,6 +13,7 @@ mod load;
 mod log;
 mod prices;
 mod secret;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ pub use self::log::Log;
 pub(crate) use self::log::VARIABLE as LOG_VARIABLE;
 pub use self::prices::{Day, Price, Prices, UnknownModel, Usage, UsdPerMillion};
 pub use self::secret::Secret;
+pub use self::telemetry::Telemetry;
 
 /// Everything `gateway.toml` says.
 #[derive(Debug, Deserialize)]
@@ -87,6 +89,9 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub log: Log,
+    /// Where traces go.
+    #[serde(default)]
+    pub telemetry: Telemetry,
 }
 
 impl Config {

@@ -32,6 +32,8 @@ use super::refusal::refusal;
 use super::route::Destination;
 use crate::clock;
 use crate::config::ProviderKind;
+use crate::telemetry::context;
+use crate::telemetry::trace::{Role, Span};
 
 /// Headers of a provider's answer that an instance may see.
 const PASSED: [HeaderName; 5] = [
@@ -152,6 +154,13 @@ impl Service<Request<CallBody>> for ForwardCall {
                 ));
             };
             let owner: Option<&Arc<Identity>> = req.extensions().get();
+            let mut span = Span::begin("model call", Role::Client, context::trace());
+            span.text("gen_ai.provider.name", || target.name.to_string());
+            span.text("http.route", || path);
+            // It is offered, and so it is a name of the configuration.
+            if let Some(call) = call {
+                span.text("gen_ai.request.model", || call.requested_model.to_string());
+            }
             let repeatable = call
                 .zip(owner)
                 .and_then(|(call, owner)| repeatable(call, owner.user_id()));
@@ -182,9 +191,12 @@ impl Service<Request<CallBody>> for ForwardCall {
                 let status = StatusCode::BAD_GATEWAY;
                 return Ok(refusal(kind, status, "own_key_unusable", message));
             }
+            if let Some(trace) = span.context() {
+                trace.put(outbound.headers_mut());
+            }
             let is_own = own.is_some();
             drop(own);
-            Ok(
+            let answer =
                 match tokio::time::timeout(HEAD_TIMEOUT, this.client.request(outbound)).await {
                     Ok(Ok(response)) => inbound(response, kind, is_own).await,
                     Ok(Err(error)) => {
@@ -209,8 +221,15 @@ impl Service<Request<CallBody>> for ForwardCall {
                             "The model provider did not answer.",
                         )
                     }
-                },
-            )
+                };
+            span.number(
+                "http.response.status_code",
+                i64::from(answer.status().as_u16()),
+            );
+            if answer.status().is_server_error() {
+                span.fail("the provider failed");
+            }
+            Ok(answer)
         })
     }
 }

@@ -16,7 +16,7 @@ use tower_service::Service;
 use super::refusal::refusal;
 use super::target::Target;
 use crate::config::ProviderKind;
-use crate::telemetry::{Latency, context};
+use crate::telemetry::{Latency, begin_request, context};
 
 /// The routes of the egress listener: `/<provider>/v1/…` for the model calls of that provider's API, and nothing else.
 #[derive(Clone, Debug)]
@@ -104,8 +104,9 @@ where
 
     fn call(&mut self, mut req: Request<B>) -> Self::Future {
         let (begun, latency) = (Instant::now(), self.latency.clone());
+        let span = begin_request(req.headers());
         let Some(destination) = self.find(req.method(), req.uri().path()) else {
-            latency.answered(None, req.method(), StatusCode::NOT_FOUND, begun);
+            latency.answered(span, None, req.method(), StatusCode::NOT_FOUND, begun);
             return Box::pin(std::future::ready(Ok(refusal(
                 ProviderKind::Openai,
                 StatusCode::NOT_FOUND,
@@ -134,7 +135,7 @@ where
                     "The call failed.",
                 ),
             };
-            latency.answered(Some(route), &Method::POST, response.status(), begun);
+            latency.answered(span, Some(route), &Method::POST, response.status(), begun);
             Ok(response)
         })
     }

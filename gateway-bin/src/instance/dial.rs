@@ -18,6 +18,7 @@ use super::device::Device;
 use crate::clock;
 use crate::config::{Instance, InstanceAuth, Secret};
 use crate::protocol::{HelloView, PROTOCOL_VERSION};
+use crate::telemetry::context;
 
 /// A WebSocket to an instance.
 pub type Socket = WebSocketStream<TcpStream>;
@@ -250,6 +251,18 @@ impl Dialer {
         user: Option<&str>,
         address: Option<IpAddr>,
     ) -> Result<HeaderMap, DialError> {
+        let mut headers = self.identifying(user, address)?;
+        if let Some(trace) = context::trace() {
+            trace.put(&mut headers);
+        }
+        Ok(headers)
+    }
+
+    fn identifying(
+        &self,
+        user: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Result<HeaderMap, DialError> {
         let (user_header, ours) = match &self.sign_in {
             SignIn::TrustedProxy {
                 user_header,
@@ -366,9 +379,12 @@ impl Dialer {
 
     async fn handshake(
         &self,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         params: impl Fn(&str) -> serde_json::Value,
     ) -> Result<(Socket, HelloView), DialError> {
+        if let Some(trace) = context::trace() {
+            trace.put(&mut headers);
+        }
         timeout(HANDSHAKE_TIMEOUT, self.try_handshake(headers, params))
             .await
             .unwrap_or(Err(DialError::Unreachable(None)))
@@ -444,3 +460,6 @@ fn header_value(value: &str) -> Result<HeaderValue, DialError> {
 fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DialError {
     DialError::Unreachable(Some(error.into()))
 }
+
+#[cfg(test)]
+mod tests;

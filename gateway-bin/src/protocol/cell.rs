@@ -34,6 +34,8 @@ pub struct CellRequest {
     pub renewal: Option<Secret>,
     /// The frame as the instance gets it.
     pub text: String,
+    /// W3C trace context of the frame, which its text does not have yet.
+    pub(super) traceparent: Option<Box<str>>,
 }
 
 /// What starts a run in a cell beside what does in a pool: each takes one call of the quota. Methods that ask a model for a
@@ -98,6 +100,7 @@ pub fn parse_cell_request(text: &str) -> Result<CellRequest, FrameError> {
         session: read.session,
         renewal: None,
         text: String::new(),
+        traceparent: frame.traceparent.as_deref().map(Into::into),
     };
     if method.name == RENEW {
         let token = frame.params.text("token");
@@ -219,6 +222,19 @@ struct Params<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 // === impl CellRequest ===
 
 impl CellRequest {
+    /// The frame for the instance. Taken, it is empty.
+    pub(crate) fn take_text(&mut self) -> String {
+        let mut text = std::mem::take(&mut self.text);
+        if let Some(traceparent) = self.traceparent.take()
+            && text.pop().is_some()
+        {
+            text.push_str(r#","traceparent":"#);
+            push_json(&mut text, &traceparent);
+            text.push('}');
+        }
+        text
+    }
+
     /// Who answers it.
     pub(crate) const fn answer(&self) -> Option<Answer> {
         match &self.method.pool {
@@ -259,12 +275,7 @@ impl Frame<'_> {
             frame.push(':');
             frame.push_str(value.get());
         }
-        frame.push('}');
-        if let Some(traceparent) = &self.traceparent {
-            frame.push_str(r#","traceparent":"#);
-            push_json(&mut frame, traceparent);
-        }
-        frame.push('}');
+        frame.push_str("}}");
         frame
     }
 }
@@ -399,9 +410,9 @@ mod tests {
     fn a_call_goes_on_as_it_is() {
         let text = r#"{"id":"a\"b","type":"req","params":{"sessionKey":"agent:x:y", "n":1e3,
             "__controlUiReconnectResume":true,"message":"h\u00e9"},"method":"chat.send","traceparent":"00-1"}"#;
-        let request = parse_cell_request(text).unwrap();
+        let mut request = parse_cell_request(text).unwrap();
         assert_eq!(
-            request.text,
+            request.take_text(),
             r#"{"type":"req","id":"a\"b","method":"chat.send","params":{"sessionKey":"agent:x:y","n":1e3,"message":"h\u00e9"},"traceparent":"00-1"}"#
         );
         assert_eq!(request.session_of("main").as_deref(), Some("agent:x:y"));

@@ -46,6 +46,33 @@ impl ClientRequest {
         }
     }
 
+    /// What is called.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::Pool(request) => request.method.name,
+            Self::Cell(request) => request.method.name,
+        }
+    }
+
+    /// W3C trace context of the frame, as the client wrote it.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        match self {
+            Self::Pool(request) => request.traceparent.as_deref(),
+            Self::Cell(request) => request.traceparent.as_deref(),
+        }
+    }
+
+    /// What the instance is told in its place.
+    pub fn set_traceparent(&mut self, traceparent: String) {
+        let traceparent = Some(traceparent.into_boxed_str());
+        match self {
+            Self::Pool(request) => request.traceparent = traceparent,
+            Self::Cell(request) => request.traceparent = traceparent,
+        }
+    }
+
     /// The run that a run starter names.
     #[must_use]
     pub const fn run_id(&self) -> Option<&Arc<str>> {

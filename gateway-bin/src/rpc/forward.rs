@@ -11,6 +11,7 @@ use tower_service::Service;
 use super::message::{RpcRequest, RpcResponse, StartedRun, Turn};
 use crate::instance::Gate;
 use crate::protocol::{Answer, ClientRequest, ErrorShape, View, error_response, response};
+use crate::telemetry::trace::Span;
 
 /// The innermost service of a socket: writes a frame anew for the instance and waits for its response.
 ///
@@ -51,6 +52,8 @@ pub struct ForwardFuture {
     state: State,
     /// The gate and who went through it, for a frame that starts a run.
     entered: Option<(Gate, Arc<str>)>,
+    /// Ends with the answer.
+    span: Span,
 }
 
 enum State {
@@ -106,6 +109,7 @@ impl Service<RpcRequest> for Forward {
                         started_run: None,
                     })),
                     entered: None,
+                    span: Span::NONE,
                 };
             }
             // The relay has answered it.
@@ -114,6 +118,7 @@ impl Service<RpcRequest> for Forward {
         let refused = |req: &RpcRequest, error: ErrorShape| ForwardFuture {
             state: State::Answered(Some(req.refuse(&error))),
             entered: None,
+            span: Span::NONE,
         };
         // Without a workspace nobody has a session: a stack that lost its workspace layer forwards nothing.
         let workspace = req.workspace.take();
@@ -127,7 +132,7 @@ impl Service<RpcRequest> for Forward {
             ClientRequest::Pool(frame) => frame
                 .session_of(agent)
                 .map(|session| frame.to_frame(&session, agent)),
-            ClientRequest::Cell(frame) => Some(std::mem::take(&mut frame.text)),
+            ClientRequest::Cell(frame) => Some(frame.take_text()),
         };
         let Some(text) = text else {
             metrics::counter!("gateway_refusals_total", "plane" => "ingress", "reason" => "foreign_session").increment(1);
@@ -154,6 +159,7 @@ impl Service<RpcRequest> for Forward {
             return ForwardFuture {
                 state: frame.send(),
                 entered: None,
+                span: Span::NONE,
             };
         }
         let user_id = req.identity.user_id();
@@ -169,6 +175,7 @@ impl Service<RpcRequest> for Forward {
         ForwardFuture {
             state,
             entered: Some((self.gate.clone(), Arc::clone(user_id))),
+            span: req.span,
         }
     }
 }
@@ -252,6 +259,10 @@ impl Future for ForwardFuture {
             {
                 gate.leave(&user_id);
             }
+            if response.started_run.is_some() {
+                self.span.succeed();
+            }
+            self.span = Span::NONE;
             return Poll::Ready(Ok(response));
         }
     }

@@ -6,6 +6,8 @@ use tower_sso::Identity;
 use tower_workspace::Workspace;
 
 use crate::protocol::{ClientRequest, ErrorShape, error_response};
+use crate::telemetry::context;
+use crate::telemetry::trace::{Role, Span, TraceParent};
 
 /// A request frame on its way inward, with what the layers have put to it.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct RpcRequest {
     pub reservation: Option<Reservation>,
     /// Its turn among the frames of the socket.
     pub turn: Option<Turn>,
+    /// What is told of it to whoever watches, where it starts a run.
+    pub span: Span,
 }
 
 /// The right to be the next frame towards the instance: taken before a frame enters the stack and given back when the
@@ -42,18 +46,43 @@ pub struct RpcResponse {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct StartedRun(Option<Arc<str>>);
 
+/// The span of a run starter, which the instance is told in place of the client's own. One without is the beginning of a
+/// trace: a socket lives for hours, and its runs are not all one.
+fn span_of(frame: &mut ClientRequest) -> Span {
+    if Span::is_off() || !frame.starts_run() {
+        return Span::NONE;
+    }
+    let parent: Option<TraceParent> = frame.traceparent().and_then(|text| text.parse().ok());
+    let mut span = Span::begin("run", Role::Server, parent);
+    let Some(own) = span.context() else {
+        return span;
+    };
+    frame.set_traceparent(own.to_string());
+    span.link(context::trace());
+    span.text("rpc.method", || frame.method());
+    let user = context::current().and_then(|current| current.user());
+    if let Some(user) = user {
+        span.text("enduser.pseudo.id", || user.to_string());
+    }
+    span.fail("no run was started");
+    span
+}
+
 // === impl RpcRequest ===
 
 impl RpcRequest {
     /// A frame as it enters the stack.
     #[must_use]
     pub fn new(frame: impl Into<ClientRequest>, identity: Arc<Identity>, turn: Turn) -> Self {
+        let mut frame = frame.into();
+        let span = span_of(&mut frame);
         Self {
-            frame: frame.into(),
+            frame,
             identity,
             workspace: None,
             reservation: None,
             turn: Some(turn),
+            span,
         }
     }
 

@@ -28,7 +28,8 @@ use crate::protocol::{
 use crate::rpc::{Forward, RunCharge};
 use crate::sign_in::{SignIn, scope};
 use crate::stack::Parts;
-use crate::telemetry::{Connecting, Counted};
+use crate::telemetry::trace::{Role, Span};
+use crate::telemetry::{Connecting, Counted, context};
 
 /// Largest message before sign-in, as the instance has it.
 const MAX_FIRST_MESSAGE: usize = 64 << 10;
@@ -127,6 +128,11 @@ where
         }
     };
     let connecting = Connecting::begin();
+    let mut span = Span::begin("connect", Role::Server, context::trace());
+    if let Some(own) = span.context() {
+        context::set_trace(Some(own));
+        span.fail("no connection");
+    }
     let connect = match connect {
         Ok(connect) => connect,
         Err((id, error)) => {
@@ -227,6 +233,13 @@ where
     };
     client.send(Message::text(hello)).await?;
     connecting.opened();
+    span.succeed();
+    // A cell is called after its person.
+    span.text("gateway.instance", || match upstream.is_cell() {
+        true => "cell".to_owned(),
+        false => upstream.name.to_string(),
+    });
+    drop(span);
     let _open = upstream.sockets.open();
     info!(agent = &*agent, "socket open");
 

@@ -166,6 +166,9 @@ catalog! {
         "OpenClaw processes of people's own that this gateway has";
     "gateway_cell_failures_total" Counter "failures" Labels::Known(&["result"], &[&["not_started"], &["died"]]),
         "of these, what did not start or ended by itself";
+    "gateway_spans_sent_total" Counter "spans" NONE, "spans that the collector of `[telemetry]` has taken";
+    "gateway_spans_dropped_total" Counter "spans" Labels::Known(&["why"], &[&["queue"], &["collector"]]),
+        "spans that nobody has: too many waited, or the collector did not take them";
     "gateway_config_reloads_total" Counter "reloads" Labels::Known(&["result"], &[&["ok"], &["refused"]]), "SIGHUPs";
     "usage_records_total" Counter "records" Labels::Open(&["operation", "outcome", "source", "provider"]), "records";
     "usage_tokens_total" Counter "tokens" Labels::Open(&["model", "class"]), "tokens";

@@ -13,6 +13,8 @@ use tokio::task::futures::TaskLocalFuture;
 use tokio::task_local;
 use tower_service::Service;
 
+use super::trace::TraceParent;
+
 task_local! {
     static CONTEXT: Context;
 }
@@ -24,6 +26,7 @@ pub struct Context {
     connection: u64,
     request: Cell<u128>,
     user: RefCell<Option<Arc<str>>>,
+    trace: Cell<Option<TraceParent>>,
 }
 
 /// By what a user is known in logs and traces: the same in all of them at all gateways that share a store, and nobody who
@@ -73,6 +76,20 @@ pub fn set_request(id: u128) {
 /// The request is this user's.
 pub fn set_user(user_id: &Arc<str>) {
     let _ = CONTEXT.try_with(|context| *context.user.borrow_mut() = Some(Arc::clone(user_id)));
+}
+
+/// What is done from now on is done on behalf of this span.
+pub fn set_trace(span: Option<TraceParent>) {
+    let _ = CONTEXT.try_with(|context| context.trace.set(span));
+}
+
+/// On behalf of which span something is done, if anybody wants to know.
+#[must_use]
+pub fn trace() -> Option<TraceParent> {
+    CONTEXT
+        .try_with(|context| context.trace.get())
+        .ok()
+        .flatten()
 }
 
 /// The id of a request as a header has it, if it is one: 32 hexadecimal digits, as nginx makes them.
@@ -178,6 +195,7 @@ impl<S: Service<R>, R> Service<R> for InContext<S> {
             connection: self.connection,
             request: Cell::new(fresh()),
             user: RefCell::new(None),
+            trace: Cell::new(None),
         };
         // What it does before its future is polled belongs to the request, too.
         let service = &mut self.service;

@@ -5,16 +5,22 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use metrics::{Histogram, histogram};
 use tokio::time::Instant;
+
+use super::context;
+use super::trace::{Role, Span, TraceParent};
 
 /// How long requests take on a plane; clones share it.
 #[derive(Clone)]
 pub struct Latency {
     plane: &'static str,
-    known: Arc<RwLock<HashMap<Arc<str>, [[Option<Histogram>; CLASSES.len()]; METHODS.len()]>>>,
+    known: Arc<RwLock<HashMap<Arc<str>, OfRoute>>>,
 }
+
+/// The requests of a route, by method and class of status, as far as there were any.
+type OfRoute = [[Option<Histogram>; CLASSES.len()]; METHODS.len()];
 
 /// How long it takes to open a socket, from its `connect` on. One that is dropped before it is open has failed.
 #[derive(Debug)]
@@ -34,15 +40,45 @@ const METHODS: [&str; 8] = [
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Times a request until the head of its answer.
+/// Times a request until the head of its answer, and makes a span of it.
 pub async fn timed(State(latency): State<Latency>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut span = begin(request.headers());
     let response = next.run(request).await;
     let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+    describe(&mut span, route, method, response.status());
     latency.record(route, method, response.status(), begun);
     response
+}
+
+/// The span of a request to us, on behalf of which everything is done from now on.
+pub(crate) fn begin(headers: &HeaderMap) -> Span {
+    if Span::is_off() {
+        return Span::NONE;
+    }
+    let span = Span::begin("request", Role::Server, TraceParent::of(headers));
+    context::set_trace(span.context());
+    span
+}
+
+/// Says what a request to us was, as OpenTelemetry's conventions for HTTP call it.
+fn describe(span: &mut Span, route: &str, method: usize, status: StatusCode) {
+    let method = METHODS.get(method).copied().unwrap_or("other");
+    span.rename(|| format!("{method} {route}"));
+    span.text("http.request.method", || method);
+    span.text("http.route", || route.to_owned());
+    span.number("http.response.status_code", i64::from(status.as_u16()));
+    if let Some(current) = context::current() {
+        span.text("gateway.request", || format!("{:032x}", current.request()));
+        if let Some(user) = current.user() {
+            span.text("enduser.pseudo.id", || user.to_string());
+        }
+    }
+    if status.is_server_error() {
+        span.fail("answered by an error of ours");
+    }
 }
 
 fn method(method: &Method) -> usize {
@@ -69,15 +105,18 @@ impl Latency {
         }
     }
 
-    /// A request to a route, which is none of the client's words, came at `begun` and has been answered.
+    /// A request to a route, which is none of the client's words, came at `begun` and has been answered; `span` is its.
     pub fn answered(
         &self,
+        mut span: Span,
         route: Option<&'static str>,
         asked: &Method,
         status: StatusCode,
         begun: Instant,
     ) {
-        self.record(route.unwrap_or(NO_ROUTE), method(asked), status, begun);
+        let (route, method) = (route.unwrap_or(NO_ROUTE), method(asked));
+        describe(&mut span, route, method, status);
+        self.record(route, method, status, begun);
     }
 
     fn record(&self, route: &str, method: usize, status: StatusCode, begun: Instant) {
@@ -196,7 +235,7 @@ mod tests {
                 drop(verifier.verify(&format!("person-{n}")));
                 // What they ask for is no part of any label; a tenth of them is as good as all.
                 if n % 10 == 0 {
-                    latency.answered(None, &method, status, begun);
+                    latency.answered(Span::NONE, None, &method, status, begun);
                     Connecting::begin().opened();
                 }
             };

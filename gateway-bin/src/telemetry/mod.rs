@@ -1,4 +1,4 @@
-//! What the gateway shows of itself: metrics, and its log.
+//! What the gateway shows of itself: metrics, its log, and traces.
 //!
 //! Labels come from closed sets, or from the configuration: never from what somebody sends. So there are as many series
 //! with a million people as with one.
@@ -12,6 +12,7 @@ mod latency;
 pub mod log;
 mod recent_people;
 mod sessions;
+pub mod trace;
 mod upkeep;
 mod verification;
 
@@ -20,6 +21,7 @@ pub use self::context::UserHash;
 pub use self::exposition::{Exposition, describe, recorder};
 pub(crate) use self::gauges::Counted;
 pub use self::instances::{InstanceGauges, OpenSocket, OpenSockets};
+pub(crate) use self::latency::begin as begin_request;
 pub use self::latency::{Connecting, Latency, timed};
 pub use self::recent_people::RecentPeople;
 pub use self::sessions::TimedSessions;

@@ -46,6 +46,9 @@ pub struct ModelCall {
     pub tool_result: Option<String>,
     /// `x-client-request-id`: the caller's own name for the request.
     pub client_request_id: Option<String>,
+    /// `traceparent`: of what trace the request is part.
+    #[serde(default)]
+    pub traceparent: Option<String>,
 }
 
 /// Billed tokens by class. No class is part of another, but `reasoning` of `output`.

@@ -210,6 +210,8 @@ impl Shared {
         }
         let client_request_id = parts.headers.get("x-client-request-id");
         let client_request_id = client_request_id.and_then(|id| id.to_str().ok());
+        let traceparent = parts.headers.get("traceparent");
+        let traceparent = traceparent.and_then(|trace| trace.to_str().ok());
         let billed = |tokens| if refused.is_none() { tokens } else { 0 };
         let entry = self.record.add(ModelCall {
             id: head.id.clone(),
@@ -228,6 +230,7 @@ impl Shared {
             last_user: prompt.last_user,
             tool_result: prompt.tool_result,
             client_request_id: client_request_id.map(str::to_owned),
+            traceparent: traceparent.map(str::to_owned),
         });
 
         if status != StatusCode::UNAUTHORIZED {
