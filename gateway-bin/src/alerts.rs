@@ -178,9 +178,11 @@ impl Alerts {
 mod tests {
     use std::time::Duration;
 
+    use serde_json::json;
     use tower_quota::{Amounts, Dimension, Limit, Limits, MemoryStore, Terms, Window};
 
     use super::*;
+    use crate::store::{AuditFilter, testing};
 
     struct Fixture {
         _dir: tempfile::TempDir,
@@ -266,29 +268,38 @@ mod tests {
             .await
             .unwrap();
         let id = all[0].id.clone();
-        let moved = |to, by: &str, note: &str| {
+        let moved = |to: AlertState, by: &str, note: &str| {
             let note = Some(note.to_owned());
-            let moved = fixture
-                .store
-                .move_alert(id.clone(), to, by.to_owned(), note);
-            async { moved.await.unwrap().unwrap() }
+            let (store, id, by) = (fixture.store.clone(), id.clone(), by.to_owned());
+            async move {
+                let act = testing::note(&format!("{by} {}", to.as_str()));
+                let moved = store.move_alert(&id, to, by, note, act).await.unwrap();
+                (moved, store.find_alert(&id).await.unwrap().unwrap())
+            }
         };
-        let seen = moved(AlertState::Acknowledged, "admin", "").await;
+        let (_, seen) = moved(AlertState::Acknowledged, "admin", "").await;
         assert_eq!(seen.state, AlertState::Acknowledged);
-        let done = moved(AlertState::Resolved, "admin", "more was granted").await;
+        let (_, done) = moved(AlertState::Resolved, "admin", "more was granted").await;
         let by = Some(("admin".to_owned(), Some("more was granted".to_owned())));
         assert_eq!(
             (done.state, done.resolved.clone()),
             (AlertState::Resolved, by)
         );
         let again = moved(AlertState::Resolved, "other", "again").await;
-        assert_eq!(again, done, "it was done with");
+        assert_eq!(again, (false, done.clone()), "it was done with");
         let back = moved(AlertState::Acknowledged, "other", "").await;
-        assert_eq!(back, done);
-        let nobody =
-            fixture
-                .store
-                .move_alert("x".to_owned(), AlertState::Resolved, String::new(), None);
-        assert_eq!(nobody.await.unwrap(), None);
+        assert_eq!(back, (false, done));
+        let act = testing::note("x");
+        let nobody = fixture
+            .store
+            .move_alert("x", AlertState::Resolved, String::new(), None, act);
+        assert!(!nobody.await.unwrap());
+        let noted = fixture.store.audit(AuditFilter::default(), None, 9).await;
+        let noted = noted.unwrap().into_iter().map(|row| row.note);
+        let noted: Vec<_> = noted.map(|note| (note.before, note.after)).collect();
+        let was = |state: &str, note: Option<&str>| Some(json!({ "state": state, "note": note }));
+        let (triggered, seen) = (was("triggered", None), was("acknowledged", None));
+        let done = was("resolved", Some("more was granted"));
+        assert_eq!(noted, [(seen.clone(), done), (triggered, seen)]);
     }
 }

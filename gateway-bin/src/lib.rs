@@ -6,6 +6,7 @@
 
 pub mod alerts;
 pub mod api;
+pub mod audit;
 pub mod cells;
 pub mod cli;
 pub mod client_address;

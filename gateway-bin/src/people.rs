@@ -93,6 +93,15 @@ impl People {
         Ok(true)
     }
 
+    /// The user that somebody of another issuer is linked to.
+    #[must_use]
+    pub fn linked(&self, provider: &Arc<str>, subject: &Arc<str>) -> Option<Arc<str>> {
+        let links = self.0.links.read().unwrap_or_else(PoisonError::into_inner);
+        links
+            .get(&(Arc::clone(provider), Arc::clone(subject)))
+            .cloned()
+    }
+
     /// Forgets who of other issuers is this user, whom the store has forgotten.
     pub fn forget(&self, user_id: &str) {
         let mut links = self.0.links.write().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! `gateway quotas` at a running `gateway serve`, whose instance, issuer and provider are not there.
+//! What operators do by the socket of a running `gateway serve`, whose instance, issuer and provider are not there.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,8 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
+use gateway::api;
+use gateway::operator::{ClientError, OperatorClient};
 use gateway::store::Store;
-use serde_json::Value;
+use http::Method;
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tower_quota::Terms;
 use tower_usage::sqlite::{LedgerOptions, SqliteLedger};
@@ -47,6 +50,7 @@ path = "{store}"
 
 [workspace]
 root = "{root}"
+master_key_file = "{master}"
 
 [[instance]]
 name = "pool-1"
@@ -77,9 +81,11 @@ cost_per_month = "10.00"
             store = dir.path().join("gateway.db").display(),
             root = root.display(),
             key = dir.path().join("key").display(),
+            master = dir.path().join("master").display(),
         );
         fs::write(dir.path().join("gateway.toml"), text).unwrap();
         fs::write(dir.path().join("key"), "unused").unwrap();
+        fs::write(dir.path().join("master"), "ab".repeat(32)).unwrap();
         Self { dir, gateway: None }
     }
 
@@ -106,11 +112,40 @@ cost_per_month = "10.00"
     }
 
     async fn stop(&mut self) {
+        self.signal(rustix::process::Signal::TERM);
         let gateway = self.gateway.as_mut().unwrap();
-        let id = gateway.id().and_then(|id| i32::try_from(id).ok());
-        let id = id.and_then(rustix::process::Pid::from_raw).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
         assert!(gateway.wait().await.unwrap().success());
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let id = self.gateway.as_ref().unwrap().id();
+        let id = id.and_then(|id| i32::try_from(id).ok());
+        let id = id.and_then(rustix::process::Pid::from_raw).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let client = OperatorClient::new(self.socket()).within(Duration::from_secs(60));
+        let answer = client.request(method, path, body).await;
+        answer.map_err(|error| match error {
+            ClientError::Refused { code, .. } => code,
+            error => error.to_string(),
+        })
+    }
+
+    /// What was done, the earliest first, as action, result and what is asked for besides.
+    async fn acts(&self, filter: &str) -> Vec<Value> {
+        let path = format!("/api/admin/audit{filter}");
+        let answer = self.ask(Method::GET, &path, None).await.unwrap();
+        let mut rows = answer["audit"].as_array().unwrap().clone();
+        rows.reverse();
+        rows
+    }
+
+    fn sql(&self, sql: &str) {
+        let store = rusqlite::Connection::open(self.dir.path().join("gateway.db")).unwrap();
+        store.busy_timeout(Duration::from_secs(10)).unwrap();
+        store.execute_batch(sql).unwrap();
     }
 
     fn socket(&self) -> PathBuf {
@@ -326,4 +361,265 @@ async fn everybody_is_listed_however_many_they_are() {
     let listed = fixture.json(&["list"]).await;
     let listed = listed["quotas"].as_array().into_iter().flatten();
     assert!(listed.map(|quota| &quota["user"]).eq(&users));
+}
+
+/// Alice, with everything that somebody may lose.
+const ALICE: &str = "
+    INSERT INTO oauth_users (user_id, provider, provider_user_id, created_at, updated_at, last_login_at)
+        VALUES ('alice', 'corp', 'alice', 0, 0, 0);
+    INSERT INTO assignments (user_id, instance, slot, created_at) VALUES ('alice', 'pool-1', 1, 0);
+    INSERT INTO virtual_keys (key_id, user_id, hash, created_at) VALUES ('key', 'alice', zeroblob(32), 0);
+    INSERT INTO quota_alerts (id, subject, alert_type, threshold, window_start, used, amount, state, triggered_at)
+        VALUES ('alert', 'alice', 'daily_tokens', 80, 0, 1, 2, 'triggered', 0);";
+
+/// Acts on rows of the store, how they are asked for, and what is noted as their before and after.
+fn acts_on_rows() -> Vec<(Method, &'static str, Option<Value>, Value, Value)> {
+    let instance = json!({
+        "url": "http://127.0.0.1:2", "mode": "pool", "user": null, "capacity": 150, "sandboxUser": null,
+    });
+    let said = json!({
+        "name": "two", "url": "http://127.0.0.1:2", "auth": {"kind": "trusted-proxy", "password": "canary"},
+    });
+    let drained = |is: bool| json!({ "drained": is });
+    let state = |state: &str, note: Option<&str>| json!({ "state": state, "note": note });
+    let (post, delete) = (Method::POST, Method::DELETE);
+    vec![
+        (
+            post.clone(),
+            "/api/admin/instances/pool-1/drain",
+            None,
+            drained(false),
+            drained(true),
+        ),
+        (
+            post.clone(),
+            "/api/admin/instances/pool-1/resume",
+            None,
+            drained(true),
+            drained(false),
+        ),
+        (
+            post.clone(),
+            "/api/admin/instances",
+            Some(said),
+            Value::Null,
+            instance.clone(),
+        ),
+        (
+            delete.clone(),
+            "/api/admin/instances/two",
+            None,
+            instance,
+            Value::Null,
+        ),
+        (
+            delete.clone(),
+            "/api/admin/users/alice/assignment?instance=pool-1",
+            None,
+            json!({"instance": "pool-1", "slot": 1}),
+            Value::Null,
+        ),
+        (
+            delete,
+            "/api/admin/users/alice/virtual-key",
+            None,
+            json!({"inForce": 1}),
+            json!({"inForce": 0}),
+        ),
+        (
+            post.clone(),
+            "/api/admin/alerts/alert/acknowledge",
+            None,
+            state("triggered", None),
+            state("acknowledged", None),
+        ),
+        (
+            post,
+            "/api/admin/alerts/alert/resolve",
+            Some(json!({"note": "seen"})),
+            state("acknowledged", None),
+            state("resolved", Some("seen")),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn d8_72_an_act_on_rows_is_noted_with_its_change_and_not_done_without_its_note() {
+    let mut fixture = Fixture::new();
+    drop(Store::open(&fixture.dir.path().join("gateway.db")).unwrap());
+    fixture.sql(ALICE);
+    fixture.start().await;
+    let full = "CREATE TRIGGER is_full BEFORE INSERT ON admin_audit BEGIN SELECT RAISE(ABORT, 'full'); END;";
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let here = format!("unix:{}", std::process::id());
+    for (method, path, body, before, after) in acts_on_rows() {
+        let count = fixture.acts("").await.len();
+        fixture.sql(full);
+        let refused = fixture.ask(method.clone(), path, body.as_ref()).await;
+        assert_eq!(refused, Err("unavailable".to_owned()), "{path}");
+        fixture.sql("DROP TRIGGER is_full;");
+        assert_eq!(fixture.acts("").await.len(), count, "{path}");
+
+        let done = fixture.ask(method.clone(), path, body.as_ref()).await;
+        assert!(done.is_ok(), "{path}: {done:?}");
+        let rows = fixture.acts("").await;
+        assert_eq!(rows.len(), count + 1, "{path}");
+        let row = &rows[count];
+        assert_eq!((&row["before"], &row["after"]), (&before, &after), "{path}");
+        assert_eq!(
+            (&row["result"], &row["code"]),
+            (&json!("done"), &Value::Null)
+        );
+        assert_eq!(row["who"], json!({"kind": "operator", "id": uid}));
+        assert_eq!(row["address"], here);
+        assert!(!row.to_string().contains("canary"), "{row}");
+        if path.contains("alice") || path.contains("alert") {
+            assert_eq!(row["user"], "alice", "{path}");
+        }
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn d8_72_every_act_leaves_a_row_also_if_it_is_refused() {
+    let mut fixture = Fixture::new();
+    fixture.start().await;
+    let acts: Vec<_> = api::routes()
+        .into_iter()
+        .filter(|route| route.act.is_some())
+        .collect();
+    assert!(acts.len() > 20, "{acts:?}");
+    for route in acts {
+        let action = route.act.unwrap();
+        let (user, name) = ("nobody|a/b?", "no such");
+        let path = route.path.replace("{user_id}", "nobody%7Ca%2Fb%3F");
+        let open = path.find('{').map(|at| (at, path.find('}').unwrap() + 1));
+        let path = match open {
+            Some((at, end)) => format!("{}no%20such{}", &path[..at], &path[end..]),
+            None => path,
+        };
+        let answer = fixture.ask(route.method.clone(), &path, None).await;
+        let rows = fixture.acts(&format!("?action={action}")).await;
+        let row = rows
+            .last()
+            .unwrap_or_else(|| panic!("{route:?}: {answer:?}"));
+        let expected = match &answer {
+            Ok(_) => "done",
+            Err(code) if code == "unavailable" || code == "not_ready" => "failed",
+            Err(_) => "refused",
+        };
+        assert_eq!(row["result"], expected, "{route:?}: {answer:?}");
+        assert_eq!(
+            row["code"].as_str(),
+            answer.as_ref().err().map(String::as_str),
+            "{route:?}"
+        );
+        if route.path.contains("{user_id}") {
+            assert_eq!(row["user"], user);
+        } else if open.is_some() {
+            assert_eq!(row["object"], name);
+        }
+    }
+    for wrong in [
+        "?limit=0",
+        "?limit=501",
+        "?before=x",
+        "?from=2026",
+        "?to=x",
+        "?whom=x",
+    ] {
+        let path = format!("/api/admin/audit{wrong}");
+        let refused = fixture.ask(Method::GET, &path, None).await;
+        assert_eq!(refused, Err("invalid_request".to_owned()), "{wrong}");
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_done_is_listed_and_exported_and_a_signal_is_an_act_too() {
+    let mut fixture = Fixture::new();
+    fixture.start().await;
+    fixture.say(&["set", "alice", "calls/day=3"]).await;
+    fixture
+        .say(&["grant", "alice", "calls/day=3", "--for", "7d"])
+        .await;
+    fixture.signal(rustix::process::Signal::HUP);
+    let reloaded = async {
+        while fixture.acts("?who=SIGHUP").await.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(READY_LIMIT, reloaded).await.unwrap();
+    fs::write(
+        fixture.dir.path().join("gateway.toml"),
+        "[server]\nsocket = \"gateway.sock\"\nx = 1",
+    )
+    .unwrap();
+    fixture.signal(rustix::process::Signal::HUP);
+    let refused = async {
+        while fixture.acts("?who=SIGHUP").await.len() < 4 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(READY_LIMIT, refused).await.unwrap();
+    let reloads = fixture.acts("?action=configuration.reload").await;
+    let told: Vec<_> = reloads
+        .iter()
+        .map(|row| (&row["result"], &row["code"]))
+        .collect();
+    let (begun, none) = (json!("begun"), Value::Null);
+    let expected = [
+        (&begun, &none),
+        (&json!("done"), &none),
+        (&begun, &none),
+        (&json!("refused"), &json!("invalid_configuration")),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(
+        reloads[1]["after"],
+        json!({"instances": ["pool-1"], "pricedModels": 1})
+    );
+
+    let mut of_alice = fixture.acts("?user=alice").await.into_iter();
+    let set: Vec<_> = of_alice.by_ref().take(2).collect();
+    assert_eq!(
+        (&set[0]["result"], &set[1]["result"]),
+        (&json!("begun"), &json!("done"))
+    );
+    assert_eq!(set[0]["act"], set[1]["act"]);
+    assert_eq!(set[1]["before"]["limits"], json!([]));
+    assert_eq!(set[1]["after"]["limits"][0]["limit"], 3);
+    let granted = of_alice.last().unwrap();
+    assert_eq!(granted["action"], "quota.grant");
+    assert_eq!(granted["before"], set[1]["after"]);
+    assert_eq!(granted["after"]["grants"][0]["amount"], 3);
+
+    let audit = async |arguments: &[&str]| {
+        let run = command(fixture.dir.path())
+            .arg("audit")
+            .args(arguments)
+            .args(["--socket", "gateway.sock"])
+            .output();
+        let done = run.await.unwrap();
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let listed = audit(&["list", "--user", "alice", "--limit", "1"]).await;
+    assert!(
+        listed.lines().count() == 2 && listed.contains("quota.grant  alice"),
+        "{listed}"
+    );
+    let exported = audit(&["export", "--json"]).await;
+    let rows: Vec<Value> = exported
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 8);
+    let mut ids: Vec<_> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    ids.dedup();
+    assert!(ids.is_sorted_by(|a, b| a > b), "{ids:?}");
 }

@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::actor::Actor;
 use super::{Api, ApiError, body};
+use crate::audit::Act;
 use crate::config::Instance;
 use crate::instance::RosterError;
 
@@ -29,15 +30,17 @@ pub(super) struct How {
 pub(super) async fn add(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let instance: Instance = body::json(&headers, &body)?;
     let by = Actor(&admin).to_string();
     let name = instance.name.clone();
-    // In a task of its own: who does not wait any longer finds it done.
-    let adding = tokio::spawn(async move { api.roster.add(&instance, &body).await });
-    done(adding.await)?;
+    act.to(&name);
+    let added = api.roster.add(&instance, &body, act.with_change()).await;
+    done(added)?;
+    act.is_noted();
     info!(by, instance = name, "an instance was added");
     Ok((StatusCode::CREATED, Json(json!({ "name": name }))))
 }
@@ -47,22 +50,20 @@ pub(super) async fn add(
 pub(super) async fn remove(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(name): Path<String>,
     how: Result<Query<How>, QueryRejection>,
 ) -> Result<StatusCode, ApiError> {
     let Query(how) = how.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let by = Actor(&admin).to_string();
-    let removing = {
-        let name = name.clone();
-        tokio::spawn(async move { api.roster.remove(&name, how.force).await })
-    };
-    done(removing.await)?;
+    let removed = api.roster.remove(&name, how.force, act.with_change()).await;
+    done(removed)?;
+    act.is_noted();
     info!(by, instance = name, "an instance was removed");
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn done(outcome: Result<Result<(), RosterError>, tokio::task::JoinError>) -> Result<(), ApiError> {
-    let outcome = outcome.map_err(|stopped| ApiError::unavailable("gateway", &stopped))?;
+fn done(outcome: Result<(), RosterError>) -> Result<(), ApiError> {
     outcome.map_err(|error| {
         let message = error.to_string();
         let conflict = |code| ApiError::new(StatusCode::CONFLICT, code, message.clone());

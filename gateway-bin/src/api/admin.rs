@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::actor::Actor;
 use super::{Api, ApiError, body, rfc3339};
+use crate::audit::Act;
 use crate::store::Link;
 
 #[derive(Deserialize)]
@@ -31,6 +32,7 @@ fn store_down(error: &StoreError) -> ApiError {
 pub(super) async fn disable(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     if **admin.user_id() == user_id {
@@ -40,28 +42,31 @@ pub(super) async fn disable(
             "you cannot disable yourself",
         ));
     }
-    set_disabled(&api, &admin, &user_id, true).await
+    set_disabled(&api, (&admin, &act), &user_id, true).await
 }
 
 /// `POST /api/admin/users/{user_id}/enable`
 pub(super) async fn enable(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    set_disabled(&api, &admin, &user_id, false).await
+    set_disabled(&api, (&admin, &act), &user_id, false).await
 }
 
 async fn set_disabled(
     api: &Api,
-    admin: &Identity,
+    (admin, act): (&Identity, &Act),
     user_id: &str,
     disabled: bool,
 ) -> Result<StatusCode, ApiError> {
+    act.was(json!({ "disabled": api.sign_in.is_disabled(user_id) }));
     let known = api.store.set_disabled(user_id, disabled).await;
     let known = known.map_err(|error| ApiError::unavailable("store", &error))?;
     let set = api.sign_in.set_disabled(user_id, disabled).await;
     set.map_err(|error| store_down(&error))?;
+    act.is_now(json!({ "disabled": disabled, "known": known }));
     info!(by = %Actor(admin), disabled, known, "a user was disabled or enabled");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -92,10 +97,12 @@ pub(super) async fn sessions(
 pub(super) async fn end_sessions(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let ended = api.sign_in.end(End::User(user_id.into())).await;
-    ended.map_err(|error| store_down(&error))?;
+    let ended = ended.map_err(|error| store_down(&error))?;
+    act.is_now(json!({ "ended": ended }));
     info!(by = %Actor(&admin), "somebody was signed out everywhere");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -105,6 +112,7 @@ pub(super) async fn end_sessions(
 pub(super) async fn link(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -115,7 +123,10 @@ pub(super) async fn link(
             "provider: must be the alias of an issuer that is not the primary one",
         ));
     }
-    let link = Link::new(wanted.provider, wanted.subject, user_id);
+    let link = Link::new(wanted.provider, wanted.subject, &*user_id);
+    act.to(format_args!("{}|{}", link.provider, link.subject));
+    let before = api.sign_in.people().linked(&link.provider, &link.subject);
+    act.was(json!({ "user": before }));
     // What they have until now is of who they were: sessions are opened anew, and keys were of a user of their own.
     let own: Arc<str> = format!("{}|{}", link.provider, link.subject).into();
     let ended = [
@@ -128,6 +139,7 @@ pub(super) async fn link(
     let linked = api.sign_in.people().link(link, admin.user_id()).await;
     match linked {
         Ok(true) => {
+            act.is_now(json!({ "user": user_id }));
             for what in ended {
                 let ended = api.sign_in.end(what).await;
                 ended.map_err(|error| store_down(&error))?;

@@ -17,6 +17,7 @@ use tracing::info;
 use super::actor::Actor;
 use super::quota::{amount, explanation, limits, standings};
 use super::{Api, ApiError, body, rfc3339};
+use crate::audit::Act;
 use crate::clock;
 use crate::terms::TermsError;
 
@@ -69,15 +70,22 @@ pub(super) async fn show(
 pub(super) async fn replace(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let wanted: Wanted = body::json(&headers, &body)?;
     let terms = wanted.terms(&api)?;
-    if !api.terms.set(&user_id, terms).await.map_err(refusal)? {
+    // Another version than this one is not replaced.
+    let before = api.terms.of(&user_id).await.map_err(refusal)?;
+    act.was(shown_terms(&before).into());
+    let set = api.terms.set(&user_id, terms.clone()).await;
+    if !set.map_err(refusal)? {
         return Err(refusal(TermsError::Changed));
     }
+    let version = terms.version().saturating_add(1);
+    act.is_now(shown_terms(&terms.at_version(version)).into());
     info!(by = %Actor(&admin), "somebody's quota was set");
     show(State(api), Path(user_id)).await
 }
@@ -86,6 +94,7 @@ pub(super) async fn replace(
 pub(super) async fn grant(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
     headers: HeaderMap,
     body: Bytes,
@@ -102,11 +111,13 @@ pub(super) async fn grant(
         return Err(too_many_grants());
     }
     let terms = api.terms.change(&user_id, |terms| {
+        act.was(shown_terms(&terms).into());
         terms
             .retain_grants(|grant| grant.expires_at() > now)
             .grant(grant)
     });
     let terms = terms.await.map_err(refusal)?;
+    act.is_now(shown_terms(&terms).into());
     info!(by = %Actor(&admin), "somebody was granted more");
     Ok((StatusCode::CREATED, shown(&api, &user_id, &terms).await?))
 }

@@ -12,9 +12,10 @@ use tower_sso::Identity;
 use tracing::info;
 
 use super::actor::Actor;
-use super::admin_quota::{MAX_GRANTS, refusal, shown, too_many_grants};
+use super::admin_quota::{MAX_GRANTS, refusal, shown, shown_terms, too_many_grants};
 use super::quota::standings;
 use super::{Api, ApiError, body};
+use crate::audit::Act;
 use crate::clock;
 
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +31,7 @@ struct Reset {
 pub(super) async fn reset(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
     headers: HeaderMap,
     body: Bytes,
@@ -39,24 +41,31 @@ pub(super) async fn reset(
         false => body::json(&headers, &body)?,
     };
     let terms = match wanted.used {
-        true => give_used(&api, &user_id).await?,
+        true => give_used(&api, &user_id, &act).await?,
         false => {
-            let plain = |terms: Terms| Terms::default().at_version(terms.version());
+            let plain = |terms: Terms| {
+                act.was(shown_terms(&terms).into());
+                Terms::default().at_version(terms.version())
+            };
             api.terms.change(&user_id, plain).await.map_err(refusal)?
         }
     };
+    act.is_now(shown_terms(&terms).into());
     info!(by = %Actor(&admin), used = wanted.used, "somebody's quota was reset");
     shown(&api, &user_id, &terms).await
 }
 
-async fn give_used(api: &Api, user_id: &Arc<str>) -> Result<Terms, ApiError> {
+async fn give_used(api: &Api, user_id: &Arc<str>, act: &Act) -> Result<Terms, ApiError> {
     let standings = standings(api, user_id).await?;
     let now = clock::now();
     let terms = api.terms.of(user_id).await.map_err(refusal)?;
     if with_used(terms, &standings, now).grants().len() > MAX_GRANTS {
         return Err(too_many_grants());
     }
-    let change = |terms| with_used(terms, &standings, now);
+    let change = |terms| {
+        act.was(shown_terms(&terms).into());
+        with_used(terms, &standings, now)
+    };
     api.terms.change(user_id, change).await.map_err(refusal)
 }
 

@@ -16,6 +16,7 @@ use tracing::info;
 use super::actor::Actor;
 use super::quota::amount;
 use super::{Api, ApiError, body, rfc3339};
+use crate::audit::Act;
 use crate::store::{Alert, AlertState, StoreError};
 
 #[derive(Debug, Deserialize)]
@@ -63,15 +64,17 @@ pub(super) async fn all(
 pub(super) async fn acknowledge(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    become_state(&api, id, AlertState::Acknowledged, &admin, None).await
+    become_state(&api, &id, AlertState::Acknowledged, (&admin, &act), None).await
 }
 
 /// `POST /api/admin/alerts/{id}/resolve` with `{note?}`
 pub(super) async fn resolve(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -88,34 +91,38 @@ pub(super) async fn resolve(
         let message = format!("note: must have {MAX_NOTE} bytes at most");
         return Err(ApiError::bad_request(message));
     }
-    become_state(&api, id, AlertState::Resolved, &admin, resolution.note).await
+    let note = resolution.note;
+    become_state(&api, &id, AlertState::Resolved, (&admin, &act), note).await
 }
 
 async fn become_state(
     api: &Api,
-    id: String,
+    id: &str,
     to: AlertState,
-    admin: &Identity,
+    (admin, act): (&Identity, &Act),
     note: Option<String>,
 ) -> Result<Json<Value>, ApiError> {
+    let find = async || {
+        let alert = api.store.find_alert(id).await;
+        let alert = alert.map_err(|error| down(&error))?;
+        alert.ok_or_else(|| {
+            let message = "there is no such alert";
+            ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+        })
+    };
+    act.to_user(find().await?.subject);
     let by = admin.user_id().as_ref().to_owned();
-    let alert = api.store.move_alert(id, to, by, note).await;
-    match alert.map_err(|error| down(&error))? {
-        Some(alert) if alert.state == to => {
-            info!(by = %Actor(admin), state = to.as_str(), "an alert was dealt with");
-            Ok(Json(shown(&alert)))
-        }
-        Some(_) => Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "resolved",
-            "the alert is resolved already",
-        )),
-        None => Err(ApiError::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "there is no such alert",
-        )),
+    let moved = api.store.move_alert(id, to, by, note, act.with_change());
+    if moved.await.map_err(|error| down(&error))? {
+        act.is_noted();
     }
+    let alert = find().await?;
+    if alert.state != to {
+        let message = "the alert is resolved already";
+        return Err(ApiError::new(StatusCode::CONFLICT, "resolved", message));
+    }
+    info!(by = %Actor(admin), state = to.as_str(), "an alert was dealt with");
+    Ok(Json(shown(&alert)))
 }
 
 async fn list(

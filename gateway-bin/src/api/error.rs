@@ -16,6 +16,10 @@ pub struct ApiError {
     message: Cow<'static, str>,
 }
 
+/// The code of an answer that says why not, for whoever has the answer in hand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ErrorCode(pub(super) &'static str);
+
 /// What a browser shows where there is nothing: OpenClaw's page changes its address to ones that are not ours, and somebody
 /// loads them anew.
 const NOTHING: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Not found</title>\n\
@@ -99,6 +103,7 @@ impl IntoResponse for ApiError {
             "error": { "code": self.code, "message": self.message, "details": {} },
         });
         let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(ErrorCode(self.code));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response
                 .headers_mut()

@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::actor::Actor;
 use super::{Api, ApiError};
+use crate::audit::Act;
 use crate::cells::Cells;
 use crate::environment::EnvironmentError;
 
@@ -83,29 +84,36 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError
 pub(super) async fn drain(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    set_drained(&api, &admin, &name, true).await
+    set_drained(&api, (&admin, &act), &name, true).await
 }
 
 /// `POST /api/admin/instances/{name}/resume`: people are sent there again.
 pub(super) async fn resume(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    set_drained(&api, &admin, &name, false).await
+    set_drained(&api, (&admin, &act), &name, false).await
 }
 
 async fn set_drained(
     api: &Api,
-    admin: &Identity,
+    (admin, act): (&Identity, &Act),
     name: &str,
     is_drained: bool,
 ) -> Result<StatusCode, ApiError> {
-    let known = api.environments.set_drained(name, is_drained).await;
-    if !known.map_err(|error| refusal(&error))? {
-        return Err(not_found("there is no instance of that name"));
+    let set = api
+        .environments
+        .set_drained(name, is_drained, act.with_change());
+    let changed = set.await.map_err(|error| refusal(&error))?;
+    match changed {
+        None => return Err(not_found("there is no instance of that name")),
+        Some(true) => act.is_noted(),
+        Some(false) => act.is_now(json!({ "drained": is_drained })),
     }
     info!(by = %Actor(admin), instance = name, is_drained, "an instance was drained or resumed");
     Ok(StatusCode::NO_CONTENT)
@@ -116,14 +124,20 @@ async fn set_drained(
 pub(super) async fn unassign(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
     place: Result<Query<Place>, QueryRejection>,
 ) -> Result<StatusCode, ApiError> {
     let Query(place) = place.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let unassigned = api.environments.unassign(&user_id, &place.instance).await;
+    act.to(&place.instance);
+    let unassigned = api
+        .environments
+        .unassign(&user_id, &place.instance, act.with_change());
+    let unassigned = unassigned.await;
     if !unassigned.map_err(|error| refusal(&error))? {
         return Err(not_found("this user has no place on that instance"));
     }
+    act.is_noted();
     info!(by = %Actor(&admin), instance = place.instance, "somebody's place was taken away");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,12 +2,14 @@
 
 mod access;
 mod actor;
+mod acts;
 mod added_instances;
 mod admin;
 mod admin_quota;
 mod admin_quota_list;
 mod admin_quota_reset;
 mod alerts;
+mod audit;
 mod body;
 mod counters;
 mod cross_origin;
@@ -18,8 +20,10 @@ mod keys;
 mod log;
 mod openclaw;
 mod pace;
+mod plane;
 mod provider_key;
 mod quota;
+mod routes;
 mod snapshots;
 mod usage;
 mod user;
@@ -37,19 +41,22 @@ use axum::body::Body;
 use axum::middleware::{
     from_fn, from_fn_with_state, map_request_with_state, map_response_with_state,
 };
-use axum::routing::{delete, get, post, put};
+use axum::routing::get;
 use tower::util::MapRequest;
 use tower_quota::{Plans, QuotaStore};
 use tower_sso::Require;
 use tower_usage::Prices;
 use tower_usage::sqlite::SqliteLedger;
 
+use self::acts::Acts;
 pub(crate) use self::alerts::shown as shown_alert;
 pub use self::cross_origin::{NotAnOrigin, Origins};
 pub use self::error::ApiError;
 pub(crate) use self::error::NOTHING_RUNS;
 pub use self::pace::Pace;
+pub use self::plane::routes;
 pub(crate) use self::quota::limits as shown_limits;
+pub use self::routes::{Access, Route};
 use crate::client_address::TrustedProxies;
 use crate::counters::{CounterStore, Seeding};
 use crate::egress::{OwnKeys, Target};
@@ -129,35 +136,18 @@ pub struct Api {
 ///
 /// An allowed origin is none.
 pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
-    let in_workspace = Router::new()
-        .route("/api/openclaw/status", get(openclaw::status))
-        .layer(layers.workspace());
-    // A password opens sockets.
-    let for_chat = Router::new()
-        .route("/api/openclaw/credentials", get(openclaw::credentials))
+    let in_workspace = plane::of_workspace().into_router();
+    let for_chat = plane::for_chat().into_router();
+    let for_chat = for_chat
         .layer(layers.workspace())
         .layer(from_fn_with_state(scope::CHAT, access::needs_scope));
-    let read = Router::new()
-        .route("/api/user/info", get(user::info))
-        .route("/api/quota", get(quota::standing))
-        .route("/api/quota/explain", get(quota::explain))
-        .route("/api/alerts", get(alerts::own))
-        .route("/api/usage", get(usage::totals))
-        .route("/api/usage/records", get(usage::records))
-        .route("/api/usage/export", get(usage::export))
-        .merge(in_workspace)
+    let read = plane::read().into_router();
+    let read = read
+        .merge(in_workspace.layer(layers.workspace()))
         .layer(from_fn_with_state(scope::READ, access::needs_scope));
-    // A token must not make tokens, nor change anything about its user.
-    let in_person = Router::new()
-        .route("/api/openclaw/initialize", post(openclaw::initialize))
-        .route("/api/keys", get(keys::list).post(keys::create))
-        .route("/api/keys/{id}", delete(keys::revoke))
-        .route(
-            "/api/openclaw/provider-key",
-            put(provider_key::put).delete(provider_key::delete),
-        )
-        .layer(from_fn(access::needs_person));
-    let administration = administration()
+    let in_person = plane::in_person().into_router();
+    let in_person = in_person.layer(from_fn(access::needs_person));
+    let administration = administration(&api)
         .layer(from_fn(access::needs_person))
         .layer(layers.sign_in().require(Require::new().any_role([ADMIN])));
     let signed_in = read
@@ -173,7 +163,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
     let socket = Router::new()
         .route("/ws", get(websocket::upgrade))
         .layer(layers.bearer().optional());
-    let mut routes = signed_in.merge(socket).merge(health::routes());
+    let mut routes = signed_in.merge(socket).merge(plane::open().into_router());
     if let Some((redirect, login)) = api.sign_in.login() {
         let sign_in = Router::new()
             .route_service("/auth/{*rest}", login.clone())
@@ -201,96 +191,18 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
 
 /// The routes of the operator's socket: those of administrators, without sign-in. The socket itself says who asks.
 pub fn operator(api: Api) -> Router {
-    administration()
+    administration(&api)
         .route("/api/admin/log", get(log::show).put(log::change))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .with_state(api)
 }
 
-/// What administrators may do.
-fn administration() -> Router<Api> {
-    Router::new()
-        .route("/api/admin/users", get(users::list))
-        .route("/api/admin/users/{user_id}", delete(users::delete))
-        .route(
-            "/api/admin/users/{user_id}/export",
-            get(user_export::export),
-        )
-        .route(
-            "/api/admin/users/{user_id}/snapshots",
-            get(snapshots::list).post(snapshots::take),
-        )
-        .route("/api/admin/users/{user_id}/disable", post(admin::disable))
-        .route("/api/admin/users/{user_id}/enable", post(admin::enable))
-        .route(
-            "/api/admin/users/{user_id}/sessions",
-            get(admin::sessions).delete(admin::end_sessions),
-        )
-        .route("/api/admin/users/{user_id}/identities", post(admin::link))
-        .route(
-            "/api/admin/users/{user_id}/quota",
-            get(admin_quota::show).put(admin_quota::replace),
-        )
-        .route(
-            "/api/admin/users/{user_id}/quota/explain",
-            get(admin_quota::explain),
-        )
-        .route(
-            "/api/admin/users/{user_id}/quota/grants",
-            post(admin_quota::grant),
-        )
-        .route(
-            "/api/admin/users/{user_id}/quota/reset",
-            post(admin_quota_reset::reset),
-        )
-        .route(
-            "/api/admin/provider-keys/reseal",
-            post(provider_key::reseal),
-        )
-        .route("/api/admin/usage", get(usage::totals_of_all))
-        .route("/api/admin/usage/records", get(usage::records_of_all))
-        .route("/api/admin/usage/export", get(usage::export_all))
-        .route("/api/admin/usage/reprice", post(usage::reprice))
-        .route("/api/admin/usage/reconcile", get(usage::reconcile))
-        .route("/api/admin/virtual-keys", get(virtual_keys::list))
-        .route(
-            "/api/admin/users/{user_id}/virtual-key",
-            delete(virtual_keys::revoke),
-        )
-        .route(
-            "/api/admin/users/{user_id}/virtual-key/rotate",
-            post(virtual_keys::rotate),
-        )
-        .route(
-            "/api/admin/instances",
-            get(instances::list).post(added_instances::add),
-        )
-        .route(
-            "/api/admin/instances/{name}",
-            delete(added_instances::remove),
-        )
-        .route("/api/admin/instances/{name}/drain", post(instances::drain))
-        .route(
-            "/api/admin/instances/{name}/resume",
-            post(instances::resume),
-        )
-        .route(
-            "/api/admin/users/{user_id}/assignment",
-            delete(instances::unassign),
-        )
-        .route("/api/admin/quotas", get(admin_quota_list::list))
-        .route("/api/admin/counters", get(counters::show))
-        .route(
-            "/api/admin/counters/members/{member}",
-            delete(counters::forget),
-        )
-        .route("/api/admin/alerts", get(alerts::all))
-        .route(
-            "/api/admin/alerts/{id}/acknowledge",
-            post(alerts::acknowledge),
-        )
-        .route("/api/admin/alerts/{id}/resolve", post(alerts::resolve))
+/// What administrators may do, and what notes that they do it.
+fn administration(api: &Api) -> Router<Api> {
+    let acts = Acts::new(api.store.clone());
+    let routes = plane::administration().into_router();
+    routes.layer(from_fn_with_state(acts, acts::note))
 }
 
 /// The routes of the admin listener.
@@ -298,7 +210,7 @@ pub fn admin(api: Api, metrics: Exposition) -> Router {
     let metrics = get(move || std::future::ready(metrics.render()));
     Router::new()
         .route("/metrics", metrics)
-        .merge(health::routes().with_state(api))
+        .merge(plane::open().into_router().with_state(api))
 }
 
 /// Address of who connected, put into requests by the listener.

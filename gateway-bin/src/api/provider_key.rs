@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::actor::Actor;
 use super::{Api, ApiError, body};
+use crate::audit::Act;
 use crate::config::Secret;
 use crate::egress::{OwnKeyError, Target};
 
@@ -83,6 +84,7 @@ pub(super) async fn delete(
 pub(super) async fn reseal(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
 ) -> Result<Json<Value>, ApiError> {
     let (keys, lost_keys) = api.own_keys.reseal().await.map_err(refusal)?;
     let instances = api.roster.reseal().await;
@@ -90,7 +92,9 @@ pub(super) async fn reseal(
     let (instances, lost_instances) = instances?;
     let (resealed, lost) = (keys + instances, lost_keys + lost_instances);
     info!(by = %Actor(&admin), resealed, lost, "keys were sealed anew");
-    Ok(Json(json!({ "resealed": resealed, "lost": lost })))
+    let counts = json!({ "resealed": resealed, "lost": lost });
+    act.is_now(counts.clone());
+    Ok(Json(counts))
 }
 
 fn target<'a>(api: &'a Api, name: Option<&str>) -> Result<&'a Arc<Target>, ApiError> {

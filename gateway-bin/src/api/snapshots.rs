@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::actor::Actor;
 use super::users::not_found;
 use super::{Api, ApiError};
+use crate::audit::Act;
 use crate::snapshots::shown;
 
 #[derive(Debug, Deserialize)]
@@ -66,6 +67,7 @@ pub(super) async fn list(
 pub(super) async fn take(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let store_down = |error| ApiError::unavailable("store", &error);
@@ -77,6 +79,8 @@ pub(super) async fn take(
         // They are being deleted, or were.
         return Err(not_found());
     }
+    let ids: Vec<_> = taken.iter().map(|snapshot| &*snapshot.id).collect();
+    act.is_now(json!({ "snapshots": ids }));
     info!(by = %Actor(&admin), "a snapshot of a user was taken");
     let snapshots: Vec<Value> = taken.iter().map(shown).collect();
     Ok((StatusCode::CREATED, Json(json!({ "snapshots": snapshots }))))

@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::actor::Actor;
 use super::{Api, ApiError, rfc3339};
+use crate::audit::Act;
 use crate::environment::EnvironmentError;
 
 #[derive(Debug, Deserialize)]
@@ -70,6 +71,7 @@ pub(super) async fn list(
 pub(super) async fn delete(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
 ) -> Result<StatusCode, ApiError> {
     if admin.user_id() == &user_id {
@@ -80,10 +82,13 @@ pub(super) async fn delete(
         ));
     }
     let by = Actor(&admin).to_string();
-    // In a task of its own: who does not wait any longer finds it done.
-    let deleting = tokio::spawn(async move { delete_to_the_end(&api, &user_id, &by).await });
-    let deleted = deleting.await;
-    deleted.unwrap_or_else(|stopped| Err(ApiError::unavailable("gateway", &stopped)))?;
+    let row = api.store.find_environment(&user_id).await;
+    let row = row.map_err(|error| ApiError::unavailable("store", &error))?;
+    act.was(json!({
+        "instance": row.as_ref().map(|row| &row.instance),
+        "agent": row.as_ref().map(|row| &row.agent_id),
+    }));
+    delete_to_the_end(&api, &user_id, &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::actor::Actor;
 use super::{Api, ApiError, rfc3339};
+use crate::audit::Act;
 use crate::environment::EnvironmentError;
 
 #[derive(Debug, Deserialize)]
@@ -83,10 +84,15 @@ pub(super) async fn list(
 pub(super) async fn rotate(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
 ) -> Result<Json<Value>, ApiError> {
+    let before = api.store.find_key_of(&user_id).await;
+    let before = before.map_err(|error| ApiError::unavailable("store", &error))?;
+    act.was(json!({ "keyId": before.map(|row| row.key_id) }));
     let rotated = api.environments.rotate_virtual_key(&user_id).await;
     let key_id = rotated.map_err(refusal)?.ok_or_else(not_found)?;
+    act.is_now(json!({ "keyId": key_id }));
     info!(by = %Actor(&admin), key_id, "a virtual key was rotated by an administrator");
     Ok(Json(json!({ "user": user_id, "keyId": key_id })))
 }
@@ -95,12 +101,16 @@ pub(super) async fn rotate(
 pub(super) async fn revoke(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
 ) -> Result<StatusCode, ApiError> {
-    let revoked = api.environments.revoke_virtual_keys(&user_id).await;
-    if revoked.map_err(refusal)? == 0 {
+    let revoked = api
+        .environments
+        .revoke_virtual_keys(&user_id, act.with_change());
+    if !revoked.await.map_err(refusal)? {
         return Err(not_found());
     }
+    act.is_noted();
     info!(by = %Actor(&admin), "virtual keys were revoked by an administrator");
     Ok(StatusCode::NO_CONTENT)
 }

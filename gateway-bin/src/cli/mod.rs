@@ -1,5 +1,6 @@
 //! The commands of the binary.
 
+mod audit;
 mod chat;
 mod check_config;
 mod dev;
@@ -67,6 +68,9 @@ enum Command {
         after_help = "Example: GATEWAY_TOKEN=… gateway chat --url http://127.0.0.1:3000 'hello'"
     )]
     Chat(chat::Chat),
+    /// Show what administrators have done.
+    #[command(after_help = "Example: gateway audit list --user alice")]
+    Audit(audit::Audit),
     /// Show and change people's quotas.
     #[command(after_help = "Example: gateway quotas set alice tokens/day=2000000 plan=pro")]
     Quotas(quotas::Quotas),
@@ -145,6 +149,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, &error.to_string()),
         },
+        Command::Audit(audit) => operated(runtime.block_on(audit.run())),
         Command::Quotas(quotas) => operated(runtime.block_on(quotas.run())),
         Command::Keys(keys) => operated(runtime.block_on(keys.run())),
         Command::Instances(instances) => operated(runtime.block_on(instances.run())),

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -7,10 +8,12 @@ use tower_usage::Prices;
 use tower_workspace::vault::Vault;
 use tracing::{error, info, warn};
 
+use crate::audit::{Act, Actor};
 use crate::config::{Config, ConfigError};
 use crate::instance::Roster;
 use crate::prices::price_list;
 use crate::sinks::Sinks;
+use crate::store::{ActorKind, Outcome, Store, StoreError};
 use crate::telemetry::log::set_filter;
 
 /// Says when the configuration is to be read again, and reads it.
@@ -28,6 +31,7 @@ pub(super) struct Reloadable {
     vault: Option<Vault>,
     sinks: Sinks,
     roster: Roster,
+    store: Store,
 }
 
 // === impl Reloadable ===
@@ -38,12 +42,14 @@ impl Reloadable {
         vault: Option<Vault>,
         sinks: Sinks,
         roster: Roster,
+        store: Store,
     ) -> Self {
         Self {
             prices,
             vault,
             sinks,
             roster,
+            store,
         }
     }
 
@@ -60,11 +66,19 @@ impl Reloadable {
             let read = spawn_blocking(move || read()).await;
             let sinks = self.sinks.clone();
             let _ = spawn_blocking(move || sinks.reopen()).await;
-            let outcome = match read {
-                Ok(Ok(config)) => self.take_over(&config),
-                Ok(Err(error)) => Err(error),
-                // The runtime ends.
-                Err(_) => return,
+            // The runtime ends.
+            let Ok(read) = read else { return };
+            let outcome = match self.act(read).await {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    error!(
+                        error = &error as &dyn std::error::Error,
+                        "the configuration was not read again, since the store does not note it; nothing has changed"
+                    );
+                    metrics::counter!("gateway_config_reloads_total", "result" => "refused")
+                        .increment(1);
+                    continue;
+                }
             };
             let result = match outcome {
                 Ok(()) => {
@@ -80,6 +94,45 @@ impl Reloadable {
             };
             metrics::counter!("gateway_config_reloads_total", "result" => result).increment(1);
         }
+    }
+
+    /// Takes a configuration over, as the administrative act that it is; fails if that cannot be noted before.
+    async fn act(
+        &self,
+        read: Result<Config, ConfigError>,
+    ) -> Result<Result<(), ConfigError>, StoreError> {
+        let actor = Actor {
+            kind: ActorKind::Signal,
+            id: "SIGHUP".to_owned(),
+            address: None,
+        };
+        let act = Act::new(actor, "configuration.reload");
+        act.was(self.described());
+        act.begin(&self.store).await?;
+        let outcome = read.and_then(|config| self.take_over(&config));
+        act.is_now(self.described());
+        let ended = match &outcome {
+            Ok(()) => act.end(&self.store, Outcome::Done, None).await,
+            Err(_) => {
+                let code = Some("invalid_configuration");
+                act.end(&self.store, Outcome::Refused, code).await
+            }
+        };
+        if let Err(error) = ended {
+            error!(
+                error = &error as &dyn std::error::Error,
+                "how a reload ended is not noted"
+            );
+        }
+        Ok(outcome)
+    }
+
+    /// What of a configuration is in force that can be exchanged, without secrets.
+    fn described(&self) -> Value {
+        json!({
+            "instances": self.roster.names_in_file(),
+            "pricedModels": self.prices.load().models().count(),
+        })
     }
 
     fn take_over(&self, config: &Config) -> Result<(), ConfigError> {

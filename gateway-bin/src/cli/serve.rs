@@ -213,7 +213,13 @@ pub(super) async fn serve(
         stop.clone()
             .run_until_cancelled_owned(roster.clone().follow()),
     );
-    let reloadable = Reloadable::new(prices.clone(), vault.clone(), sinks.clone(), roster.clone());
+    let reloadable = Reloadable::new(
+        prices.clone(),
+        vault.clone(),
+        sinks.clone(),
+        roster.clone(),
+        store.clone(),
+    );
     let own_keys = OwnKeys::load(store.clone(), vault).await;
     let own_keys = own_keys.map_err(failed("store"))?;
     let keys = VirtualKeys::load(store.clone())

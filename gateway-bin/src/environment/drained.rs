@@ -8,13 +8,15 @@ use tracing::warn;
 
 use super::error::unavailable;
 use super::{EnvironmentError, Environments};
+use crate::store::Note;
 
 /// How often it is heard what another gateway was told.
 const HEAR: Duration = Duration::from_secs(1);
 
 impl Environments {
-    /// Sends nobody new to an instance, or sends people there again; `false`: there is no such instance. Whoever has a
-    /// place there keeps it, unless people are moved from where they are not wanted (`routing.affinity`).
+    /// Sends nobody new to an instance, or sends people there again, as an administrative act; `None`: there is no such
+    /// instance; `false`, and nothing is noted: it is so already. Whoever has a place there keeps it, unless people are moved
+    /// from where they are not wanted (`routing.affinity`).
     ///
     /// # Errors
     ///
@@ -27,14 +29,16 @@ impl Environments {
         &self,
         instance: &str,
         is_drained: bool,
-    ) -> Result<bool, EnvironmentError> {
+        note: Note,
+    ) -> Result<Option<bool>, EnvironmentError> {
         let Some(upstream) = self.upstreams().get(instance) else {
-            return Ok(false);
+            return Ok(None);
         };
-        let set = self.shared.store.set_drained(instance, is_drained).await;
-        set.map_err(|error| unavailable("store", error))?;
+        let store = &self.shared.store;
+        let set = store.note_drained(instance, is_drained, note).await;
+        let changed = set.map_err(|error| unavailable("store", error))?;
         upstream.set_drained(is_drained);
-        Ok(true)
+        Ok(Some(changed))
     }
 
     /// Takes over, for as long as it runs, which instances are drained.
@@ -67,8 +71,8 @@ impl Environments {
         }
     }
 
-    /// Takes somebody's place on an instance away, so that they are sent where others are who come now; `false`: they have
-    /// none there. Their files stay, and their conversations stay on that instance; what is open to it stays open.
+    /// Takes somebody's place on an instance away, as an administrative act, so that they are sent where others are who come
+    /// now; `false`, and nothing is noted: they have none there. Their files stay, and their conversations stay on that instance; what is open to it stays open.
     ///
     /// # Errors
     ///
@@ -81,8 +85,10 @@ impl Environments {
         &self,
         user_id: &Arc<str>,
         instance: &str,
+        note: Note,
     ) -> Result<bool, EnvironmentError> {
-        let deleted = self.shared.store.delete_assignment(user_id, instance).await;
+        let store = &self.shared.store;
+        let deleted = store.delete_assignment(user_id, instance, note).await;
         let deleted = deleted.map_err(|error| unavailable("store", error))?;
         if deleted {
             self.shared.forget(user_id);

@@ -8,7 +8,7 @@ use super::opening::Opening;
 use super::people::described_person;
 use super::shared::Shared;
 use super::{EnvironmentError, Environments};
-use crate::store::NewestKey;
+use crate::store::{NewestKey, Note};
 
 impl Environments {
     /// Gives somebody's agent another virtual key, and ends the ones before when the instance has it; the new one's id, or
@@ -38,8 +38,8 @@ impl Environments {
         rotated.unwrap_or_else(|stopped| Err(unavailable("gateway", stopped)))
     }
 
-    /// Ends all virtual keys of somebody at once, on other gateways within seconds: their agent calls no model until they
-    /// come again, for which it gets another. How many keys that were.
+    /// Ends all virtual keys of somebody at once, on other gateways within seconds, as an administrative act: their agent
+    /// calls no model until they come again, for which it gets another. `false`, and nothing is noted: they have none.
     ///
     /// # Errors
     ///
@@ -48,19 +48,24 @@ impl Environments {
     /// # Cancel safety
     ///
     /// Dropping the future does not stop what was begun.
-    pub async fn revoke_virtual_keys(&self, user_id: &Arc<str>) -> Result<usize, EnvironmentError> {
+    pub async fn revoke_virtual_keys(
+        &self,
+        user_id: &Arc<str>,
+        note: Note,
+    ) -> Result<bool, EnvironmentError> {
         let shared = Arc::clone(&self.shared);
         let user_id = Arc::clone(user_id);
         // Not in turn with whoever opens or rotates, which may take a minute: what they put in force meanwhile is ended
         // by the second look.
         let revoking = tokio::spawn(async move {
-            let mut ended = 0;
-            for _ in 0..2 {
-                let revoked = shared.store.revoke_virtual_keys(&user_id).await;
-                ended += revoked.map_err(|error| unavailable("store", error))?;
-                shared.keys.end_all_of(&user_id);
-            }
-            Ok(ended)
+            let down = |error| unavailable("store", error);
+            let revoked = shared.store.note_revoked_keys(&user_id, note).await;
+            let revoked = revoked.map_err(down)?;
+            shared.keys.end_all_of(&user_id);
+            let again = shared.store.revoke_virtual_keys(&user_id).await;
+            let again = again.map_err(down)?;
+            shared.keys.end_all_of(&user_id);
+            Ok(revoked || again > 0)
         });
         let revoked = revoking.await;
         revoked.unwrap_or_else(|stopped| Err(unavailable("gateway", stopped)))

@@ -4,14 +4,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval};
 use tower_workspace::vault::{Sealed, Vault, VaultError};
 use tracing::warn;
 
 use super::Upstreams;
-use crate::config::{ConfigError, Instance, InstanceAuth, check_instance};
-use crate::store::{AddedInstanceRow, Store, StoreError};
+use crate::config::{ConfigError, Instance, InstanceAuth, InstanceMode, check_instance};
+use crate::store::{AddedInstanceRow, Note, Store, StoreError};
 
 /// How often it is heard what another gateway was told.
 const HEAR: Duration = Duration::from_secs(1);
@@ -115,6 +116,13 @@ impl Roster {
         Ok(())
     }
 
+    /// The names of the instances of the file.
+    #[must_use]
+    pub fn names_in_file(&self) -> Vec<String> {
+        let sources = self.sources();
+        sources.file.iter().map(|one| one.name.clone()).collect()
+    }
+
     /// Whether an instance was added, and is not of the file.
     #[must_use]
     pub fn is_added(&self, name: &str) -> bool {
@@ -123,7 +131,7 @@ impl Roster {
         is(&sources.added) && !is(&sources.file)
     }
 
-    /// Adds an instance, of which `said` is what was said in JSON; other gateways that share the store take it over within a
+    /// Adds an instance, of which `said` is what was said in JSON, which is an administrative act; other gateways that share the store take it over within a
     /// second or so.
     ///
     /// # Errors
@@ -133,7 +141,12 @@ impl Roster {
     /// # Cancel safety
     ///
     /// Dropping the future may leave it added or not.
-    pub async fn add(&self, instance: &Instance, said: &[u8]) -> Result<(), RosterError> {
+    pub async fn add(
+        &self,
+        instance: &Instance,
+        said: &[u8],
+        mut note: Note,
+    ) -> Result<(), RosterError> {
         let vault = self.0.vault.as_ref().ok_or(RosterError::NoMasterKey)?;
         self.check(instance)?;
         self.hear().await?;
@@ -151,14 +164,16 @@ impl Roster {
             }
         }
         let sealed = vault.seal(OWNER, &instance.name, said)?.to_bytes();
-        if !self.0.store.add_instance(&instance.name, &sealed).await? {
+        note.after = Some(described(instance));
+        let added = self.0.store.add_instance(&instance.name, &sealed, note);
+        if !added.await? {
             let taken = format!("there is an instance `{}` already", instance.name);
             return Err(RosterError::Taken(taken));
         }
         Ok(self.hear().await?)
     }
 
-    /// Removes an instance that was added, and closes what is open to it; `force`: even if people have a place there.
+    /// Removes an instance that was added, which is an administrative act, and closes what is open to it; `force`: even if people have a place there.
     ///
     /// # Errors
     ///
@@ -167,11 +182,16 @@ impl Roster {
     /// # Cancel safety
     ///
     /// Dropping the future may leave it removed or not.
-    pub async fn remove(&self, name: &str, force: bool) -> Result<(), RosterError> {
+    pub async fn remove(&self, name: &str, force: bool, mut note: Note) -> Result<(), RosterError> {
         if self.sources().file.iter().any(|one| one.name == name) {
             return Err(RosterError::InFile);
         }
-        if !self.0.store.remove_instance(name, force).await? {
+        note.before = {
+            let sources = self.sources();
+            let mut added = sources.added.iter();
+            added.find(|one| one.name == name).map(described)
+        };
+        if !self.0.store.remove_instance(name, force, note).await? {
             let rows = self.0.store.added_instances().await?;
             if !rows.iter().any(|row| *row.name == *name) {
                 return Err(RosterError::Unknown);
@@ -323,6 +343,18 @@ impl fmt::Debug for Roster {
     }
 }
 
+/// What is noted of an instance: all but how the gateway signs in there.
+fn described(instance: &Instance) -> Value {
+    let mode = match instance.mode {
+        InstanceMode::Pool => "pool",
+        InstanceMode::Cell => "cell",
+    };
+    json!({
+        "url": instance.url, "mode": mode, "user": instance.user, "capacity": instance.capacity,
+        "sandboxUser": instance.sandbox_user,
+    })
+}
+
 /// Whether two cannot be there at once.
 fn clash(one: &Instance, other: &Instance) -> bool {
     let url = |instance: &Instance| instance.url.trim_end_matches('/').to_owned();
@@ -353,6 +385,7 @@ mod tests {
     use tower_workspace::vault::MasterKeys;
 
     use super::*;
+    use crate::store::testing::note;
 
     #[tokio::test]
     async fn what_is_said_of_an_instance_is_sealed_for_its_name_and_sealed_anew() {
@@ -369,8 +402,9 @@ mod tests {
         let auth = json!({"kind": "trusted-proxy", "password": "canary"});
         let said = json!({"name": "x", "url": "http://127.0.0.1:1", "auth": auth}).to_string();
         let instance: Instance = serde_json::from_str(&said).unwrap();
-        roster.add(&instance, said.as_bytes()).await.unwrap();
-        let again = roster.add(&instance, said.as_bytes()).await;
+        let add = async |id| roster.add(&instance, said.as_bytes(), note(id)).await;
+        add("1").await.unwrap();
+        let again = add("2").await;
         assert!(matches!(again, Err(RosterError::Taken(_))));
 
         let row = async || store.added_instances().await.unwrap().remove(0);

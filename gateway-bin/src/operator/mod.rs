@@ -4,6 +4,8 @@ mod client;
 mod listener;
 mod serve;
 
+use std::fmt;
+
 use tower_sso::Identity;
 
 pub use self::client::{ClientError, OperatorClient, percent_encoded};
@@ -21,7 +23,22 @@ fn operator(uid: u32) -> Identity {
         .build()
 }
 
+/// The process that has connected to the socket, put into its requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process(Option<i32>);
+
 /// Whether somebody came by the socket.
 pub(crate) fn is_operator(identity: &Identity) -> bool {
     identity.issuer() == ISSUER
+}
+
+// === impl Process ===
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(id) => write!(f, "unix:{id}"),
+            None => f.write_str("unix"),
+        }
+    }
 }

@@ -16,7 +16,7 @@ use tower_sso::Identity;
 use tracing::{debug, warn};
 
 use super::listener::OperatorListener;
-use super::operator;
+use super::{Process, operator};
 use crate::server::serve_connection;
 use crate::telemetry::context::InContext;
 
@@ -57,7 +57,7 @@ impl OperatorListener {
                     continue;
                 }
             };
-            let Some(identity) = admit(&stream) else {
+            let Some((identity, process)) = admit(&stream) else {
                 // What does not fit into the socket's buffer at once is not worth waiting for.
                 let _ = stream.try_write(STRANGER);
                 continue;
@@ -67,6 +67,7 @@ impl OperatorListener {
                 .clone()
                 .map_request(move |mut request: Request<Incoming>| {
                     request.extensions_mut().insert(Arc::clone(&identity));
+                    request.extensions_mut().insert(process);
                     request
                 });
             connections.spawn(serve_connection(
@@ -83,9 +84,9 @@ impl OperatorListener {
 
 /// Who has connected, if it is us or root. The mode of the socket lets nobody else connect, unless somebody has changed
 /// it.
-fn admit(stream: &UnixStream) -> Option<Identity> {
-    let uid = match stream.peer_cred() {
-        Ok(peer) => peer.uid(),
+fn admit(stream: &UnixStream) -> Option<(Identity, Process)> {
+    let (uid, process) = match stream.peer_cred() {
+        Ok(peer) => (peer.uid(), Process(peer.pid())),
         Err(error) => {
             debug!(%error, "connection ended before it was served");
             return None;
@@ -95,5 +96,5 @@ fn admit(stream: &UnixStream) -> Option<Identity> {
         warn!(uid, "somebody else came to the operator's socket");
         return None;
     }
-    Some(operator(uid))
+    Some((operator(uid), process))
 }

@@ -1,9 +1,11 @@
 use std::time::SystemTime;
 
-use super::StoreError;
+use serde_json::{Value, json};
+
 use super::database::Store;
 use super::row::Row;
 use super::statement::Statement;
+use super::{Note, StoreError};
 
 /// That somebody has used a part of a limit.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -104,47 +106,55 @@ impl Store {
         self.query(list, alert).await
     }
 
-    /// Takes an alert from one of these states to another, by somebody who says this. The alert as it is then, or `None`
-    /// if there is none of this id; it stays as it was if it was in no such state.
+    /// An alert.
     ///
     /// # Errors
     ///
     /// See [`StoreError`].
-    pub async fn move_alert(
-        &self,
-        id: String,
-        to: AlertState,
-        by: String,
-        note: Option<String>,
-    ) -> Result<Option<Alert>, StoreError> {
-        let moved = match to {
-            AlertState::Triggered => None,
-            AlertState::Acknowledged => Some(
-                Statement::new(
-                    "UPDATE quota_alerts SET state = 'acknowledged', acknowledged_at = now_ms()
-                     WHERE id = $1 AND state = 'triggered'",
-                )
-                .with(&*id),
-            ),
-            AlertState::Resolved => Some(
-                Statement::new(
-                    "UPDATE quota_alerts SET state = 'resolved', resolved_at = now_ms(), resolved_by = $2, note = $3
-                     WHERE id = $1 AND state <> 'resolved'",
-                )
-                .with(&*id)
-                .with(by)
-                .with(note),
-            ),
-        };
-        if let Some(moved) = moved {
-            self.run(moved).await?;
-        }
+    pub async fn find_alert(&self, id: &str) -> Result<Option<Alert>, StoreError> {
         let find = Statement::new(concat!(
             "SELECT ",
             columns!(),
             " FROM quota_alerts WHERE id = $1"
         ));
         self.query_one(find.with(id), alert).await
+    }
+
+    /// Takes an alert from one of these states to another, by somebody who says this, which is an administrative act;
+    /// `false`, and nothing is noted: there is none of this id, or it was in no such state.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn move_alert(
+        &self,
+        id: &str,
+        to: AlertState,
+        by: String,
+        said: Option<String>,
+        note: Note,
+    ) -> Result<bool, StoreError> {
+        let moved = match to {
+            AlertState::Triggered => return Ok(false),
+            AlertState::Acknowledged => Statement::new(
+                "UPDATE quota_alerts SET state = 'acknowledged', acknowledged_at = now_ms()
+                 WHERE id = $1 AND state = 'triggered' RETURNING 1",
+            )
+            .with(id),
+            AlertState::Resolved => Statement::new(
+                "UPDATE quota_alerts SET state = 'resolved', resolved_at = now_ms(), resolved_by = $2, note = $3
+                 WHERE id = $1 AND state <> 'resolved' RETURNING 1",
+            )
+            .with(id)
+            .with(by)
+            .with(said),
+        };
+        let look = Statement::new("SELECT state, note FROM quota_alerts WHERE id = $1").with(id);
+        let read = |row: &Row<'_>| -> Result<Value, StoreError> {
+            let (state, said): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+            Ok(json!({ "state": state, "note": said }))
+        };
+        self.change(id, moved, Some((look, read)), note).await
     }
 }
 

@@ -1,6 +1,8 @@
-use super::StoreError;
+use serde_json::json;
+
 use super::database::Store;
 use super::statement::Statement;
+use super::{Note, StoreError};
 
 // === impl Store ===
 
@@ -29,6 +31,36 @@ impl Store {
             false => "DELETE FROM drained_instances WHERE instance = $1",
         });
         self.run(set.with(instance)).await
+    }
+
+    /// The same as an administrative act; `false`, and nothing is noted: it is so already.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn note_drained(
+        &self,
+        instance: &str,
+        is_drained: bool,
+        note: Note,
+    ) -> Result<bool, StoreError> {
+        let set = Statement::new(match is_drained {
+            true => {
+                "INSERT INTO drained_instances (instance, since) VALUES ($1, now_ms())
+                 ON CONFLICT (instance) DO NOTHING RETURNING 1"
+            }
+            false => "DELETE FROM drained_instances WHERE instance = $1 RETURNING 1",
+        });
+        let look =
+            Statement::new("SELECT EXISTS (SELECT 1 FROM drained_instances WHERE instance = $1)");
+        let look = look.with(instance);
+        self.change(
+            instance,
+            set.with(instance),
+            Some((look, |row| Ok(json!({ "drained": row.get::<bool>(0)? })))),
+            note,
+        )
+        .await
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod added_instances;
 mod alerts;
+mod audit;
 mod cells;
 mod counting;
 mod database;
@@ -31,6 +32,7 @@ pub(crate) mod testing;
 
 pub use self::added_instances::AddedInstanceRow;
 pub use self::alerts::{Alert, AlertState};
+pub use self::audit::{ActorKind, AuditFilter, AuditRow, Note, Outcome};
 pub use self::database::Store;
 pub use self::deletions::ListedUser;
 pub use self::environments::EnvironmentRow;

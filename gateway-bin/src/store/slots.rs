@@ -3,11 +3,12 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use rusqlite::TransactionBehavior;
+use serde_json::json;
 
 use super::database::{Database, Store, TRANSACTION, timed};
 use super::row::Row;
 use super::statement::Statement;
-use super::{StoreError, postgres, sqlite};
+use super::{Note, StoreError, postgres, sqlite};
 use crate::instance::SlotsInUse;
 
 /// An instance that somebody may get a slot on.
@@ -65,8 +66,8 @@ impl Store {
         self.query_one(find.with(user_id), |row| row.get(0)).await
     }
 
-    /// Takes somebody's slot on that instance away from them; `false`: they have none there. What the instance has of
-    /// them stays.
+    /// Takes somebody's slot on that instance away from them, as an administrative act; `false`, and nothing is noted: they
+    /// have none there. What the instance has of them stays.
     ///
     /// # Errors
     ///
@@ -75,11 +76,19 @@ impl Store {
         &self,
         user_id: &Arc<str>,
         instance: &str,
+        note: Note,
     ) -> Result<bool, StoreError> {
         let delete = Statement::new(
             "DELETE FROM assignments WHERE user_id = $1 AND instance = $2 RETURNING 1",
         );
-        self.does(delete.with(user_id).with(instance)).await
+        let delete = delete.with(user_id).with(instance);
+        let look = Statement::new("SELECT instance, slot FROM assignments WHERE user_id = $1");
+        let read = |row: &Row<'_>| {
+            let (instance, slot): (String, i64) = (row.get(0)?, row.get(1)?);
+            Ok(json!({ "instance": instance, "slot": slot }))
+        };
+        self.change(user_id, delete, Some((look.with(user_id), read)), note)
+            .await
     }
 
     /// How many people have a slot on each instance.
@@ -247,7 +256,7 @@ impl Seeker {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{on_each_store, person};
+    use super::super::testing::{note, on_each_store, person};
     use super::*;
 
     fn candidate(instance: &str, slots: u32, in_use: SlotsInUse) -> Candidate {
@@ -362,8 +371,18 @@ mod tests {
             }
             let moved = store.assign_slot(&alice, Some("one"), two()).await.unwrap();
             assert_eq!(moved, on("two", 1));
-            assert!(!store.delete_assignment(&alice, "one").await.unwrap());
-            assert!(store.delete_assignment(&alice, "two").await.unwrap());
+            assert!(
+                !store
+                    .delete_assignment(&alice, "one", note("1"))
+                    .await
+                    .unwrap()
+            );
+            assert!(
+                store
+                    .delete_assignment(&alice, "two", note("1"))
+                    .await
+                    .unwrap()
+            );
             assert_eq!(store.find_assignment(&alice).await.unwrap(), None);
         })
         .await;

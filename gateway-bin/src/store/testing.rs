@@ -8,7 +8,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 use tower_sso::Identity;
 
-use super::{Assigned, Candidate, EnvironmentRow, Store};
+use super::{ActorKind, Assigned, Candidate, EnvironmentRow, Note, Outcome, Store};
 use crate::instance::SlotsInUse;
 
 /// Where a test has a store of its own: a file, or a database.
@@ -124,6 +124,24 @@ pub(crate) async fn assign(store: &Store, user_id: &Arc<str>, instance: &str) ->
     match assigned.await.unwrap() {
         Assigned::Slot { slot, .. } => slot,
         other => panic!("{other:?}"),
+    }
+}
+
+/// What is noted of an act of an operator.
+pub(crate) fn note(id: &str) -> Note {
+    Note {
+        id: id.to_owned(),
+        act: format!("act-{id}"),
+        actor_kind: ActorKind::Operator,
+        actor: "0".to_owned(),
+        address: Some("unix:7".to_owned()),
+        action: "instance.drain".to_owned(),
+        user_id: None,
+        object: Some("one".to_owned()),
+        before: None,
+        after: None,
+        outcome: Outcome::Done,
+        code: None,
     }
 }
 

@@ -1,10 +1,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::StoreError;
+use serde_json::json;
+
 use super::database::Store;
 use super::row::Row;
 use super::statement::Statement;
+use super::{Note, StoreError};
 
 /// A virtual key as the store has it.
 #[derive(Clone, Debug)]
@@ -128,6 +130,29 @@ impl Store {
         );
         let ended = self.query(end.with(user_id), |_| Ok(())).await?;
         Ok(ended.len())
+    }
+
+    /// The same as an administrative act; `false`, and nothing is noted: there are none.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn note_revoked_keys(&self, user_id: &str, note: Note) -> Result<bool, StoreError> {
+        let end = Statement::new(
+            "UPDATE virtual_keys SET revoked_at = now_ms() WHERE user_id = $1 AND revoked_at IS NULL
+             RETURNING 1",
+        );
+        let look = Statement::new(
+            "SELECT COUNT(*) FROM virtual_keys WHERE user_id = $1 AND revoked_at IS NULL",
+        );
+        let look = look.with(user_id);
+        self.change(
+            user_id,
+            end.with(user_id),
+            Some((look, |row| Ok(json!({ "inForce": row.get::<i64>(0)? })))),
+            note,
+        )
+        .await
     }
 
     /// The virtual key with this hash, if it is in force.

@@ -9,12 +9,14 @@ use tracing::info;
 
 use crate::api::actor::Actor;
 use crate::api::{Api, ApiError};
+use crate::audit::Act;
 use crate::counters;
 
 /// `POST /api/admin/usage/reprice`: what this gateway has recorded without a price gets one, if there is one now.
 pub(in crate::api) async fn reprice(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
 ) -> Result<Json<Value>, ApiError> {
     // Counters that are being filled from the ledger would have a part of it twice.
     if !api.counters.is_ready() {
@@ -27,19 +29,18 @@ pub(in crate::api) async fn reprice(
     }
     let (ledger, prices) = (Arc::clone(&api.ledger), api.prices.load());
     let counters = api.counters.clone();
-    // To the end, also if whoever asked does not wait for it.
-    let repricing = tokio::spawn(async move { counters::reprice(&ledger, prices, counters).await });
-    let corrected = repricing
+    let corrected = counters::reprice(&ledger, prices, counters)
         .await
-        .map_err(|error| ApiError::unavailable("ledger", &error))?
         .map_err(|error| ApiError::unavailable("ledger", &error))?;
     let repriced = corrected.repriced;
     info!(by = %Actor(&admin), records = repriced.records, cost = %repriced.cost, "records were priced afterwards");
-    Ok(Json(json!({
+    let counts = json!({
         "records": repriced.records,
         "cost": repriced.cost.to_string(),
         "unpriced": repriced.unpriced,
         "unsettled": repriced.unsettled,
         "uncounted": corrected.uncounted,
-    })))
+    });
+    act.is_now(counts.clone());
+    Ok(Json(counts))
 }

@@ -233,6 +233,32 @@ const MIGRATIONS: &[&str] = &[
         created_at        BIGINT NOT NULL
     );
     ",
+    r"
+    -- What administrators have done. Rows are added and nothing else: what was done stays done.
+    CREATE TABLE admin_audit (
+        id                TEXT NOT NULL PRIMARY KEY,
+        act               TEXT NOT NULL,
+        created_at        BIGINT NOT NULL,
+        actor_kind        TEXT NOT NULL,
+        actor             TEXT NOT NULL,
+        address           TEXT,
+        action            TEXT NOT NULL,
+        user_id           TEXT,
+        object            TEXT,
+        state_before      TEXT,
+        state_after       TEXT,
+        result            TEXT NOT NULL,
+        code              TEXT
+    );
+    CREATE INDEX admin_audit_by_user ON admin_audit (user_id, id);
+    CREATE INDEX admin_audit_by_time ON admin_audit (created_at);
+    CREATE FUNCTION admin_audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'admin_audit is append-only'; END $$;
+    CREATE TRIGGER admin_audit_is_not_changed BEFORE UPDATE OR DELETE ON admin_audit
+        FOR EACH ROW EXECUTE FUNCTION admin_audit_is_append_only();
+    CREATE TRIGGER admin_audit_is_not_emptied BEFORE TRUNCATE ON admin_audit
+        FOR EACH STATEMENT EXECUTE FUNCTION admin_audit_is_append_only();
+    ",
 ];
 
 /// Gateways that start at once go on one after the other; one that hangs is not waited for longer than a start may take.

@@ -248,6 +248,34 @@ const MIGRATIONS: &[&str] = &[
         created_at        INTEGER NOT NULL
     ) STRICT;
     ",
+    r"
+    -- What administrators have done. Rows are added and nothing else: what was done stays done.
+    CREATE TABLE admin_audit (
+        id                TEXT NOT NULL PRIMARY KEY,
+        act               TEXT NOT NULL,
+        created_at        INTEGER NOT NULL,
+        actor_kind        TEXT NOT NULL,
+        actor             TEXT NOT NULL,
+        address           TEXT,
+        action            TEXT NOT NULL,
+        user_id           TEXT,
+        object            TEXT,
+        state_before      TEXT,
+        state_after       TEXT,
+        result            TEXT NOT NULL,
+        code              TEXT
+    ) STRICT;
+    CREATE INDEX admin_audit_by_user ON admin_audit (user_id, id);
+    CREATE INDEX admin_audit_by_time ON admin_audit (created_at);
+    CREATE TRIGGER admin_audit_is_not_changed BEFORE UPDATE ON admin_audit
+        BEGIN SELECT RAISE(ABORT, 'admin_audit is append-only'); END;
+    CREATE TRIGGER admin_audit_is_not_emptied BEFORE DELETE ON admin_audit
+        BEGIN SELECT RAISE(ABORT, 'admin_audit is append-only'); END;
+    -- INSERT OR REPLACE deletes without the trigger above.
+    CREATE TRIGGER admin_audit_is_not_replaced BEFORE INSERT ON admin_audit
+        WHEN EXISTS (SELECT 1 FROM admin_audit WHERE id = NEW.id)
+        BEGIN SELECT RAISE(ABORT, 'admin_audit is append-only'); END;
+    ",
 ];
 
 /// Brings the tables to this version; a file that a newer version has written is refused.
