@@ -92,6 +92,13 @@ impl World {
         Person::sign_in(&self.kit, &format!("{}-{n}", self.mark), &self.gateway).await
     }
 
+    /// What somebody's browser is shown.
+    async fn page(&self, n: usize) -> Result<http::Response> {
+        let bearer = format!("Bearer {}", self.person(n).await?.token);
+        let page = ::http::Request::get(self.gateway.url("/")).header("accept", "text/html");
+        http::send(page.header("authorization", bearer), "").await
+    }
+
     /// Has somebody come, and says what place they have.
     async fn place(&self, n: usize) -> Result<Place> {
         let person = self.person(n).await?;
@@ -261,6 +268,13 @@ async fn everybody_has_a_place_and_keeps_it() -> Result<()> {
         world.person(on[1]).await?.open().await.is_err(),
         "they wait for it"
     );
+    let page = world.page(on[1]).await?;
+    assert_eq!(page.status.as_u16(), 503, "{}", page.text());
+    assert!(
+        page.header("refresh").is_some(),
+        "and see it when it is there"
+    );
+    assert!(page.text().contains("loads itself"), "{}", page.text());
     let come = async {
         for _ in 0..2 {
             world.newcomer(&mut places, &["pool-1", "pool-3"]).await?;
@@ -278,6 +292,8 @@ async fn everybody_has_a_place_and_keeps_it() -> Result<()> {
     let mut on_two = world.open(on[1]).await?;
     chats(&mut on_two).await?;
     assert_eq!(world.place(on[1]).await?, places[on[1]]);
+    let page = world.page(on[1]).await?;
+    assert!(page.status.is_success(), "{}", page.text());
     println!("one was stopped and is back after {:?}", begin.elapsed());
 
     let drain = "/api/admin/instances/pool-3/drain";
