@@ -10,6 +10,12 @@
 )]
 #![expect(clippy::print_stdout, reason = "the numbers are for people")]
 
+mod disk;
+mod gone;
+mod hangs;
+mod waits;
+mod world;
+
 use std::{
     collections::BTreeSet,
     env, fs,
@@ -24,107 +30,22 @@ use std::{
 };
 
 use gateway_tests::{
-    cells::Cells,
     dice::Dice,
-    error::{Error, Result},
-    gateway::{Config, Gateway},
-    kit::Kit,
+    error::Result,
     person::{Person, Socket, connect_params},
-    secret,
     ws::Ws,
 };
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use rustix::process::Signal;
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-/// How long a cell, or several at once, may take until it can be used.
-const PATIENCE: Duration = Duration::from_secs(240);
+use self::world::{World, history, is_alive, kill, model_calls, open};
+
+/// Between two turns of somebody who works all the time.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// After how long an unused one is stopped.
 const IDLE: Duration = Duration::from_secs(20);
-
-/// A gateway without any instance but the cells that it starts.
-struct World {
-    kit: Kit,
-    gateway: Gateway,
-    cells: Cells,
-    /// Names of accounts end with it.
-    mark: String,
-    dir: tempfile::TempDir,
-}
-
-impl World {
-    async fn start(lines: &str) -> Result<Self> {
-        let kit = Kit::from_env()?;
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let cells = Cells::new(&kit.install, dir.path())?;
-        let mut config = Config::new(&kit, dir.path())?;
-        let (before, rest) = config.text.split_once("[[instance]]").expect("an instance");
-        let (_, after) = rest.split_once("[[provider]]").expect("a provider");
-        config.text = format!("{before}[[provider]]{after}{}", cells.section(lines));
-        let gateway = Gateway::start(config, dir.path()).await?;
-        Ok(Self {
-            kit,
-            gateway,
-            cells,
-            mark: secret::mark()?,
-            dir,
-        })
-    }
-
-    fn user(&self, name: &str) -> String {
-        format!("{name}-{}", self.mark)
-    }
-
-    async fn person(&self, name: &str) -> Result<Person> {
-        Person::sign_in(&self.kit, &self.user(name), &self.gateway).await
-    }
-
-    fn workspace(&self, name: &str) -> PathBuf {
-        let users = self.dir.path().join("users");
-        users.join(self.user(name)).join("workspace")
-    }
-
-    /// Waits until something holds.
-    async fn until(&self, what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while !holds()? {
-            if Instant::now() > deadline {
-                return Err(Error::Late(PATIENCE, what.to_owned()));
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
-        Ok(())
-    }
-
-    async fn instance(&self, name: &str) -> Result<Value> {
-        let admin = Person::sign_in(&self.kit, "admin", &self.gateway).await?;
-        let listed = admin.get("/api/admin/instances").await?;
-        let instances = listed["instances"].as_array().cloned().unwrap_or_default();
-        let mut instances = instances.into_iter();
-        let found = instances.find(|instance| instance["user"] == *self.user(name));
-        Ok(found.unwrap_or_default())
-    }
-}
-
-/// Comes again and again, as clients do, until the cell is there.
-async fn open(person: &Person) -> Result<Socket> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match person.open().await {
-            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(300)).await,
-            opened => return opened,
-        }
-    }
-}
-
-async fn history(socket: &mut Socket) -> Result<String> {
-    let history = socket
-        .ws
-        .call("chat.history", json!({"sessionKey": "main"}))
-        .await?;
-    Ok(history.to_string())
-}
 
 /// Whether somebody of the system who is `os_user` and nothing else can read a file, or list a directory.
 fn can_see(os_user: u32, path: &Path) -> bool {
@@ -148,18 +69,6 @@ fn can_see(os_user: u32, path: &Path) -> bool {
     };
     // `ls` of a file shows that it is there.
     succeeds(cat) || path.is_dir() && succeeds(ls)
-}
-
-fn kill(pid: i32, signal: Signal) {
-    let pid = Pid::from_raw(pid).expect("a process");
-    kill_process(pid, signal).expect("it runs");
-}
-
-fn is_alive(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit_once(')')
-            .is_some_and(|(_, rest)| !rest.starts_with(" Z"))
-    })
 }
 
 /// Three people, each with a cell. One test, since its parts build on each other, and since a cell takes half a minute.
@@ -310,13 +219,6 @@ async fn people_have_cells_of_their_own_that_outlive_the_gateway() -> Result<()>
     Ok(())
 }
 
-fn model_calls(records: &Value) -> Vec<&Value> {
-    let records = records["records"].as_array().into_iter().flatten();
-    records
-        .filter(|record| record["operation"] == "model_call")
-        .collect()
-}
-
 /// What is of one cell no other can see.
 fn walls_hold(world: &World, users: &[String]) -> Result<()> {
     if !world.cells.have_users() {
@@ -361,6 +263,38 @@ fn walls_hold(world: &World, users: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Ann waits for her cell in a browser and ben with a program, while eve's has no room to start. Then ann and ben are deleted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d4_44_d4_47_who_comes_waits_is_served_and_is_gone_when_deleted() -> Result<()> {
+    let world = World::start("max = 4").await?;
+    let begun = Instant::now();
+    let waits = async {
+        let ((), ben) = tokio::try_join!(
+            waits::a_browser(&world, "ann"),
+            waits::a_program(&world, "ben")
+        )?;
+        println!("served after {:?}", begun.elapsed());
+        let ann = world.person("ann").await?;
+        gone::whoever_is_deleted(&world, &ann, &ben).await?;
+        println!("deleted after {:?}", begun.elapsed());
+        Ok(())
+    };
+    tokio::try_join!(waits, disk::is_full(&world, "eve"))?;
+    println!("all of it took {:?}", begun.elapsed());
+    Ok(())
+}
+
+/// Somebody whose cell hangs. What the gateway waits until it takes it for one is more than others should wait for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_hangs_is_replaced_and_nothing_is_counted_twice() -> Result<()> {
+    if env::var_os("KILL_ROUNDS").is_none() {
+        println!("not tested: it takes minutes; tests/run --soak does");
+        return Ok(());
+    }
+    let world = World::start("max = 1").await?;
+    hangs::is_replaced(&world, "hal").await
+}
+
 /// Somebody who works all the time, and comes back by themselves.
 async fn work(person: Person, turns: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
     while !stop.load(Ordering::Acquire) {
@@ -373,6 +307,8 @@ async fn work(person: Person, turns: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
             match socket.turn("[[words=20]] [[chunk_delay=20]] at work").await {
                 Ok(turn) if turn.state == "final" => {
                     turns.fetch_add(1, Ordering::AcqRel);
+                    // Else they would take the processor from what starts.
+                    sleep(BREATH).await;
                 }
                 Ok(_) => {}
                 Err(_) => break,
