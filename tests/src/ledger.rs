@@ -57,12 +57,28 @@ pub struct Recorded {
 ///
 /// [`Error::Late`] with what there is after a minute, [`Error::Connection`] for the store.
 pub async fn settled(dir: &Path, user: &str, model_calls: usize) -> Result<Vec<Recorded>> {
-    let path = dir.join(STORE);
+    settled_among(&[dir], user, model_calls).await
+}
+
+/// The same of several gateways, of which each has a ledger of its own.
+///
+/// # Errors
+///
+/// As [`settled`].
+pub async fn settled_among(
+    dirs: &[&Path],
+    user: &str,
+    model_calls: usize,
+) -> Result<Vec<Recorded>> {
     let deadline = Instant::now() + SETTLES;
     loop {
-        let records = records(&path, user);
-        let records =
-            records.map_err(|error| Error::connection(path.display().to_string(), error))?;
+        let mut records = Vec::new();
+        for dir in dirs {
+            let path = dir.join(STORE);
+            let own = of_user(&path, user);
+            let own = own.map_err(|error| Error::connection(path.display().to_string(), error))?;
+            records.extend(own);
+        }
         let calls = records
             .iter()
             .filter(|record| record.operation == "model_call")
@@ -104,7 +120,7 @@ pub fn record_of<'a>(call: &ModelCall, records: &'a [Recorded]) -> Option<&'a Re
     })
 }
 
-fn records(path: &Path, user: &str) -> rusqlite::Result<Vec<Recorded>> {
+fn of_user(path: &Path, user: &str) -> rusqlite::Result<Vec<Recorded>> {
     let ledger = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let query =
         "SELECT lower(hex(id)) AS hex_id, * FROM token_usage_logs WHERE user_id = ?1 ORDER BY id";

@@ -49,6 +49,26 @@ pub struct Turn {
     pub text: String,
 }
 
+// === impl Turn ===
+
+impl Turn {
+    /// The end of a run as the history has it: a reply of the agent, which says why it stopped.
+    #[must_use]
+    pub fn of_history(run_id: &str, reply: &Value) -> Self {
+        let state = match reply["stopReason"].as_str() {
+            Some("stop") => "final",
+            Some("aborted") => "aborted",
+            _ => "error",
+        };
+        let text = reply["content"][0]["text"].as_str().unwrap_or_default();
+        Self {
+            run_id: run_id.to_owned(),
+            state: state.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+}
+
 // === impl Person ===
 
 impl Person {
@@ -128,10 +148,8 @@ impl Person {
     /// A refused upgrade or handshake.
     pub async fn open_with(&self, params: Value) -> Result<Socket> {
         let bearer = format!("Bearer {}", self.token);
-        let mut ws = Ws::connect(&self.socket, &[("authorization", &bearer)]).await?;
-        ws.event("connect.challenge").await?;
-        let hello = ws.call("connect", params).await?;
-        Ok(Socket { ws, hello })
+        let ws = Ws::connect(&self.socket, &[("authorization", &bearer)]).await?;
+        Socket::over(ws, params).await
     }
 
     /// Waits until `path` answers something that `settled` accepts.
@@ -172,6 +190,17 @@ pub fn connect_params(auth: &Value) -> Value {
 // === impl Socket ===
 
 impl Socket {
+    /// Makes the handshake of a client on a connection that was just opened.
+    ///
+    /// # Errors
+    ///
+    /// A refused handshake.
+    pub async fn over(mut ws: Ws, params: Value) -> Result<Self> {
+        ws.event("connect.challenge").await?;
+        let hello = ws.call("connect", params).await?;
+        Ok(Self { ws, hello })
+    }
+
     /// Sends a message in the main session and waits for the end of its run.
     ///
     /// # Errors

@@ -154,7 +154,20 @@ impl Tunnel {
     /// `http://` URL that leads through it, with the name in the certificate.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://{NAME}:{}{path}", self.address.port())
+        format!("http://{}{path}", self.authority())
+    }
+
+    /// `https://` URL of the same: what the server behind it is to call itself, so that a browser
+    /// [behind](crate::browser::Browser::behind) the tunnel comes back to it.
+    #[must_use]
+    pub fn secure_url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.authority())
+    }
+
+    /// Host and port of its URLs.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        format!("{NAME}:{}", self.address.port())
     }
 }
 

@@ -1,16 +1,17 @@
 //! One person's browser.
 
-use http::{Method, Request, header};
+use http::{HeaderName, HeaderValue, Method, Request, header};
 
 use super::{
     jar::Jar,
     page::{form, navigation},
-    url::{encode, origin, parse, resolve, site},
+    url::{encode, is_below, origin, parse, resolve, site},
 };
 use crate::{
     error::{Error, Result},
     gateway::Gateway,
     http::{self as client, Response},
+    tls::Tunnel,
     ws::Ws,
 };
 
@@ -26,6 +27,9 @@ const MAX_STEPS: usize = 20;
 #[derive(Clone, Debug, Default)]
 pub struct Browser {
     jar: Jar,
+    /// Where what is asked by TLS goes without it, to be given it on the way.
+    tunnel: Option<String>,
+    more: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Browser {
@@ -33,6 +37,32 @@ impl Browser {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A browser without cookies that gets through `tunnel` to what is behind it, by its `https://` and `wss://` URLs.
+    #[must_use]
+    pub fn behind(tunnel: &Tunnel) -> Self {
+        Self {
+            tunnel: Some(tunnel.authority()),
+            ..Self::default()
+        }
+    }
+
+    /// The same browser, which says this with whatever it asks of anybody, as an extension can have it do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unexpected`] for what is no header.
+    pub fn saying(mut self, headers: &[(&str, &str)]) -> Result<Self> {
+        for (name, value) in headers {
+            let bad = || Error::unexpected("header", format!("{name}: {value}"));
+            let header = (name.parse(), value.parse());
+            let (Ok(name), Ok(value)) = header else {
+                return Err(bad());
+            };
+            self.more.push((name, value));
+        }
+        Ok(self)
     }
 
     /// Opens `start` and signs in as `account` on the pages of the issuer, until a redirect leads
@@ -194,7 +224,10 @@ impl Browser {
         let cookies = self.cookies(&url.replacen("ws", "http", 1))?;
         let mut headers = vec![("origin", origin)];
         headers.extend(cookies.as_deref().map(|cookies| ("cookie", cookies)));
-        Ws::connect(url, &headers).await
+        let more = self.more.iter();
+        headers
+            .extend(more.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))));
+        Ws::connect(&self.way(url), &headers).await
     }
 
     /// The `Cookie` header this browser sends to `url`, where it has a cookie for it.
@@ -246,8 +279,26 @@ impl Browser {
         if let Some(cookies) = self.cookies(url)? {
             request = request.header(header::COOKIE, cookies);
         }
+        for (name, value) in &self.more {
+            request = request.header(name, value);
+        }
+        request = request.uri(self.way(url));
         let response = client::send(request, body).await?;
         self.jar.keep(&parse(url)?, &response.headers);
         Ok(response)
+    }
+
+    /// Where a URL is asked at.
+    fn way(&self, url: &str) -> String {
+        for (secure, plain) in [("https://", "http://"), ("wss://", "ws://")] {
+            let is_behind = |rest: &&str| {
+                let tunnel = self.tunnel.as_deref();
+                tunnel.is_some_and(|tunnel| is_below(rest, tunnel))
+            };
+            if let Some(rest) = url.strip_prefix(secure).filter(is_behind) {
+                return format!("{plain}{rest}");
+            }
+        }
+        url.to_owned()
     }
 }
