@@ -44,6 +44,19 @@ impl Nginx {
     /// [`Error::File`], [`Error::Unexpected`] for a file without what is to be replaced, [`Error::NotReady`] with the end of
     /// its log.
     pub async fn start(dir: &Path, gateways: [SocketAddr; 2]) -> Result<Self> {
+        Self::start_with(dir, gateways, &[]).await
+    }
+
+    /// As [`start`](Self::start), with more that is replaced: for what would take too long otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with(
+        dir: &Path,
+        gateways: [SocketAddr; 2],
+        more: &[(&str, &str)],
+    ) -> Result<Self> {
         let dir = dir.join("nginx");
         let file = |source| Error::File {
             path: dir.clone(),
@@ -61,7 +74,7 @@ impl Nginx {
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("\n    {kind}_temp_path {};", below(kind)));
         let mut text = shipped("nginx.conf")?;
-        for (old, new) in [
+        let own = [
             ("listen 443 ", &*format!("listen {https} ")),
             ("listen 80 ", &format!("listen {http} ")),
             ("listen 80;", &format!("listen {http};")),
@@ -70,8 +83,9 @@ impl Nginx {
             ("gateway-1:3000", &gateways[0].to_string()),
             ("gateway-2:3000", &gateways[1].to_string()),
             ("\nhttp {", &format!("\nhttp {{{}", temporary.concat())),
-        ] {
-            if !text.contains(old) {
+        ];
+        for (old, new) in own.iter().chain(more) {
+            if !text.contains(*old) {
                 return Err(Error::unexpected(
                     "nginx.conf",
                     format!("it has no `{old}`"),
@@ -80,7 +94,9 @@ impl Nginx {
             text = text.replace(old, new);
         }
         fs::write(dir.join("nginx.conf"), text).map_err(file)?;
-        fs::write(dir.join("proxy.conf"), shipped("proxy.conf")?).map_err(file)?;
+        for included in ["headers.conf", "proxy.conf"] {
+            fs::write(dir.join(included), shipped(included)?).map_err(file)?;
+        }
         let process = Process::spawn("nginx", command(&dir), dir.join("nginx.log"))?;
         let mut nginx = Self {
             dir,

@@ -1,159 +1,152 @@
-//! People chat through nginx, the gateway and an OpenClaw that is started from its template, while Prometheus looks on.
-
-use std::{env, fmt::Write, fs, path::Path};
+//! People sign in and chat through nginx, by TLS, while a gateway is restarted and nginx reloaded, and Prometheus looks on.
 
 use gateway_tests::{
+    browser::Browser,
     error::Result,
-    gateway::{Config, Gateway},
-    http,
-    kit::Kit,
-    nginx::Nginx,
-    person::Person,
-    secret,
-    tls::Tunnel,
+    person::{Person, Turn},
 };
-use tokio::process::Command;
+use http::Method;
 
-use crate::{instance::Instance, prometheus};
+use crate::{
+    books::balance,
+    client::{Client, Who},
+    deployment::Deployment,
+    forgeries,
+};
 
-/// Requests at once, to what begins a sign-in: the gateway lets pass 60 of one address, nginx about 100.
-const SIGN_INS: usize = 140;
+/// A reply of four seconds, and what it says.
+const LONG: &str = "[[words=80]] [[chunk_delay=50]]";
+const LONG_WORDS: usize = 80;
 
-#[tokio::test]
-async fn two_people_chat_through_nginx_which_is_reloaded_meanwhile() -> Result<()> {
-    let mut kit = Kit::from_env()?;
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let openclaw = Instance::start(&kit.install, dir.path()).await?;
-    kit.openclaw.clone_from(&openclaw.url);
-    kit.openclaw_password.clone_from(&openclaw.password);
-    let mut config = Config::new(&kit, dir.path())?;
-    let admin = format!("admin = \"{}\"\n", config.admin);
-    let trusting = format!("{admin}trusted_proxies = [\"127.0.0.1/32\"]\n");
-    config.text = config.text.replacen(&admin, &trusting, 1);
-    is_as_it_must_be(&config, dir.path()).await;
+/// Somebody with a session in a browser, and a token for what counts.
+struct Visitor {
+    name: &'static str,
+    browser: Browser,
+    person: Person,
+    runs: Vec<String>,
+}
 
-    let gateway = Gateway::start(config, dir.path()).await?;
-    let address = gateway.config().public;
-    let nginx = Nginx::start(dir.path(), [address, address]).await?;
-    let prometheus = prometheus::Prometheus::start(dir.path(), &[gateway.config().admin]).await?;
-    let tunnel = nginx.tls(&["http/1.1"])?.tunnel().await?;
-    let alice = Person::sign_in(&kit, "alice", &gateway)
-        .await?
-        .through(&tunnel.url(""));
-    let bob = Person::sign_in(&kit, "bob", &gateway)
-        .await?
-        .through(&tunnel.url(""));
-    let mark = secret::mark()?;
+// === impl Visitor ===
 
-    let mut hers = alice.open().await?;
-    let mut his = bob.open().await?;
-    let turn = hers.turn(&format!("{mark} one")).await?;
-    assert_eq!(turn.state, "final", "{}", turn.text);
-
-    // A reply of some seconds, through a worker that is told to end in its middle.
-    let run = hers
-        .start(&format!("{mark} two [[words=60]] [[chunk_delay=50]]"))
-        .await?;
-    nginx.reload().await?;
-    let turn = hers.end_of(&run).await?;
-    assert_eq!(turn.state, "final", "{}", turn.text);
-    for (socket, message) in [(&mut hers, "three"), (&mut his, "four")] {
-        let turn = socket.turn(&format!("{mark} {message}")).await?;
-        assert_eq!(
-            turn.state, "final",
-            "the socket of before the reload: {}",
-            turn.text
+impl Visitor {
+    /// Signs somebody in on the pages of the issuer. Their browser claims all the time to be somebody else, elsewhere.
+    async fn sign_in(deployment: &Deployment, name: &'static str) -> Result<Self> {
+        let mut browser = deployment.browser().saying(&forgeries::CLAIMS)?;
+        let page = browser.open(&deployment.url("/chat")).await?;
+        let login = page.header("location").unwrap_or_default();
+        assert_eq!(login, "/auth/login?return_to=%2Fchat");
+        let page = browser.open(&deployment.url(login)).await?;
+        let issuer = page.header("location").unwrap_or_default();
+        let back = deployment.url("/auth/callback");
+        let back = back.replace(':', "%3A").replace('/', "%2F");
+        assert!(issuer.starts_with(&deployment.kit.issuer), "{issuer}");
+        assert!(
+            issuer.contains(&format!("redirect_uri={back}&")),
+            "{issuer}"
         );
-    }
-    let calls = kit.provider().calls_about(&mark).await?;
-    assert_eq!(calls.len(), 4, "each message is one model call");
 
-    nobody_becomes_another(&tunnel, &alice).await?;
-    nobody_is_elsewhere(&tunnel).await?;
+        let info = deployment.url("/api/user/info");
+        let start = deployment.url("/auth/login?return_to=/api/user/info");
+        browser
+            .sign_in(&start, &deployment.account(name), &info)
+            .await?;
+        let session = browser.cookie(&info, "__Host-session")?;
+        assert!(
+            session.is_some(),
+            "a session is kept for a site with TLS alone"
+        );
+        let who = browser.fetch(Method::GET, &info, "").await?;
+        assert_eq!(who.json()?["user_id"], deployment.account(name));
+        Ok(Self {
+            name,
+            browser,
+            person: deployment.person(name).await?,
+            runs: Vec::new(),
+        })
+    }
+
+    async fn open(&self, deployment: &Deployment) -> Result<Client> {
+        let who = Who::Page(Box::new(self.browser.clone()), deployment.url(""));
+        Client::open(who, 0).await
+    }
+
+    async fn start(
+        &mut self,
+        deployment: &Deployment,
+        client: &mut Client,
+        what: &str,
+    ) -> Result<String> {
+        let run = client.start(&deployment.message(self.name, what)).await?;
+        self.runs.push(run.clone());
+        Ok(run)
+    }
+
+    /// A message and the whole reply.
+    async fn turn(
+        &mut self,
+        deployment: &Deployment,
+        client: &mut Client,
+        what: &str,
+    ) -> Result<()> {
+        let run = self.start(deployment, client, what).await?;
+        is_final(&client.end_of(&run).await?);
+        Ok(())
+    }
+}
+
+fn is_final(turn: &Turn) {
+    assert_eq!(turn.state, "final", "{}", turn.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_people_chat_while_a_gateway_is_restarted_and_nginx_reloaded() -> Result<()> {
+    let mut deployment = Deployment::start().await?;
+    let prometheus = deployment.prometheus().await?;
+    let mut alice = Visitor::sign_in(&deployment, "alice").await?;
+    let mut bob = Visitor::sign_in(&deployment, "bob").await?;
+    let mut hers = alice.open(&deployment).await?;
+    let at = deployment.sockets().await?;
+    let at = at.iter().position(|sockets| *sockets == 1);
+    let at = at.expect("one gateway has it");
+    let mut his = bob.open(&deployment).await?;
+    let each = deployment.sockets().await?;
+    assert_eq!(each, [1, 1], "who has fewer gets the next");
+    alice.turn(&deployment, &mut hers, "one").await?;
+    bob.turn(&deployment, &mut his, "two").await?;
+    let place = async |person: &Person| {
+        let status = person.get("/api/openclaw/status").await?;
+        Ok(status["instance"]["name"].clone())
+    };
+    let places = [place(&alice.person).await?, place(&bob.person).await?];
+    assert_ne!(places[0], places[1], "two people, two instances");
+
+    // In the middle of a reply, of her gateway and of the worker of nginx that has both sockets.
+    let run = alice.start(&deployment, &mut hers, LONG).await?;
+    hers.begin_of(&run).await?;
+    deployment.nginx.reload().await?;
+    let gateway = &mut deployment.gateways[at];
+    let (restarted, turn) = tokio::join!(gateway.restart(), hers.end_of(&run));
+    restarted?;
+    let turn = turn?;
+    is_final(&turn);
+    let words: Vec<_> = (1..=LONG_WORDS).map(|n| format!("word{n}")).collect();
+    assert_eq!(turn.text, words.join(" "), "no word is lost");
+    assert_eq!(hers.codes, [1012], "she was told to come again");
+    alice.turn(&deployment, &mut hers, "three").await?;
+    bob.turn(&deployment, &mut his, "four").await?;
+    assert_eq!(his.codes, [0; 0], "his socket is that of before");
+
+    let run = forgeries::nobody_becomes_another(&deployment, "alice", &alice.person).await?;
+    alice.runs.push(run);
+    for somebody in [&alice, &bob] {
+        let Visitor {
+            name, person, runs, ..
+        } = somebody;
+        let used = balance(&deployment, name, person, runs).await?;
+        assert!(used.total() > 0, "{name}");
+    }
+    forgeries::nobody_is_elsewhere(&deployment).await?;
     prometheus.answers_everything().await?;
-    drop((hers, his, gateway));
-    openclaw.stop().await
-}
-
-/// `check-config` has nothing to say about the instance.
-async fn is_as_it_must_be(config: &Config, dir: &Path) {
-    let path = dir.join("checked.toml");
-    fs::write(&path, &config.text).expect("a configuration");
-    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-    let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .arg("check-config")
-        .arg("--config")
-        .arg(path);
-    let output = command.output().await.expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(
-        said.contains("instance pool-1 is configured as it must be"),
-        "{said}"
-    );
-    assert!(!said.contains("note  "), "{said}");
-}
-
-/// d2_21, to the end: whoever the headers name, it is she who has asked.
-async fn nobody_becomes_another(tunnel: &Tunnel, alice: &Person) -> Result<()> {
-    for name in [
-        "X-User-Id",
-        "x_user_id",
-        "X-Forwarded-User",
-        "x-openclaw-session-key",
-        "X-OpenClaw-Anything",
-        "X-Auth-Request-User",
-    ] {
-        let request = ::http::Request::get(tunnel.url("/api/user/info"))
-            .header("authorization", format!("Bearer {}", alice.token))
-            .header(name, "bob")
-            .header(name, "admin");
-        let answer = http::send(request, "")
-            .await?
-            .expect_status(::http::StatusCode::OK)?;
-        assert_eq!(answer.json()?["user_id"], "alice", "{name}");
-        let stranger = ::http::Request::get(tunnel.url("/api/user/info")).header(name, "bob");
-        assert_eq!(
-            http::send(stranger, "").await?.status.as_u16(),
-            401,
-            "{name}"
-        );
-    }
-    Ok(())
-}
-
-/// d7_66: one client who claims another address each time is one client to the gateway, and to nginx.
-async fn nobody_is_elsewhere(tunnel: &Tunnel) -> Result<()> {
-    let (mut by_gateway, mut by_nginx, mut passed) = (0, 0, 0);
-    for n in 0..SIGN_INS {
-        let mut address = String::new();
-        // Writing to a String does not fail.
-        let _ = write!(address, "203.0.113.{n}");
-        let request = ::http::Request::get(tunnel.url("/auth/login"))
-            .header("accept", "application/json")
-            .header("x-forwarded-for", &address)
-            .header("x-real-ip", &address)
-            .header("forwarded", format!("for={address}"));
-        let answer = http::send(request, "").await?;
-        match (answer.status.as_u16(), answer.header("retry-after")) {
-            (429, Some("1")) => by_nginx += 1,
-            (429, _) => by_gateway += 1,
-            _ => passed += 1,
-        }
-        let hsts = answer
-            .headers
-            .get_all("strict-transport-security")
-            .iter()
-            .count();
-        assert_eq!(hsts, 1, "{:?}", answer.headers);
-    }
-    let counted =
-        format!("{passed} passed, {by_gateway} refused by the gateway, {by_nginx} by nginx");
-    assert!(
-        (60..100).contains(&passed) && by_gateway > 0 && by_nginx > 0,
-        "{counted}"
-    );
-    Ok(())
+    drop((hers, his));
+    deployment.stop().await
 }

@@ -20,7 +20,7 @@ const PARTS: [&str; 10] = [
     "redis",
 ];
 
-/// Keys of the Compose Specification that are used, each at its place.
+/// Keys that are used, each at its place: what is new is looked at. What may stand there at all: see `schema`.
 const OF_FILE: [&str; 5] = ["name", "networks", "secrets", "services", "volumes"];
 const OF_SERVICE: [&str; 22] = [
     "build",
@@ -47,7 +47,8 @@ const OF_SERVICE: [&str; 22] = [
     "volumes",
 ];
 
-async fn yaml(kit: &Kit, path: &Path, log: &Path) -> Result<Value> {
+/// A YAML file, as data.
+pub(crate) async fn yaml(kit: &Kit, path: &Path, log: &Path) -> Result<Value> {
     let file = path.display().to_string();
     let text = script::run(
         &kit.install,

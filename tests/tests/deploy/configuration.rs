@@ -92,6 +92,37 @@ async fn the_gateways_configuration_loads_with_the_secrets_that_are_made() -> Re
     Ok(())
 }
 
+/// What the page "from zero to the first chat" has people put into the file, for each provider.
+#[tokio::test]
+async fn each_provider_of_the_readme_is_one_with_the_rest_of_the_file() -> Result<()> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    make_secrets(dir.path()).await?;
+    let secrets = format!("{}/", dir.path().join("secrets").display());
+    let (file, readme) = (shipped("gateway/gateway.toml"), shipped("README.md"));
+    let (before, rest) = file.split_once("\n[[issuer]]").expect("an issuer");
+    let (_, after) = rest.split_once("\n[roles]").expect("roles");
+    let mut kinds = Vec::new();
+    for snippet in readme.split("```toml\n").skip(1) {
+        let (snippet, _) = snippet.split_once("```").expect("an end");
+        let text = format!("{before}\n{snippet}\n[roles]{after}");
+        let path = dir.path().join("gateway.toml");
+        fs::write(&path, text.replace("/run/secrets/", &secrets)).expect("a configuration");
+        let config = load(&path, |_| None).unwrap_or_else(|error| panic!("{snippet}: {error}"));
+        assert_eq!(config.issuer.len(), 1, "{snippet}");
+        kinds.push(format!("{:?}", config.issuer[0].kind).to_lowercase());
+        let name = config.server.public_url.clone();
+        for path in [
+            "/auth/callback",
+            "/auth/signed-out",
+            "/auth/backchannel-logout",
+        ] {
+            assert!(readme.contains(&format!("`{name}{path}`")), "{path}");
+        }
+    }
+    assert_eq!(kinds, ["auth0", "github", "keycloak"]);
+    Ok(())
+}
+
 /// `check-config` says the same of a running one: see `chat`.
 #[test]
 fn the_template_has_what_an_instance_must_have_and_no_password() {

@@ -1,6 +1,7 @@
 //! What a client says of itself ends at nginx.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -16,18 +17,22 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
+use tokio_rustls::client::TlsStream;
 
 /// Every forged value holds one of these.
-const FORGED: [&str; 2] = ["mallory", "203.0.113.66"];
+pub(crate) const FORGED: [&str; 2] = ["mallory", "203.0.113.66"];
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server in a gateway's place, which writes down the heads of requests as they come.
-struct Recorder {
-    address: SocketAddr,
+pub(crate) struct Recorder {
+    pub(crate) address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Recorder {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -40,7 +45,7 @@ impl Recorder {
         Self { address, heads }
     }
 
-    fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.heads.lock().expect("nobody has panicked"))
     }
 }
@@ -62,32 +67,61 @@ async fn record(mut stream: TcpStream, heads: Arc<Mutex<Vec<String>>>) {
 }
 
 /// The status of a request with these header lines, sent as they are.
-async fn ask(nginx: &Nginx, path: &str, lines: &[&str]) -> Result<String> {
+pub(crate) async fn ask(nginx: &Nginx, path: &str, lines: &[&str]) -> Result<String> {
+    let mut stream = send(nginx, path, lines).await?;
+    let mut answer = vec![0; 12];
+    in_time(path, stream.read_exact(&mut answer)).await?;
+    Ok(String::from_utf8_lossy(&answer[9..]).into_owned())
+}
+
+/// The same, and all of an answer that is the last one of its connection.
+pub(crate) async fn ask_for(nginx: &Nginx, path: &str, lines: &[&str]) -> Result<(String, String)> {
+    let mut stream = send(nginx, path, lines).await?;
+    let mut answer = Vec::new();
+    let whole = async {
+        match stream.read_to_end(&mut answer).await {
+            // nginx does not take its leave where it hangs up.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
+            read => read,
+        }
+    };
+    in_time(path, whole).await?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    Ok((answer.get(9..12).unwrap_or_default().to_owned(), answer))
+}
+
+async fn send(nginx: &Nginx, path: &str, lines: &[&str]) -> Result<TlsStream<TcpStream>> {
     let mut stream = nginx.tls(&[])?.connect().await?;
-    let mut request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
-    if !lines
-        .iter()
-        .any(|line| line.to_lowercase().starts_with("connection:"))
-    {
-        request.push_str("Connection: close\r\n");
+    let mut request = format!("GET {path} HTTP/1.1\r\n");
+    for default in ["Host: localhost", "Connection: close"] {
+        let name = default.split(' ').next().unwrap_or_default().to_lowercase();
+        if !lines
+            .iter()
+            .any(|line| line.to_lowercase().starts_with(&name))
+        {
+            request += &format!("{default}\r\n");
+        }
     }
     for line in lines {
-        request.push_str(line);
-        request.push_str("\r\n");
+        request += &format!("{line}\r\n");
     }
     request.push_str("\r\n");
     stream
         .write_all(request.as_bytes())
         .await
         .expect("it is sent");
-    let mut answer = vec![0; 12];
-    let read = timeout(Duration::from_secs(20), stream.read_exact(&mut answer)).await;
-    read.map_err(|_| Error::Late(Duration::from_secs(20), path.to_owned()))?
-        .expect("an answer");
-    Ok(String::from_utf8_lossy(&answer[9..]).into_owned())
+    Ok(stream)
 }
 
-const FORGERIES: [&[&str]; 12] = [
+async fn in_time(path: &str, read: impl Future<Output = std::io::Result<usize>>) -> Result<()> {
+    let read = timeout(PATIENCE, read).await;
+    read.map_err(|_| Error::Late(PATIENCE, path.to_owned()))?
+        .expect("an answer");
+    Ok(())
+}
+
+/// Header lines that name somebody or a place.
+pub(crate) const FORGERIES: [&[&str]; 12] = [
     &["X-User-Id: mallory"],
     &["x-user-id: mallory", "X-USER-ID: mallory"],
     &[
@@ -235,6 +269,24 @@ async fn a_gateway_that_is_away_is_left_out_and_nobody_notices() -> Result<()> {
     Ok(())
 }
 
+/// The status of a request whose body does not say how long it is, and is too long.
+async fn without_end(nginx: &Nginx, path: &str) -> Result<String> {
+    let lines = ["Transfer-Encoding: chunked", "Expect: 100-continue"];
+    let mut stream = send(nginx, path, &lines).await?;
+    let mut go_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    in_time(path, stream.read_exact(&mut go_on)).await?;
+    let chunk = [b"10000\r\n".as_slice(), &[0; 0x1_0000], b"\r\n"].concat();
+    for _ in 0..=(2 << 20) / 0x1_0000 {
+        // It does not listen any more once it has had enough.
+        if stream.write_all(&chunk).await.is_err() {
+            break;
+        }
+    }
+    let mut answer = [0; 12];
+    in_time(path, stream.read_exact(&mut answer)).await?;
+    Ok(String::from_utf8_lossy(&answer[9..]).into_owned())
+}
+
 /// Without TLS, by another name, and at what is for operators.
 async fn the_doors_are_shut(nginx: &Nginx, recorder: &Recorder) -> Result<()> {
     let plain = format!("http://{}/chat?code=canary", nginx.http());
@@ -261,6 +313,11 @@ async fn the_doors_are_shut(nginx: &Nginx, recorder: &Recorder) -> Result<()> {
         "another name is hung up on"
     );
     assert_eq!(ask(nginx, "/metrics", &[]).await?, "404");
+    for host in ["gateway-1:3001", "127.0.0.1:3001", "mallory.example"] {
+        // Once TLS is there by our name, another one is hung up on as well.
+        let (status, answer) = ask_for(nginx, "/metrics", &[&format!("Host: {host}")]).await?;
+        assert_eq!(status, "", "{host}: {answer}");
+    }
     assert_eq!(
         ask(nginx, "/auth/callback?code=canary&state=canary", &[]).await?,
         "200"
@@ -276,6 +333,7 @@ async fn the_doors_are_shut(nginx: &Nginx, recorder: &Recorder) -> Result<()> {
         ask(nginx, "/api/keys", &["Content-Length: 2097153"]).await?,
         "413"
     );
+    assert_eq!(without_end(nginx, "/api/keys").await?, "413");
     assert_eq!(recorder.take(), Vec::<String>::new());
 
     let http2 = nginx.tls(&["h2", "http/1.1"])?.connect().await?;

@@ -2,13 +2,14 @@
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
-use gateway_tests::{
-    error::Result, install::Install, port::free_address, process::Process, secret,
-};
+use gateway_tests::{error::Result, install::Install, port::free_address, process::Process};
 
 use crate::deploy;
 
-const READY_LIMIT: Duration = Duration::from_secs(120);
+const READY_LIMIT: Duration = Duration::from_secs(180);
+
+/// How often it may take to be there.
+const ATTEMPTS: u32 = 4;
 
 /// It is given as long as compose.yaml gives it.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -16,38 +17,40 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// A running OpenClaw behind its start script.
 pub(crate) struct Instance {
     pub(crate) url: String,
-    pub(crate) password: String,
     process: Process,
 }
 
 impl Instance {
-    /// Starts it from the template, with everything below `dir`.
-    pub(crate) async fn start(install: &Install, dir: &Path) -> Result<Self> {
-        let password = secret::random()?;
-        let file = dir.join("openclaw_password");
-        fs::write(&file, format!("{password}\n")).expect("a secret");
+    /// Starts it from the template, with everything below `dir` and the password in a file.
+    pub(crate) async fn start(install: &Install, dir: &Path, password: &Path) -> Result<Self> {
         let (listen, own) = (free_address()?, free_address()?);
-        let mut command = install.command();
-        command
-            .arg(deploy("openclaw/start.mjs"))
-            .env(
-                "OPENCLAW_MODULE",
-                install.modules.join("openclaw/openclaw.mjs"),
-            )
-            .env("OPENCLAW_TEMPLATE", deploy("openclaw/openclaw.json"))
-            .env("OPENCLAW_PASSWORD_FILE", file)
-            .env("OPENCLAW_HOME_DIR", dir.join("openclaw"))
-            .env("OPENCLAW_LISTEN", format!("0.0.0.0:{}", listen.port()))
-            .env("OPENCLAW_PORT", own.port().to_string());
-        let mut process = Process::spawn("OpenClaw", command, dir.join("start.log"))?;
         // As in a network of containers, the gateway names it otherwise than by its own loopback address.
         let url = format!("http://{}:{}", name_of(listen).await, listen.port());
-        process.ready(&format!("{url}/readyz"), READY_LIMIT).await?;
-        Ok(Self {
-            url,
-            password,
-            process,
-        })
+        let mut attempts = 0;
+        let process = loop {
+            let mut command = install.command();
+            command
+                .arg(deploy("openclaw/start.mjs"))
+                .env(
+                    "OPENCLAW_MODULE",
+                    install.modules.join("openclaw/openclaw.mjs"),
+                )
+                .env("OPENCLAW_TEMPLATE", deploy("openclaw/openclaw.json"))
+                .env("OPENCLAW_PASSWORD_FILE", password)
+                .env("OPENCLAW_HOME_DIR", dir.join("openclaw"))
+                .env("OPENCLAW_LISTEN", format!("0.0.0.0:{}", listen.port()))
+                .env("OPENCLAW_PORT", own.port().to_string());
+            let mut process = Process::spawn("OpenClaw", command, dir.join("start.log"))?;
+            let ready = process.ready(&format!("{url}/readyz"), READY_LIMIT).await;
+            attempts += 1;
+            match ready {
+                Ok(()) => break process,
+                // OpenClaw gives up when the machine keeps it waiting for 5 s; Compose starts it again.
+                Err(_) if attempts < ATTEMPTS && process.exited()?.is_some() => {}
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Self { url, process })
     }
 
     /// Stops it as a container is stopped; it must obey, and end well.

@@ -6,18 +6,26 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a test that cannot go on has failed; what has no data is for people"
+    reason = "a test that cannot go on has failed; how long things took and what has no data is for people"
 )]
 
 mod alert;
+mod books;
 mod chat;
+mod client;
 mod compose;
 mod configuration;
+mod deployment;
+mod egress;
 mod expressions;
+mod forgeries;
 mod headers;
+mod http2;
 mod instance;
 mod prometheus;
+mod schema;
 mod table;
+mod timeouts;
 
 use std::path::{Path, PathBuf};
 

@@ -99,8 +99,9 @@ impl Prometheus {
 
     /// Every rule and every expression of a dashboard is answered, with data where there are any.
     pub(crate) async fn answers_everything(&self) -> Result<()> {
-        let (mut scraped, mut count) = (BTreeSet::new(), 0);
+        let mut scraped = BTreeSet::new();
         for gateway in &self.gateways {
+            let mut count = 0;
             let url = format!("http://{gateway}/metrics");
             let text = http::get(&url, None).await?.text();
             is_as_documented(&text);
@@ -111,11 +112,12 @@ impl Prometheus {
                     count += 1;
                 }
             }
+            // How fast something grows is known of what was seen twice.
+            let target = format!(r#"job="gateway",instance="{gateway}""#);
+            let whole = format!("scrape_samples_scraped{{{target}}} >= {count}");
+            self.until_there_are(&format!("count_over_time(({whole})[30s:1s]) >= 4"))
+                .await?;
         }
-        // How fast something grows is known of what was seen twice.
-        let whole = format!(r#"scrape_samples_scraped{{job="gateway"}} >= {count}"#);
-        self.until_there_are(&format!("count_over_time(({whole})[30s:1s]) >= 4"))
-            .await?;
         let mut without = Vec::new();
         for Expression { place, text } in expressions::of_dashboards() {
             let answered = self.query(&text).await?;
