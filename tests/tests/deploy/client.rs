@@ -10,7 +10,10 @@ use gateway_tests::{
     person::{Person, Socket, Turn, connect_params, send_params},
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 
 /// How long somebody may be away, and how long a run may take.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -37,6 +40,8 @@ pub(crate) struct Client {
     dice: Dice,
     /// Close codes of the sockets it has had.
     pub(crate) codes: Vec<u16>,
+    /// How often it has knocked in vain.
+    pub(crate) refused: u32,
 }
 
 // === impl Who ===
@@ -59,12 +64,13 @@ impl Who {
 impl Client {
     /// Opens its first socket. Clients with other seeds come back at other times.
     pub(crate) async fn open(who: Who, seed: u64) -> Result<Self> {
-        let dice = Dice::new(seed + 1);
+        let (dice, mut refused) = (Dice::new(seed + 1), 0);
         Ok(Self {
-            socket: knock(&who, &dice).await?,
+            socket: knock(&who, &dice, &mut refused).await?,
             who,
             dice,
             codes: Vec::new(),
+            refused,
         })
     }
 
@@ -122,10 +128,26 @@ impl Client {
         }
     }
 
+    /// Reads what comes, and comes back, until it is told to stop; then it is there.
+    pub(crate) async fn stay(&mut self, mut stop: watch::Receiver<()>) -> Result<()> {
+        loop {
+            let next = tokio::select! {
+                next = self.socket.ws.next() => next,
+                // Told, or nobody is there who could tell.
+                _ = stop.changed() => return Ok(()),
+            };
+            match next {
+                Ok(_) | Err(Error::Late(..)) => {}
+                Err(Error::Closed { code, .. }) => self.come_back(code).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     async fn come_back(&mut self, code: u16) -> Result<()> {
         self.codes.push(code);
         pause(&self.dice).await;
-        self.socket = knock(&self.who, &self.dice).await?;
+        self.socket = knock(&self.who, &self.dice, &mut self.refused).await?;
         Ok(())
     }
 
@@ -143,12 +165,12 @@ impl Client {
 }
 
 /// Tries to open a socket until it is there.
-async fn knock(who: &Who, dice: &Dice) -> Result<Socket> {
+async fn knock(who: &Who, dice: &Dice, refused: &mut u32) -> Result<Socket> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match who.open().await {
             Err(error) if Instant::now() > deadline => return Err(error),
-            Err(_) => {}
+            Err(_) => *refused += 1,
             opened => return opened,
         }
         pause(dice).await;

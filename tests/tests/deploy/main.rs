@@ -23,6 +23,7 @@ mod headers;
 mod http2;
 mod instance;
 mod prometheus;
+mod rolling;
 mod schema;
 mod table;
 mod timeouts;

@@ -1,0 +1,210 @@
+//! Both gateways are restarted, one after the other, and nobody has to do anything.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures_util::future::try_join_all;
+use gateway_tests::{
+    error::{Error, Result},
+    person::Person,
+};
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    books::balance,
+    client::{Client, Who},
+    deployment::Deployment,
+};
+
+/// People, and how many sockets each of them has: two hundred in all. One person may have 16 at a gateway, and for a moment
+/// all are at one.
+const PEOPLE: usize = 20;
+const SOCKETS: usize = 10;
+
+/// A reply of four seconds, which ends within the time that a gateway has to end.
+const REPLY: &str = "[[words=80]] [[chunk_delay=50]]";
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Somebody, and their clients that only listen.
+struct Somebody {
+    name: String,
+    message: String,
+    person: Person,
+    others: Vec<JoinHandle<Result<Client>>>,
+    runs: Vec<String>,
+}
+
+// === impl Somebody ===
+
+impl Somebody {
+    async fn come(deployment: &Deployment, n: usize, stop: &watch::Receiver<()>) -> Result<Self> {
+        let name = format!("p{n}");
+        let person = deployment.person(&name).await?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = person.post("/api/openclaw/initialize", &json!({})).await?;
+            if answer.status.is_success() {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Late(PATIENCE, answer.text()));
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+        let mut others = Vec::new();
+        for socket in 1..SOCKETS {
+            let seed = (n * SOCKETS + socket) as u64;
+            let client = Client::open(Who::Program(person.clone()), seed).await?;
+            others.push(tokio::spawn(listen(client, stop.clone())));
+        }
+        Ok(Self {
+            message: deployment.message(&name, REPLY),
+            name,
+            others,
+            runs: Vec::new(),
+            person,
+        })
+    }
+
+    /// Opens the socket in which they write.
+    async fn open(&self, n: usize) -> Result<Client> {
+        let seed = (n * SOCKETS) as u64;
+        Client::open(Who::Program(self.person.clone()), seed).await
+    }
+
+    /// Writes a message, and waits until the model answers.
+    async fn write(&mut self, client: &mut Client) -> Result<()> {
+        let run = client.start(&self.message).await?;
+        client.begin_of(&run).await?;
+        self.runs.push(run);
+        Ok(())
+    }
+
+    /// Has the whole reply to the last message.
+    async fn read(&self, client: &mut Client) -> Result<()> {
+        let run = self.runs.last().expect("something was written");
+        let turn = client.end_of(run).await?;
+        let reply: Vec<_> = (1..=80).map(|n| format!("word{n}")).collect();
+        let told = (&*turn.state, &*turn.text);
+        assert_eq!(told, ("final", &*reply.join(" ")), "{}", self.name);
+        Ok(())
+    }
+
+    /// Has all clients back, each of which is there and was told to come again and nothing else. Answers how many sockets were
+    /// opened again, and how often in vain.
+    async fn come_together(&mut self, mut own: Client) -> Result<(usize, u32)> {
+        let (mut again, mut refused) = (0, 0);
+        let mut clients = Vec::new();
+        for other in self.others.drain(..) {
+            clients.push(other.await.expect("it has not panicked")?);
+        }
+        for client in clients.iter_mut().chain([&mut own]) {
+            client.ask("sessions.list", &json!({})).await?;
+            let codes = &client.codes;
+            assert!(codes.iter().all(|code| *code == 1012), "{codes:?}");
+            assert!(!codes.is_empty(), "each gateway was restarted");
+            again += codes.len();
+            refused += client.refused;
+        }
+        Ok((again, refused))
+    }
+}
+
+/// A client that only listens, until `stop`.
+async fn listen(mut client: Client, stop: watch::Receiver<()>) -> Result<Client> {
+    client.stay(stop).await?;
+    Ok(client)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_sockets_outlive_both_gateways_and_no_run_and_no_record_is_lost() -> Result<()>
+{
+    let begin = Instant::now();
+    let mut deployment = Deployment::start().await?;
+    println!("\nall of it runs after {:?}", begin.elapsed());
+    let (stop, stopped) = watch::channel(());
+    let come = (0..PEOPLE).map(|n| Somebody::come(&deployment, n, &stopped));
+    let mut people = try_join_all(come).await?;
+    let open = people.iter().enumerate().map(|(n, one)| one.open(n));
+    let mut clients = try_join_all(open).await?;
+    let all = (PEOPLE * SOCKETS) as u64;
+    let at = everybody_is_there(&deployment, all).await?;
+    println!("{at:?} sockets after {:?}", begin.elapsed());
+    assert!(at.iter().all(|sockets| *sockets > all / 4), "{at:?}");
+
+    for n in 0..deployment.gateways.len() {
+        let half = PEOPLE / deployment.gateways.len();
+        let writers = n * half..(n + 1) * half;
+        let begun = AtomicUsize::new(0);
+        let (done, until_done) = watch::channel(());
+        let deployment = &mut deployment;
+        let restarted = async {
+            // In the middle of some replies, before others.
+            while begun.load(Relaxed) < half / 2 {
+                sleep(Duration::from_millis(10)).await;
+            }
+            let told = Instant::now();
+            deployment.gateways[n].kill().await?;
+            let ended = told.elapsed();
+            deployment.gateways[n].start_again().await?;
+            println!(
+                "gateway {n} ended after {ended:?}, runs after {:?}",
+                told.elapsed()
+            );
+            let there = everybody_is_there(deployment, all).await?;
+            println!("{there:?} sockets after {:?}", told.elapsed());
+            drop(done);
+            Ok::<_, Error>(())
+        };
+        let work = async |(m, one, client): (usize, &mut Somebody, &mut Client)| {
+            if writers.contains(&m) {
+                one.write(client).await?;
+                begun.fetch_add(1, Relaxed);
+                one.read(client).await?;
+            }
+            client.stay(until_done.clone()).await
+        };
+        let each = people.iter_mut().zip(&mut clients).enumerate();
+        let work = try_join_all(each.map(|(m, (one, client))| work((m, one, client))));
+        tokio::try_join!(restarted, work)?;
+    }
+
+    drop(stop);
+    let together = people.iter_mut().zip(clients);
+    let together = together.map(|(one, client)| one.come_together(client));
+    let (again, refused): (Vec<_>, Vec<_>) = try_join_all(together).await?.into_iter().unzip();
+    println!(
+        "{} sockets were opened again, {} times in vain; {:?}",
+        again.iter().sum::<usize>(),
+        refused.iter().sum::<u32>(),
+        begin.elapsed()
+    );
+    for one in &people {
+        balance(&deployment, &one.name, &one.person, &one.runs).await?;
+    }
+    println!("the books are right after {:?}", begin.elapsed());
+    deployment.stop().await
+}
+
+/// Waits until so many sockets are open, and says where.
+async fn everybody_is_there(deployment: &Deployment, all: u64) -> Result<[u64; 2]> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let at = deployment.sockets().await?;
+        if at.iter().sum::<u64>() == all {
+            return Ok(at);
+        }
+        if Instant::now() > deadline {
+            return Err(Error::Late(PATIENCE, format!("{all} sockets: {at:?}")));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
