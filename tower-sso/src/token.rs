@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::{Extensions, header::AUTHORIZATION};
 use thiserror::Error;
@@ -53,6 +53,29 @@ pub struct ClientAddress(pub IpAddr);
 // === impl ClientAddress ===
 
 impl ClientAddress {
+    /// The network that counts as one client, named by its first address: for IPv6 the /64, which whoever has an address
+    /// has whole (RFC 6177 section 2), for IPv4 the address itself, also where it is written as an IPv6 one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_sso::ClientAddress;
+    ///
+    /// # fn main() -> Result<(), std::net::AddrParseError> {
+    /// let network = |address: &str| Ok(ClientAddress(address.parse()?).network().to_string());
+    /// assert_eq!(network("2001:db8::ffff:2")?, "2001:db8::");
+    /// assert_eq!(network("::ffff:192.0.2.1")?, "192.0.2.1");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn network(&self) -> IpAddr {
+        match self.0.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 64).into(),
+            address => address,
+        }
+    }
+
     pub(crate) fn find(extensions: &Extensions) -> Option<IpAddr> {
         extensions.get().map(|Self(address)| *address)
     }

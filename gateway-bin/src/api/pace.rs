@@ -1,6 +1,6 @@
 //! How often one address may begin to sign in.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -39,7 +39,7 @@ pub(super) async fn limit(State(api): State<Api>, request: Request, next: Next) 
         return next.run(request).await;
     }
     let address = request.extensions().get::<ClientAddress>();
-    if address.is_some_and(|address| !api.pace.admits(address.0)) {
+    if address.is_some_and(|address| !api.pace.admits(*address)) {
         metrics::counter!("gateway_refusals_total", "plane" => "api", "reason" => "sign_in_pace")
             .increment(1);
         return ApiError::new(
@@ -65,26 +65,18 @@ impl Pace {
         }
     }
 
-    fn admits(&self, address: IpAddr) -> bool {
+    fn admits(&self, address: ClientAddress) -> bool {
         if self.asked.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
             self.limiter.retain_recent();
             self.limiter.shrink_to_fit();
         }
-        self.limiter.check_key(&network_of(address)).is_ok()
+        self.limiter.check_key(&address.network()).is_ok()
     }
 }
 
 impl Default for Pace {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Who has an IPv6 address has the whole /64 that it is in (RFC 6177 §2).
-fn network_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 64).into(),
     }
 }
 
@@ -95,12 +87,17 @@ mod tests {
     #[test]
     fn d7_66_one_address_is_held_up_and_no_other() {
         let pace = Pace::new();
-        let one: IpAddr = "2001:db8::1".parse().unwrap();
-        let neighbour: IpAddr = "2001:db8::ffff:2".parse().unwrap();
-        let other: IpAddr = "203.0.113.9".parse().unwrap();
+        let address = |text: &str| ClientAddress(text.parse().unwrap());
+        let one = address("2001:db8::1");
+        let neighbour = address("2001:db8::ffff:2");
         let admitted = (0..200).filter(|_| pace.admits(one)).count();
         assert!((60..70).contains(&admitted), "{admitted}");
         assert!(!pace.admits(neighbour), "a /64 is one customer");
-        assert!(pace.admits(other));
+        assert!(pace.admits(address("203.0.113.9")));
+        // As a socket for both kinds names them.
+        let (one, other) = (address("::ffff:203.0.113.1"), address("::ffff:203.0.113.2"));
+        let admitted = (0..200).filter(|_| pace.admits(one)).count();
+        assert!((60..70).contains(&admitted), "{admitted}");
+        assert!(pace.admits(other), "not all of IPv4 is one");
     }
 }

@@ -1,10 +1,9 @@
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
+
+use crate::ClientAddress;
 
 /// Whose tokens an issuer has refused lately, so that who tries many does not have it asked about all of them.
 pub(super) struct Refusals(Cache<IpAddr, Lately>);
@@ -33,13 +32,13 @@ impl Refusals {
 
     /// Whether a question may be asked about a token from there.
     pub(super) fn admit(&self, address: IpAddr) -> bool {
-        let lately = self.0.get(&network_of(address));
+        let lately = self.0.get(&ClientAddress(address).network());
         lately.is_none_or(|lately| lately.count < MOST || lately.until <= Instant::now())
     }
 
     /// A token from there was refused.
     pub(super) fn refused(&self, address: IpAddr) {
-        let (address, now) = (network_of(address), Instant::now());
+        let (address, now) = (ClientAddress(address).network(), Instant::now());
         let lately = self.0.get(&address).filter(|lately| now < lately.until);
         let lately = match lately {
             Some(Lately { count, until }) => Lately {
@@ -52,14 +51,6 @@ impl Refusals {
             },
         };
         self.0.insert(address, lately);
-    }
-}
-
-/// Who has an IPv6 address has the whole /64 that it is in (RFC 6177 section 2).
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 64).into(),
-        address => address,
     }
 }
 
