@@ -137,7 +137,11 @@ cost_per_month = "10.00"
     async fn acts(&self, filter: &str) -> Vec<Value> {
         let path = format!("/api/admin/audit{filter}");
         let answer = self.ask(Method::GET, &path, None).await.unwrap();
-        let mut rows = answer["audit"].as_array().unwrap().clone();
+        let mut rows = answer
+            .get("audit")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap();
         rows.reverse();
         rows
     }
