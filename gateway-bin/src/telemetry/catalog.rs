@@ -144,7 +144,7 @@ catalog! {
     "gateway_unpriced_records_total" Counter "records" NONE, "records without a price";
     "gateway_usage_copies_missed_total" Counter "records" NONE, "records that a copy beside the ledger lacks";
     "gateway_usage_unclaimed_total" Counter "calls" NONE,
-        "calls with an `Idempotency-Key` that Postgres was not asked about";
+        "calls with an `Idempotency-Key` that Postgres, or Redis without it, could not be asked about";
     "gateway_observed_records_total" Counter "records" Labels::Known(&["how"], &[&["announced"], &["found"]]),
         "records of instances with `metering = \"observed\"`: announced, or found afterwards";
     "gateway_meters" Gauge "0 or 1" NONE, "1: this gateway meters such an instance";

@@ -111,7 +111,13 @@ impl LogFilter {
     }
 
     fn to_env_filter(&self) -> EnvFilter {
-        EnvFilter::new(&self.0)
+        EnvFilter::new(self.directives())
+    }
+
+    /// As `EnvFilter` reads it, which takes a space for a part of a name.
+    fn directives(&self) -> String {
+        let parts = self.0.split(',').map(str::trim);
+        parts.collect::<Vec<_>>().join(",")
     }
 }
 
@@ -298,7 +304,7 @@ mod tests {
         ] {
             let filter: LogFilter = good.parse().unwrap();
             assert_eq!(filter.as_str(), good);
-            EnvFilter::try_new(good).unwrap();
+            EnvFilter::try_new(filter.directives()).unwrap();
         }
         for (bad, named) in [
             ("", "``"),

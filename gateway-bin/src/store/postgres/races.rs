@@ -50,7 +50,7 @@ async fn gateways_that_start_at_once_make_the_tables_once() {
     let client = client(&database.url).await;
     let versions = "SELECT string_agg(version::text, ',' ORDER BY version) FROM gateway_schema";
     let versions: String = client.query_one(versions, &[]).await.unwrap().get(0);
-    assert_eq!(versions, "1,2,3,4,5,6,7,8,9,10,11,12,13");
+    assert_eq!(versions, "1,2,3,4,5,6,7,8,9,10,11,12,13,14");
     database.end().await;
 }
 
