@@ -15,8 +15,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// How long somebody may be away, and how long a run may take.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long somebody may be away, how long an answer may take, and how long a run.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// When nothing has come for so long, a client that was away looks into the history.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -48,14 +48,16 @@ pub(crate) struct Client {
 
 impl Who {
     async fn open(&self) -> Result<Socket> {
-        match self {
-            Self::Program(person) => person.open().await,
+        let mut socket = match self {
+            Self::Program(person) => person.open().await?,
             Self::Page(browser, origin) => {
                 let url = format!("{}/ws", origin.replacen("http", "ws", 1));
                 let ws = browser.socket(origin, &url).await?;
-                Socket::over(ws, connect_params(&json!({}))).await
+                Socket::over(ws, connect_params(&json!({}))).await?
             }
-        }
+        };
+        socket.ws = socket.ws.with_limit(PATIENCE);
+        Ok(socket)
     }
 }
 
