@@ -147,8 +147,14 @@ impl Seeding {
         }
     }
 
+    fn show(&self) {
+        let ready = self.0.counters.is_ready();
+        metrics::gauge!("gateway_quota_store_ready").set(f64::from(u8::from(ready)));
+    }
+
     /// Looks again and again, until it is told to stop.
     pub async fn follow(self, stop: CancellationToken) {
+        self.show();
         if !self.0.counters.is_shared() {
             return;
         }
@@ -165,8 +171,7 @@ impl Seeding {
                 awaited = self.step() => awaited,
                 () = stop.cancelled() => return,
             };
-            let ready = self.0.counters.is_ready();
-            metrics::gauge!("gateway_quota_store_ready").set(f64::from(u8::from(ready)));
+            self.show();
             match awaited {
                 Ok(awaited) => {
                     if failed {
