@@ -10,9 +10,9 @@ use http::{Method, StatusCode};
 use tower_sso::{ClientAddress, Identity};
 use tracing::error;
 
+use super::ApiError;
 use super::error::ErrorCode;
-use super::routes::{Noted, Route};
-use super::{ApiError, plane};
+use super::routes::{Noted, Route, Routes};
 use crate::audit::{Act, Actor};
 use crate::operator::{Process, is_operator};
 use crate::store::{ActorKind, Outcome, Store};
@@ -27,11 +27,11 @@ pub(super) struct Acts {
 // === impl Acts ===
 
 impl Acts {
-    pub(super) fn new(store: Store) -> Self {
-        let routes = plane::administration();
+    pub(super) fn new(store: Store, routes: &[Routes]) -> Self {
+        let routes = routes.iter().flat_map(Routes::declared);
         Self {
             store,
-            routes: routes.declared().into(),
+            routes: routes.cloned().collect(),
         }
     }
 

@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::actor::Actor;
 use super::{ApiError, body};
+use crate::audit::Act;
 use crate::telemetry::UserHash;
 use crate::telemetry::log::{self, LogFilter, LogFilterError};
 
@@ -44,6 +45,7 @@ pub(super) async fn show(
 /// `PUT /api/admin/log` `{filter}`: what is logged from now on, until the configuration is read again.
 pub(super) async fn change(
     Extension(operator): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
@@ -52,7 +54,9 @@ pub(super) async fn change(
         .parse()
         .map_err(|error: LogFilterError| ApiError::bad_request(error.to_string()))?;
     let before = in_force()?;
+    act.was(json!({ "filter": before.as_str() }));
     log::set_filter(&filter).map_err(|error| ApiError::unavailable("log", &error))?;
+    act.is_now(json!({ "filter": filter.as_str() }));
     warn!(by = %Actor(&operator), %before, now = %filter, "another log filter was set");
     Ok(Json(
         json!({ "filter": filter.as_str(), "before": before.as_str() }),

@@ -56,6 +56,7 @@ pub(crate) use self::error::NOTHING_RUNS;
 pub use self::pace::Pace;
 pub use self::plane::routes;
 pub(crate) use self::quota::limits as shown_limits;
+use self::routes::Routes;
 pub use self::routes::{Access, Route};
 use crate::client_address::TrustedProxies;
 use crate::counters::{CounterStore, Seeding};
@@ -147,7 +148,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
         .layer(from_fn_with_state(scope::READ, access::needs_scope));
     let in_person = plane::in_person().into_router();
     let in_person = in_person.layer(from_fn(access::needs_person));
-    let administration = administration(&api)
+    let administration = administration(&api, [plane::administration()])
         .layer(from_fn(access::needs_person))
         .layer(layers.sign_in().require(Require::new().any_role([ADMIN])));
     let signed_in = read
@@ -191,17 +192,17 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
 
 /// The routes of the operator's socket: those of administrators, without sign-in. The socket itself says who asks.
 pub fn operator(api: Api) -> Router {
-    administration(&api)
-        .route("/api/admin/log", get(log::show).put(log::change))
+    administration(&api, [plane::administration(), plane::of_the_operator()])
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .with_state(api)
 }
 
 /// What administrators may do, and what notes that they do it.
-fn administration(api: &Api) -> Router<Api> {
-    let acts = Acts::new(api.store.clone());
-    let routes = plane::administration().into_router();
+fn administration<const N: usize>(api: &Api, routes: [Routes; N]) -> Router<Api> {
+    let acts = Acts::new(api.store.clone(), &routes);
+    let routes = routes.into_iter().map(Routes::into_router);
+    let routes = routes.fold(Router::new(), Router::merge);
     routes.layer(from_fn_with_state(acts, acts::note))
 }
 

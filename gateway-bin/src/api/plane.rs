@@ -4,7 +4,7 @@ use super::routes::Noted::{BeforeAndAfter, WithChange};
 use super::routes::{Access, Route, Routes};
 use super::{
     added_instances, admin, admin_quota, admin_quota_list, admin_quota_reset, alerts, audit,
-    counters, health, instances, keys, openclaw, provider_key, quota, snapshots, usage, user,
+    counters, health, instances, keys, log, openclaw, provider_key, quota, snapshots, usage, user,
     user_export, users, virtual_keys,
 };
 use crate::sign_in::scope;
@@ -141,6 +141,14 @@ pub(super) fn administration() -> Routes {
         .get("/api/admin/audit", audit::list)
 }
 
+/// What only whoever has the socket may do.
+pub(super) fn of_the_operator() -> Routes {
+    Routes::new(Access::Administrator)
+        .get("/api/admin/log", log::show)
+        .put("/api/admin/log", log::change)
+        .act("log.change", BeforeAndAfter)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -151,13 +159,14 @@ mod tests {
 
     #[test]
     fn d8_72_what_an_administrator_changes_or_takes_out_is_an_act() {
-        let routes = administration();
-        for route in routes.declared() {
+        let routes = [administration(), of_the_operator()];
+        let declared = || routes.iter().flat_map(Routes::declared);
+        for route in declared() {
             let takes_out = route.path.ends_with("{user_id}/export");
             let is_act = route.method != Method::GET || takes_out;
             assert_eq!(route.act.is_some(), is_act, "{route:?}");
         }
-        let names = routes.declared().iter().filter_map(|route| route.act);
+        let names = declared().filter_map(|route| route.act);
         let names: Vec<_> = names.collect();
         let distinct: HashSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());

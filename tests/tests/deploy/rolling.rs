@@ -1,6 +1,7 @@
 //! Both gateways are restarted, one after the other, and nobody has to do anything.
 
 use std::{
+    env,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
@@ -127,9 +128,13 @@ async fn listen(mut client: Client, stop: watch::Receiver<()>) -> Result<Client>
     Ok(client)
 }
 
+/// It takes minutes: with `tests/run --soak` alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_sockets_outlive_both_gateways_and_no_run_and_no_record_is_lost() -> Result<()>
 {
+    if env::var_os("KILL_ROUNDS").is_none() {
+        return Ok(());
+    }
     let begin = Instant::now();
     let mut deployment = Deployment::start().await?;
     println!("\nall of it runs after {:?}", begin.elapsed());
