@@ -20,6 +20,7 @@
 //! | [`script`] | what else is run by Node |
 //! | [`storage`] | a disk whose power can be cut, or that is full |
 //! | [`tls`] | connections through TLS for clients that know none |
+//! | [`link`] | a connection that can be cut |
 //! | [`dice`] | numbers that look random |
 //! | [`canary`] | secrets of a run, looked for where they must not be |
 //! | [`install`], [`process`], [`port`], [`secret`], [`clock`], [`error`] | what those are made of |
@@ -44,6 +45,7 @@ pub mod install;
 pub mod issuer;
 pub mod kit;
 pub mod ledger;
+pub mod link;
 pub mod nginx;
 pub mod openclaw;
 pub mod other_issuer;

@@ -7,6 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::error::unavailable;
+use super::opening::Opening;
 use super::{EnvironmentError, Environments};
 use crate::store::Note;
 
@@ -92,6 +93,13 @@ impl Environments {
         let deleted = deleted.map_err(|error| unavailable("store", error))?;
         if deleted {
             self.shared.forget(user_id);
+            // Whoever opens it meanwhile may have read that they have the place.
+            let opening = Opening::new(&self.shared, user_id);
+            tokio::spawn(async move {
+                let turn = Arc::clone(&opening.gate).lock_owned().await;
+                opening.shared.forget(&opening.user_id);
+                drop(turn);
+            });
         }
         Ok(deleted)
     }

@@ -23,21 +23,24 @@ pub(super) struct Open {
 impl Shared {
     /// An environment that is as it was opened, wherever people are sent now.
     pub(super) fn find_whole(&self, user_id: &Arc<str>) -> Option<Environment> {
+        self.find(user_id).map(|(environment, _)| environment)
+    }
+
+    /// The same, and after how many changes of the instance it was opened.
+    fn find(&self, user_id: &Arc<str>) -> Option<(Environment, Option<u64>)> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        let Open { environment, .. } = open.get(user_id)?;
+        let found = open.get(user_id)?;
         // One whose keys were revoked is opened anew, with another.
         let is_whole = self.keys.has_key(user_id);
-        is_whole.then(|| environment.clone())
+        is_whole.then(|| (found.environment.clone(), found.changes))
     }
 
     /// An environment that somebody who comes now goes on in.
     pub(super) fn find_open(&self, user_id: &Arc<str>) -> Option<Environment> {
-        let environment = self.find_whole(user_id)?;
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let (environment, changes) = self.find(user_id)?;
         let upstream = &environment.upstream;
         // Whenever the instance was away it is looked at again: it may have been restored from a backup; and whenever
         // somebody has changed its configuration or a role.
-        let changes = open.get(user_id)?.changes;
         let is_as_it_was = changes.is_some_and(|then| then >= upstream.admin.changes());
         let goes_on =
             is_as_it_was && !upstream.removed.is_cancelled() && self.goes_on(user_id, upstream);
@@ -59,15 +62,18 @@ impl Shared {
         if !self.store.is_shared() {
             return Ok(Some(environment));
         }
-        let upstream = &environment.upstream;
-        let row = self.store.find_environment(user_id).await;
-        let row = row.map_err(|error| unavailable("store", error))?;
-        let mut is_there = row.is_some_and(|row| *row.instance == *upstream.name);
-        if is_there && !upstream.is_cell() {
-            let stored = self.store.find_assignment(user_id).await;
-            let stored = stored.map_err(|error| unavailable("store", error))?;
-            is_there = stored.is_some_and(|name| *name == *upstream.name);
-        }
+        let Environment {
+            workspace,
+            upstream,
+            ..
+        } = &environment;
+        let agent = workspace.slot().unwrap_or_default();
+        let is_there = self
+            .store
+            .is_at(user_id, &upstream.name, agent, upstream.is_cell());
+        let is_there = is_there
+            .await
+            .map_err(|error| unavailable("store", error))?;
         Ok(is_there.then_some(environment))
     }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use tower_sso::Identity;
-use tower_workspace::ResolveError;
-use tower_workspace::fs::Person;
+use tower_workspace::fs::{Person, ProvisionError};
+use tracing::error;
 
 use super::Environment;
 use super::agent::spec;
 use super::error::{EnvironmentError, unavailable};
 use super::opening::Tools;
+use super::remedy::remedy;
 use super::shared::Shared;
 use crate::instance::Upstream;
 use crate::lease::Lease;
@@ -60,9 +61,10 @@ impl Shared {
         let minted = minted.map_err(|error| unavailable("randomness", error))?;
         // It may see the root elsewhere than the one that was thought of.
         let described = self.provisioner_of(&upstream).describe(&person)?;
+        // Before anything is made: without a sandbox for who requires one there is nothing to make.
+        let spec = spec(&upstream, Arc::clone(&agent), &described)?;
         let person = person.with_key_id(minted.row.key_id.as_str());
         self.provision(&upstream, &person).await?;
-        let spec = spec(&upstream, Arc::clone(&agent), &described)?;
         let workspace = described.with_instance(Arc::clone(&upstream.name));
         let workspace = workspace.with_slot(agent);
         self.make_agent(&upstream, &workspace, spec, minted).await?;
@@ -87,10 +89,18 @@ impl Shared {
     ) -> Result<(), EnvironmentError> {
         match self.provisioner_of(upstream).provision(person).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(match ResolveError::from(error) {
-                ResolveError::InvalidUser(error) => EnvironmentError::InvalidUser(error),
-                error => unavailable("workspace", error),
-            }),
+            Err(ProvisionError::Name(error)) => Err(EnvironmentError::InvalidUser(error)),
+            Err(error) => {
+                error!(
+                    error = &error as &dyn std::error::Error,
+                    remedy = remedy(&error),
+                    "somebody's workspace cannot be made"
+                );
+                Err(EnvironmentError::Unavailable {
+                    what: "workspace",
+                    source: Box::new(error),
+                })
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod make;
 mod of_person;
 mod opening;
 mod people;
+mod remedy;
 mod removal;
 mod route;
 mod shared;

@@ -24,7 +24,7 @@ pub(super) enum Tools {
 /// Somebody's turn to open an environment: one at a time for each user.
 pub(super) struct Opening {
     pub(super) shared: Arc<Shared>,
-    user_id: Arc<str>,
+    pub(super) user_id: Arc<str>,
     pub(super) gate: Arc<Mutex<()>>,
 }
 

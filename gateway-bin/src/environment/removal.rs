@@ -78,9 +78,10 @@ impl Shared {
             ended.map_err(|error| unavailable("instance", error))?;
         }
         // Last: an agent that still works might make anew what is gone.
-        let provisioner = self.provisioner_for(user_id).await?;
-        let removed = provisioner.remove(user_id).await;
+        let removed = self.provisioner_for(user_id).await?.remove(user_id).await;
         removed.map_err(|error| unavailable("workspace", error))?;
+        // What was looked up meanwhile, for a call that was under way.
+        self.forget(user_id);
         Ok(())
     }
 }

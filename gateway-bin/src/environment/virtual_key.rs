@@ -111,10 +111,10 @@ impl Shared {
         let minted = self.keys.mint(user_id);
         let minted = minted.map_err(|error| unavailable("randomness", error))?;
         let key_id = minted.row.key_id.clone();
-        let person = person.with_key_id(key_id.as_str());
-        self.provision(&upstream, &person).await?;
         let agent: Arc<str> = row.agent_id.into();
         let spec = spec(&upstream, Arc::clone(&agent), &described)?;
+        let person = person.with_key_id(key_id.as_str());
+        self.provision(&upstream, &person).await?;
         let workspace = described.with_instance(Arc::clone(&upstream.name));
         let workspace = workspace.with_slot(agent);
         self.make_agent(&upstream, &workspace, spec, minted).await?;

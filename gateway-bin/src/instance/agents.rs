@@ -202,7 +202,22 @@ impl Agents {
             }
         };
         drop(latest);
-        Ok(look.standing(spec))
+        let standing = look.standing(spec);
+        if standing == Standing::Gone {
+            // It may be somebody else's since the census was taken.
+            self.census.lock().await.take();
+        }
+        Ok(standing)
+    }
+
+    /// Whether somebody else than the person whom the instance knows as `user` has the slot of that name.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdminError`].
+    pub(super) async fn is_of_other(&self, user: &str, slot: &str) -> Result<bool, AdminError> {
+        let profiles = self.admin.call("users.list", json!({})).await?;
+        Ok(roles::is_of_other(&profiles, user, slot))
     }
 
     /// The slots in use, as it matters for the person whom the instance knows as `user`.
@@ -266,7 +281,8 @@ impl Agents {
 }
 
 impl Agents {
-    /// Ends an agent with its conversations and what it had of providers. The files of its workspace are left alone.
+    /// Ends the agent of the person whom the instance knows as `user`, with its conversations and what it had of providers.
+    /// The files of its workspace are left alone.
     ///
     /// # Errors
     ///
@@ -275,12 +291,12 @@ impl Agents {
     /// # Cancel safety
     ///
     /// Dropping the future may leave some of it; calling it again goes on from there.
-    pub(super) async fn end(&self, agent: &str, gate: &Gate) -> Result<(), AdminError> {
+    pub(super) async fn end(&self, user: &str, agent: &str, gate: &Gate) -> Result<(), AdminError> {
         let (begin, mut pause) = (Instant::now(), RETRY.0);
         loop {
             let changing = gate.change().await;
             let ended = match self.slots {
-                None => cell::end(&self.admin).await,
+                None => cell::end(&self.admin, user).await,
                 Some(_) => end(&self.admin, agent).await,
             };
             drop(changing);
@@ -368,14 +384,16 @@ impl Writer {
 /// Writes all of `batch` by one patch and waits until the instance lists them.
 async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), AdminError> {
     let (begin, mut pause) = (Instant::now(), RETRY.0);
-    let changing = gate.change().await;
     loop {
+        // Anew for each attempt: nobody's run waits while this one does.
+        let changing = gate.change().await;
         let current = admin.call("config.get", json!({})).await?;
         let mut wanted = batch.iter().map(|wanted| {
             let virtual_key = wanted.virtual_key.as_ref().map(Secret::expose);
             (&wanted.spec, virtual_key)
         });
-        let of_cell = wanted.clone().find(|(spec, _)| spec.in_cell);
+        // Of two for the one agent of a cell the later holds, as in a pool.
+        let of_cell = wanted.clone().rfind(|(spec, _)| spec.in_cell);
         let params = match of_cell {
             Some((spec, virtual_key)) => Some(cell::patch_for(&current, spec, virtual_key)),
             None => patch_for(&current, &mut wanted),
@@ -383,7 +401,9 @@ async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), Admin
         let Some(params) = params else {
             break;
         };
-        match admin.call("config.patch", params).await {
+        let patched = admin.call("config.patch", params).await;
+        drop(changing);
+        match patched {
             Ok(_) => break,
             // Somebody else was faster, or the limit of patches in a minute is reached; refused ones count too.
             Err(AdminError::Refused {
@@ -398,7 +418,6 @@ async fn write(admin: &Admin, gate: &Gate, batch: &[Wanted]) -> Result<(), Admin
             Err(error) => return Err(error),
         }
     }
-    drop(changing);
     let deadline = Instant::now() + APPEAR;
     loop {
         let list = admin.call("agents.list", json!({})).await?;
@@ -426,4 +445,40 @@ fn listed(list: &Value) -> impl Iterator<Item = &str> {
         .and_then(Value::as_array)
         .map_or(&[][..], Vec::as_slice);
     agents.iter().filter_map(|agent| agent.get("id")?.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::Offer;
+
+    #[tokio::test(start_paused = true)]
+    async fn runs_begin_while_a_change_that_was_refused_waits() {
+        let admin = Admin::answered_by(|method, _| match method {
+            "config.get" => Ok(json!({ "config": {}, "hash": "h" })),
+            _ => Err(AdminError::Refused {
+                method: "config.patch",
+                message: "not now".to_owned(),
+                retry_after: Some(Duration::from_secs(10)),
+            }),
+        });
+        let gate = Gate::default();
+        let offer = Offer::of_the_instance();
+        let spec = AgentSpec::new("slot-001".into(), "alice".into(), "/w".to_owned(), &offer);
+        let (made, _answer) = oneshot::channel();
+        let batch = [Wanted {
+            spec,
+            virtual_key: None,
+            made,
+        }];
+        let entering = async {
+            sleep(Duration::from_secs(1)).await;
+            let entered = gate.try_enter(&"bob".into());
+            gate.leave(&"bob".into());
+            entered
+        };
+        let (written, entered) = tokio::join!(write(&admin, &gate, &batch), entering);
+        assert!(entered, "bob's run waits for alice's agent");
+        assert!(matches!(written, Err(AdminError::Refused { .. })));
+    }
 }

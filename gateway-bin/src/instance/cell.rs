@@ -88,12 +88,13 @@ fn entry_for(current: &Value, mut entry: Value) -> Value {
     entry
 }
 
-/// Deletes the conversations of a cell, but for the main one, which begins anew, and takes back what we gave its agent.
+/// Deletes the conversations of a cell, but for the main one, which begins anew, and takes back what we gave its agent for
+/// the person whose directory is called `user`.
 ///
 /// # Errors
 ///
 /// See [`AdminError`]; calling it again goes on from there.
-pub(super) async fn end(admin: &Admin) -> Result<(), AdminError> {
+pub(super) async fn end(admin: &Admin, user: &str) -> Result<(), AdminError> {
     delete_conversations(admin).await?;
     let current = admin.call("config.get", json!({})).await?;
     let providers = current
@@ -101,7 +102,19 @@ pub(super) async fn end(admin: &Admin) -> Result<(), AdminError> {
         .and_then(Value::as_object);
     let ours = providers.into_iter().flat_map(Map::keys);
     let ours: Vec<&String> = ours.filter(|name| is_ours(name)).collect();
-    if ours.is_empty() {
+    let workspace = current.pointer(&format!("{ENTRY}/workspace"));
+    let workspace = workspace.and_then(Value::as_str).unwrap_or_default();
+    // An agent that works on would make the directory anew; one that its operator has given it is left alone.
+    let is_theirs = workspace.ends_with(&format!("/{user}/workspace"));
+    let mut entry = Map::new();
+    if is_theirs {
+        entry.insert("workspace".to_owned(), Value::Null);
+    }
+    if !ours.is_empty() {
+        entry.insert("model".to_owned(), Value::Null);
+        entry.insert("modelPolicy".to_owned(), Value::Null);
+    }
+    if entry.is_empty() {
         return Ok(());
     }
     // Lists are removed only where it is said that they are.
@@ -109,10 +122,12 @@ pub(super) async fn end(admin: &Admin) -> Result<(), AdminError> {
         .iter()
         .map(|name| format!("models.providers.{name}.models"))
         .collect();
-    lists.push(format!("agents.entries.{CELL_AGENT}.modelPolicy.allow"));
+    if !ours.is_empty() {
+        lists.push(format!("agents.entries.{CELL_AGENT}.modelPolicy.allow"));
+    }
     let removed = ours.into_iter().map(|name| (name.clone(), Value::Null));
     let patch = json!({
-        "agents": { "entries": { CELL_AGENT: { "workspace": null, "model": null, "modelPolicy": null } } },
+        "agents": { "entries": { CELL_AGENT: entry } },
         "models": { "providers": removed.collect::<Map<_, _>>() },
     });
     let params = json!({
@@ -226,8 +241,8 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn whose_cell_it_was_leaves_neither_conversations_nor_a_key() {
+    /// What a cell that is configured so is asked for when its person's end comes.
+    async fn ended(config: Value) -> Vec<(String, Value)> {
         let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
         let admin = Admin::answered_by({
             let asked = Arc::clone(&asked);
@@ -242,24 +257,53 @@ mod tests {
                     "sessions.list" => {
                         json!({"sessions": [{"key": "agent:main:a"}, {"key": "agent:main:main"}]})
                     }
-                    "config.get" => {
-                        json!({"hash": "h", "config": {"models": {"providers": {"main-openai": {}, "own": {}}}}})
-                    }
+                    "config.get" => json!({"hash": "h", "config": config}),
                     _ => json!({}),
                 })
             }
         });
-        end(&admin).await.unwrap();
+        end(&admin, "alice").await.unwrap();
         let asked = asked.lock().unwrap();
+        asked.clone()
+    }
+
+    /// What of the configuration is changed by that, if anything is.
+    fn changed(asked: &[(String, Value)]) -> Option<Value> {
+        let (method, params) = asked.last().unwrap();
+        let raw = (method == "config.patch").then(|| params["raw"].as_str().unwrap())?;
+        Some(serde_json::from_str(raw).unwrap())
+    }
+
+    #[tokio::test]
+    async fn whose_cell_it_was_leaves_neither_conversations_nor_a_key() {
+        let providers = json!({"main-openai": {}, "own": {}});
+        let asked = ended(json!({"models": {"providers": providers}})).await;
         let of = |wanted: &str| asked.iter().filter(|(method, _)| method == wanted).count();
         assert_eq!((of("sessions.delete"), of("sessions.reset")), (1, 1));
-        let (method, params) = asked.last().unwrap();
-        assert_eq!(method, "config.patch");
-        let raw: Value = serde_json::from_str(params["raw"].as_str().unwrap()).unwrap();
-        assert_eq!(raw["models"]["providers"], json!({"main-openai": null}));
+        let patch = changed(&asked).unwrap();
+        assert_eq!(patch["models"]["providers"], json!({"main-openai": null}));
+        let (_, params) = asked.last().unwrap();
         assert_eq!(
             params["replacePaths"][0],
             "models.providers.main-openai.models"
         );
+    }
+
+    #[tokio::test]
+    async fn an_agent_with_models_of_its_own_leaves_the_directory_too() {
+        let working_in = |workspace: &str| {
+            let main = json!({"workspace": workspace, "model": {"primary": "own/m"}});
+            json!({"agents": {"entries": {"main": main}}, "models": {"providers": {"own": {}}}})
+        };
+        let asked = ended(working_in("/data/users/alice/workspace")).await;
+        let patch = changed(&asked).unwrap();
+        assert_eq!(
+            patch["agents"]["entries"]["main"],
+            json!({"workspace": null})
+        );
+        for others in ["/data/users/malice/workspace", "/home/operator/workspace"] {
+            let asked = ended(working_in(others)).await;
+            assert_eq!(changed(&asked), None, "{others}");
+        }
     }
 }

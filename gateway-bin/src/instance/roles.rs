@@ -68,12 +68,14 @@ pub(super) struct Census {
 ///
 /// See [`AdminError`]; some may have been defined all the same.
 pub(super) async fn define(admin: &Admin, gate: &Gate, slots: u32) -> Result<(), AdminError> {
-    let mut failed = AdminError::Down;
+    let mut failed = None;
     for _ in 0..ATTEMPTS {
         let current = match admin.call("config.get", json!({})).await {
             Ok(current) => current,
+            // It is away, and not for what was done here.
+            Err(error) if failed.is_none() => return Err(error),
             Err(error) => {
-                failed = error;
+                failed = Some(error);
                 // The channel is closed with all others when roles change.
                 let _ = timeout(RECONNECT, admin.connected()).await;
                 sleep(RETRY).await;
@@ -93,13 +95,16 @@ pub(super) async fn define(admin: &Admin, gate: &Gate, slots: u32) -> Result<(),
         let patched = admin.call("config.patch", params).await;
         drop(changing);
         match patched {
-            Ok(_) => info!(slots, "roles defined"),
+            Ok(_) => {
+                info!(slots, "roles defined");
+                failed = Some(AdminError::Down);
+            }
             Err(error @ AdminError::Invalid { .. }) => return Err(error),
-            Err(error) => failed = error,
+            Err(error) => failed = Some(error),
         }
         sleep(RETRY).await;
     }
-    Err(failed)
+    Err(failed.unwrap_or(AdminError::Down))
 }
 
 /// What of the roles is not as it must be.
@@ -135,6 +140,15 @@ pub(super) fn missing(actual: Option<&Value>, slots: u32) -> Option<Difference> 
 pub(super) fn has(profiles: &Value, user: &str, role: &str) -> bool {
     let profile = profile(profiles, user);
     profile.and_then(|profile| profile.get("role")?.as_str()) == Some(role)
+}
+
+/// Whether somebody else than the person whom the instance knows as `user` has that role.
+pub(super) fn is_of_other(profiles: &Value, user: &str, role: &str) -> bool {
+    let own = profile(profiles, user).and_then(|profile| profile.get("id"));
+    list(profiles, "profiles").any(|profile| {
+        profile.get("role").and_then(Value::as_str) == Some(role)
+            && (own.is_none() || profile.get("id") != own)
+    })
 }
 
 /// Gives each person, by the name under which the instance knows them, the role of their slot. The connections of those
@@ -256,7 +270,32 @@ pub(super) fn list<'a>(answer: &'a Value, name: &str) -> impl Iterator<Item = &'
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_is_away_is_waited_for_only_after_a_change_of_ours() {
+        let begun = Instant::now();
+        let away = Admin::answered_by(|_, _| Err(AdminError::Down));
+        let defined = define(&away, &Gate::default(), 1).await;
+        assert!(matches!(defined, Err(AdminError::Down)), "{defined:?}");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+
+        let mut asked = 0;
+        let closes_all = Admin::answered_by(move |method, _| {
+            asked += 1;
+            match (asked, method) {
+                (1, "config.get") => Ok(json!({ "config": {}, "hash": "h" })),
+                (2 | 3, _) => Err(AdminError::Down),
+                _ => {
+                    let roles = super::missing(None, 1).and_then(|missing| missing.patch);
+                    Ok(json!({ "config": { "gateway": { "roles": roles } } }))
+                }
+            }
+        });
+        define(&closes_all, &Gate::default(), 1).await.unwrap();
+    }
 
     #[test]
     fn a_slot_has_one_name() {

@@ -19,7 +19,7 @@ pub enum Standing {
     Whole,
     /// Something is not, and can be put right.
     Changed,
-    /// The agent is gone, or what it calls models with.
+    /// The agent is gone, or what it calls models with, or it is somebody else's by now.
     Gone,
 }
 
@@ -85,6 +85,10 @@ impl Look {
             return Standing::Gone;
         }
         let has_role = roles::has(&self.profiles, &spec.user, &spec.agent);
+        // Our own store may be older than the instance. Nobody is given what somebody else has.
+        if !has_role && roles::is_of_other(&self.profiles, &spec.user, &spec.agent) {
+            return Standing::Gone;
+        }
         match self.is_prepared && has_role && spec.change(&self.config, None).is_empty() {
             true => Standing::Whole,
             false => Standing::Changed,
@@ -325,6 +329,35 @@ mod tests {
         for role in ["slot-002", "nobody", "other"] {
             assert_eq!(standing(whole(), role).await, Standing::Changed, "{role}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_somebody_elses_by_now_is_gone() {
+        let standing = async |alices: Value, bobs: &str| {
+            let profiles = json!({"profiles": [
+                {"id": "1", "emails": ["alice"], "role": alices}, {"id": "2", "emails": ["bob"], "role": bobs},
+            ]});
+            let admin = Admin::answered_by(move |method, _| {
+                Ok(match method {
+                    "config.get" => {
+                        json!({"config": whole(), "sourceConfig": whole(), "hash": "1"})
+                    }
+                    _ => profiles.clone(),
+                })
+            });
+            Look::take(&admin, 2).await.unwrap().standing(&spec())
+        };
+        assert_eq!(
+            standing(json!("slot-002"), "slot-001").await,
+            Standing::Gone
+        );
+        assert_eq!(standing(Value::Null, "slot-001").await, Standing::Gone);
+        assert_eq!(standing(Value::Null, "slot-002").await, Standing::Changed);
+        // It is hers; who else has her role is put right when they come.
+        assert_eq!(
+            standing(json!("slot-001"), "slot-001").await,
+            Standing::Whole
+        );
     }
 
     #[test]

@@ -123,16 +123,23 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// See [`AdminError`].
+    /// See [`AdminError`]; [`AdminError::Refused`] where somebody else has the slot by now.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future may leave the person without the role; calling it again gives it.
     pub async fn bind(&self, user: &str, slot: &str) -> Result<(), AdminError> {
-        match self.owner {
-            Some(_) => Ok(()),
-            None => roles::give(&self.admin, &self.dialer, &[(user, slot)]).await,
+        if self.is_cell() {
+            return Ok(());
         }
+        if self.agents.is_of_other(user, slot).await? {
+            return Err(AdminError::Refused {
+                method: "users.setRole",
+                message: "somebody else has that slot".to_owned(),
+                retry_after: None,
+            });
+        }
+        roles::give(&self.admin, &self.dialer, &[(user, slot)]).await
     }
 
     /// Ends the agent of a slot with its conversations, and takes the slot's role from the person whom the instance knows
@@ -151,13 +158,13 @@ impl Upstream {
     /// Dropping the future may leave some of it; calling it again goes on from there.
     pub async fn end(&self, user: &str, slot: &str) -> Result<(), AdminError> {
         if self.is_cell() {
-            return self.agents.end(CELL_AGENT, &self.gate).await;
+            return self.agents.end(user, CELL_AGENT, &self.gate).await;
         }
         // No name of a person has a dot in it.
         let nobody = format!("retired.{slot}");
         roles::give(&self.admin, &self.dialer, &[(&nobody, slot)]).await?;
         roles::take(&self.admin, user, slot).await?;
-        self.agents.end(slot, &self.gate).await
+        self.agents.end(user, slot, &self.gate).await
     }
 
     /// Whether it is there and prepared for people.

@@ -62,6 +62,29 @@ impl Store {
         found.await
     }
 
+    /// Whether somebody's environment is with that agent on that instance, and they have their place there: in a pool an
+    /// assignment, in their own cell nothing more.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn is_at(
+        &self,
+        user_id: &Arc<str>,
+        instance: &str,
+        agent: &str,
+        is_cell: bool,
+    ) -> Result<bool, StoreError> {
+        // At every visit of everybody: one question, and not one for each table.
+        let find = Statement::new(
+            "SELECT 1 FROM user_openclaw_environments AS theirs
+             WHERE user_id = $1 AND instance = $2 AND agent_id = $3 AND ($4 OR EXISTS (SELECT 1 FROM assignments AS place
+                 WHERE place.user_id = theirs.user_id AND place.instance = theirs.instance))",
+        );
+        let find = find.with(user_id).with(instance).with(agent).with(is_cell);
+        self.does(find).await
+    }
+
     /// Keeps somebody's environment and a new virtual key for it, before the instance gets either: whatever happens
     /// then, no agent has a key that is not known here.
     ///
@@ -128,7 +151,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{environment, on_each_store, person};
+    use super::super::testing::{assign, environment, on_each_store, person};
     use super::super::{KeyChange, VirtualKeyRow};
     use super::*;
 
@@ -183,6 +206,43 @@ mod tests {
             ready("k2").await;
             assert!(is_ready(&store).await);
             assert_eq!(in_force(&store).await, ["k2"]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn somebody_is_where_their_environment_and_their_place_are() {
+        on_each_store(|stores| async move {
+            let store = stores.open().await;
+            let alice: Arc<str> = "alice".into();
+            store.put_user(&person("alice")).await.unwrap();
+            let is_at = |instance: &'static str, agent: &'static str, is_cell| {
+                let (store, alice) = (store.clone(), Arc::clone(&alice));
+                async move {
+                    let is_at = store.is_at(&alice, instance, agent, is_cell).await;
+                    is_at.unwrap()
+                }
+            };
+            let row = EnvironmentRow {
+                instance: "one".to_owned(),
+                agent_id: "slot-001".to_owned(),
+                ..environment("alice")
+            };
+            for is_cell in [true, false] {
+                assert!(!is_at("one", "slot-001", is_cell).await, "nothing is there");
+            }
+            store.put_environment(row, key("k1", 1)).await.unwrap();
+            assert!(is_at("one", "slot-001", true).await);
+            assert!(!is_at("one", "slot-001", false).await, "without a place");
+            assign(&store, &alice, "one").await;
+            assert!(is_at("one", "slot-001", false).await);
+            for is_cell in [true, false] {
+                assert!(!is_at("two", "slot-001", is_cell).await);
+                assert!(!is_at("one", "slot-002", is_cell).await);
+            }
+            store.delete_assignment(&alice, "one").await.unwrap();
+            assign(&store, &alice, "two").await;
+            assert!(!is_at("one", "slot-001", false).await, "they were moved");
         })
         .await;
     }
