@@ -151,7 +151,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assign, environment, on_each_store, person};
+    use super::super::testing::{assign, environment, note, on_each_store, person};
     use super::super::{KeyChange, VirtualKeyRow};
     use super::*;
 
@@ -240,7 +240,7 @@ mod tests {
                 assert!(!is_at("two", "slot-001", is_cell).await);
                 assert!(!is_at("one", "slot-002", is_cell).await);
             }
-            store.delete_assignment(&alice, "one").await.unwrap();
+            store.delete_assignment(&alice, "one", note("1")).await.unwrap();
             assign(&store, &alice, "two").await;
             assert!(!is_at("one", "slot-001", false).await, "they were moved");
         })
