@@ -240,7 +240,10 @@ mod tests {
                 assert!(!is_at("two", "slot-001", is_cell).await);
                 assert!(!is_at("one", "slot-002", is_cell).await);
             }
-            store.delete_assignment(&alice, "one", note("1")).await.unwrap();
+            store
+                .delete_assignment(&alice, "one", note("1"))
+                .await
+                .unwrap();
             assign(&store, &alice, "two").await;
             assert!(!is_at("one", "slot-001", false).await, "they were moved");
         })

@@ -1,6 +1,6 @@
 //! A disk that is full, read-only, forbidden or broken while somebody's directory is made.
 
-use gateway_tests::{error::Result, storage::Fault};
+use gateway_tests::{error::Result, person::Person, storage::Fault};
 use rustix::fs::statvfs;
 use serde_json::json;
 
@@ -114,12 +114,14 @@ async fn room_comes_back_bit_by_bit(world: &mut World) -> Result<()> {
         refuses_to_initialize(world, &person, "blocks").await?;
         assert_none(world, &user).await?;
         refused += 1;
+        assert!(refused < 20, "there is room by now");
         size -= 4096;
         filler.set_len(size).expect("a smaller filler");
     }
-    assert!((3..20).contains(&refused), "{refused} blocks were missing");
-    world.let_in(&person, &user).await?;
+    assert!(refused > 2, "{refused} blocks were missing");
+    drop(filler);
     world.free();
+    world.let_in(&person, &user).await?;
 
     let (person, user) = world.newcomer("inodes").await?;
     let there = statvfs(&world.root).expect("a file system");
@@ -135,10 +137,11 @@ async fn room_comes_back_bit_by_bit(world: &mut World) -> Result<()> {
         refuses_to_initialize(world, &person, "inodes").await?;
         assert_none(world, &user).await?;
         refused += 1;
+        assert!(refused < 30, "there is room by now");
         inodes += 1;
         world.remount(&format!("nr_inodes={inodes}"));
     }
-    assert!((8..30).contains(&refused), "{refused} inodes were missing");
+    assert!(refused > 7, "{refused} inodes were missing");
     world.remount("nr_inodes=10000");
     world.let_in(&person, &user).await?;
     world.say("room has come back bit by bit");
@@ -149,17 +152,20 @@ async fn room_comes_back_bit_by_bit(world: &mut World) -> Result<()> {
 async fn who_is_there_needs_no_writing(world: &mut World) -> Result<()> {
     let (person, user) = world.newcomer("settled").await?;
     world.let_in(&person, &user).await?;
-    for (inflict, mend) in [
-        (TROUBLES[0].inflict, TROUBLES[0].mend),
-        (TROUBLES[1].inflict, TROUBLES[1].mend),
-    ] {
-        inflict(world);
+    // The instance writes into the directory, too, when its agent is first spoken to.
+    chats(&person).await?;
+    for trouble in TROUBLES.iter().take(2) {
+        (trouble.inflict)(world);
         world.gateway.restart().await?;
-        let mut socket = person.open().await?;
-        let turn = socket.turn("hello").await?;
-        assert_eq!(turn.state, "final", "{}", turn.text);
-        mend(world);
+        chats(&person).await?;
+        (trouble.mend)(world);
     }
     world.say("who is settled works on a disk that takes nothing");
+    Ok(())
+}
+
+async fn chats(person: &Person) -> Result<()> {
+    let turn = person.open().await?.turn("hello").await?;
+    assert_eq!(turn.state, "final", "{}", turn.text);
     Ok(())
 }

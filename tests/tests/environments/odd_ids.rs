@@ -24,59 +24,34 @@ use crate::world::World;
 /// How long many who come at once may take together.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Subjects that are somebody.
-const PEOPLE: [&str; 50] = [
+/// Subjects that are somebody. More of them are named in the tests of `tower-workspace`; each here is an agent.
+const PEOPLE: [&str; 25] = [
     "..",
     ".",
-    "...",
     "a/b",
     "a\\b",
-    "a//b",
     "../alice",
     "/etc",
-    "/",
     "~",
-    "~root",
     "CON",
     "con",
-    "nul",
     "com1",
-    "con.txt",
     "a",
     "a.",
-    "a..",
-    "a:b",
-    "a;b",
-    "a*",
-    "$HOME",
-    "`id`",
     "-rf",
-    "--",
     "%2e%2e",
-    "%2E%2E",
-    "%2e%2e%2f",
-    "%00",
     "\u{1f600}",
     "caf\u{e9}",
     "cafe\u{301}",
     "alice",
     "Alice",
-    "ALICE",
     "al\u{131}ce",
     "\u{430}lice",
-    "\u{ff41}lice",
     "auth0|123",
-    "google-oauth2|9",
-    "nobody|else",
-    // What names here look like that mean something.
+    // What means something here: the directory of `..`, a place, and who has one that is nobody's.
     "_l3a7pzya6n6d2czjqhieqvp4gs",
-    "l3a7pzya6n6d2czjqhieqvp4gs",
-    ".filler",
-    ".openclaw",
     "slot-001",
     "retired.slot-001",
-    "main",
-    "nobody",
 ];
 
 /// Subjects that nobody has: nothing at all, white space at an end, what controls or shows nothing, what turns the direction.
@@ -96,7 +71,7 @@ const NOBODY: [&str; 12] = [
 ];
 
 pub(crate) async fn tried(world: &World) -> Result<()> {
-    let before = outside(world);
+    let (before, mut there) = (outside(world), listing(&world.root));
     let template = claims(world).await?;
     let longest = "x".repeat(255);
     let subjects = PEOPLE.into_iter().chain([&*longest]);
@@ -104,7 +79,7 @@ pub(crate) async fn tried(world: &World) -> Result<()> {
         let token = ours(world, &template, subject).await?;
         Ok::<_, Error>((subject.to_owned(), initialize(world, token).await?))
     });
-    let others = ["alice", "..", "nobody|else"].map(async |subject| {
+    let others = ["alice", ".."].map(async |subject| {
         let token = partners(world, subject).await?;
         let user = format!("partner|{subject}");
         Ok::<_, Error>((user, initialize(world, token).await?))
@@ -124,12 +99,13 @@ pub(crate) async fn tried(world: &World) -> Result<()> {
         let taken = directories.insert(name.unwrap_or_default().to_owned(), user);
         assert_eq!(taken, None, "one directory for two");
     }
-    assert_eq!(directories.len(), PEOPLE.len() + 4);
+    assert_eq!(directories.len(), PEOPLE.len() + 3);
     nobody_is_let_in(world, &template).await?;
 
     // Nothing else was made, below the root and beside it, and agents work where their people are.
     let names: BTreeSet<String> = directories.into_keys().collect();
-    assert_eq!(listing(&world.root), names);
+    there.extend(names.iter().cloned());
+    assert_eq!(listing(&world.root), there);
     assert_eq!(outside(world), before);
     let (mut operator, _) = world.instance.operator(&["operator.admin"]).await?;
     let config = operator.call("config.get", json!({})).await?;
@@ -142,17 +118,18 @@ pub(crate) async fn tried(world: &World) -> Result<()> {
         .map(|name| world.root.join(name).join("workspace"));
     for workspace in expected {
         assert!(workspaces.contains(&*workspace), "{workspace:?}");
-        let inode = |path: &Path| fs::metadata(path).expect("a directory").dev();
-        assert_eq!(inode(&workspace), inode(&world.root), "it is on that disk");
+        let disk = |path: &Path| fs::metadata(path).expect("a directory").dev();
+        assert_eq!(disk(&workspace), disk(&world.root), "{workspace:?}");
     }
 
-    for subject in ["..", "\u{1f600}", "auth0|123", "slot-001"] {
+    let chats = ["..", "\u{1f600}", "slot-001"].map(async |subject| {
         let token = self::ours(world, &template, subject).await?;
         let mut socket = Person::with_token(token, &world.gateway).open().await?;
         let turn = socket.turn("hello").await?;
         assert_eq!(turn.state, "final", "{subject:?}: {}", turn.text);
-    }
-    Ok(())
+        Ok::<_, Error>(())
+    });
+    try_join_all(chats).await.map(drop)
 }
 
 async fn nobody_is_let_in(world: &World, template: &Value) -> Result<()> {

@@ -51,7 +51,7 @@ async fn ask_with(
 }
 
 #[tokio::test]
-async fn d3_38_d2_21_whatever_bob_names_of_alices_is_refused_or_his_own() -> Result<()> {
+async fn d3_38_d2_21_d2_22_whatever_bob_names_of_alices_is_refused_or_his_own() -> Result<()> {
     let world = World::new(|_| {}).await?;
     let ((alice, canary), (bob, name)) = (world.somebody().await?, world.somebody().await?);
     let asked = &response(&format!("{canary} remember"), json!({"user": "t"}));
