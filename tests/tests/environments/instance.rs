@@ -87,6 +87,8 @@ async fn refuses_the_agent(world: &mut World) -> Result<()> {
     fs::write(&path, whole).expect("the configuration");
     refused?;
     assert_ne!(world.stored(&user), Some(true));
+    let status = person.fetch("/api/openclaw/status").await?.text();
+    assert!(!status.contains(r#""status":"ready""#), "{status}");
     assert_eq!(world.agents().await?, agents);
     let (log, _) = world.log_since(before)?;
     assert!(log.contains("instance will not take it"), "{log}");
