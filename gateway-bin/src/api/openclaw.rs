@@ -149,7 +149,7 @@ pub(super) async fn status(
     let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
     let upstream = api.environments.upstream_of(&workspace);
     let healthy = upstream.is_some_and(|upstream| upstream.is_ready());
-    let row = api.store.find_environment(&identity.user_id().into()).await;
+    let row = api.store.find_environment(workspace.user_id()).await;
     let row = row.map_err(|error| ApiError::unavailable("store", &error))?;
     // One whose making was broken off is made whole when they come.
     let is_whole = row.is_some_and(|row| row.agent_ready);
