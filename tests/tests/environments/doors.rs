@@ -28,10 +28,8 @@ pub(crate) async fn all_refuse(world: &World, person: &Person, what: &str) -> Re
     let (code, reason) = ws.closed().await?;
     assert_eq!(code, 1013, "{what}: {reason}");
 
-    // The page needs no environment; what it asks for next does.
     let page = person.fetch("/").await?;
-    assert_eq!(page.status, 200, "{what}");
-    assert!(page.text().contains("<html"), "{what}");
+    assert_unavailable(world, &page, what);
     let configuration = person.fetch("/control-ui-config.json").await?;
     assert_unavailable(world, &configuration, what);
 
