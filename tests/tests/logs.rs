@@ -25,8 +25,8 @@ async fn log(dir: &Path, arguments: &[&str]) -> std::result::Result<String, Stri
         .env_clear()
         .arg("log")
         .args(arguments)
-        .arg("--config")
-        .arg(dir.join("gateway.toml"));
+        .arg("--socket")
+        .arg(dir.join("gateway.sock"));
     let run = timeout(Duration::from_secs(60), command.output()).await;
     let done = run.expect("it ends").expect("it runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
