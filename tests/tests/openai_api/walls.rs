@@ -194,7 +194,7 @@ async fn d3_38_d2_21_d2_22_whatever_bob_names_of_alices_is_refused_or_his_own() 
 }
 
 /// What an answer may say in its head.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 10] = [
     "cache-control",
     "content-length",
     "content-type",
@@ -203,6 +203,8 @@ const HEADERS: [&str; 9] = [
     "transfer-encoding",
     "vary",
     "x-content-type-options",
+    // Ours, of a request that was refused.
+    "x-request-id",
     "x-should-retry",
 ];
 
