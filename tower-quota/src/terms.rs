@@ -150,9 +150,27 @@ impl Plans {
         &self.default
     }
 
-    /// The zone of who has no terms.
-    #[cfg(any(feature = "memory", feature = "postgres", feature = "redis"))]
-    pub(crate) const fn default_zone(&self) -> &TimeZone {
+    /// All plans with their limits: the default one, which has no name, then the others in the order in which they were
+    /// added.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_quota::{Limits, Plans};
+    ///
+    /// let plans = Plans::new(Limits::default()).named("pro", Limits::default());
+    /// let names: Vec<_> = plans.iter().map(|(name, _)| name.map(|name| &**name)).collect();
+    /// assert_eq!(names, [None, Some("pro")]);
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = (Option<&Arc<str>>, &Limits)> {
+        let named = self.named.iter();
+        let named = named.map(|(name, limits)| (Some(name), limits));
+        std::iter::once((None, &self.default)).chain(named)
+    }
+
+    /// The zone of who has no other.
+    #[must_use]
+    pub const fn zone(&self) -> &TimeZone {
         &self.time_zone
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_sso::Identity;
-use tower_sso::session::{End, StoreError};
+use tower_sso::session::{End, Session, StoreError};
 use tracing::info;
 
 use super::actor::Actor;
@@ -78,19 +78,40 @@ pub(super) async fn sessions(
 ) -> Result<Json<Value>, ApiError> {
     let sessions = api.sign_in.sessions().list(&user_id).await;
     let sessions = sessions.map_err(|error| store_down(&error))?;
-    let shown = |session: &tower_sso::session::Session| {
-        json!({
-            "id": session.id(),
-            "provider": session.provider(),
-            "client": session.label(),
-            "createdAt": rfc3339(session.created_at()),
-            "lastSeenAt": rfc3339(session.seen_at()),
-            "expiresAt": rfc3339(session.expires_at()),
-        })
-    };
     Ok(Json(
         json!({ "sessions": sessions.iter().map(shown).collect::<Vec<_>>() }),
     ))
+}
+
+fn shown(session: &Session) -> Value {
+    json!({
+        "id": session.id(),
+        "provider": session.provider(),
+        "client": session.label(),
+        "createdAt": rfc3339(session.created_at()),
+        "lastSeenAt": rfc3339(session.seen_at()),
+        "expiresAt": rfc3339(session.expires_at()),
+    })
+}
+
+/// `DELETE /api/admin/users/{user_id}/sessions/{id}`: ends one, with the sockets that it has opened.
+pub(super) async fn end_session(
+    State(api): State<Api>,
+    Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
+    Path((user_id, id)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let sessions = api.sign_in.sessions().list(&user_id).await;
+    let sessions = sessions.map_err(|error| store_down(&error))?;
+    let Some(session) = sessions.iter().find(|session| session.id() == id) else {
+        let message = "they have no such session";
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
+    };
+    act.was(shown(session));
+    let ended = api.sign_in.end(End::Key(session.key())).await;
+    ended.map_err(|error| store_down(&error))?;
+    info!(by = %Actor(&admin), "a session of somebody was ended");
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /api/admin/users/{user_id}/sessions`: signs somebody out everywhere; personal access tokens end too.

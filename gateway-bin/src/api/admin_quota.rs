@@ -144,16 +144,6 @@ pub(super) async fn shown(
 
 /// What is special about somebody, without what is over.
 pub(super) fn shown_terms(terms: &Terms) -> Map<String, Value> {
-    let limit = |limit: &Limit| {
-        json!({
-            "dimension": limit.dimension().as_str(),
-            "window": limit.window().as_str(),
-            "limit": match limit.allowance() {
-                Allowance::AtMost(limit_amount) => amount(limit.dimension(), limit_amount),
-                Allowance::Unlimited => Value::Null,
-            },
-        })
-    };
     let grant = |grant: &Grant| {
         json!({
             "dimension": grant.dimension().as_str(),
@@ -173,12 +163,28 @@ pub(super) fn shown_terms(terms: &Terms) -> Map<String, Value> {
         ("timeZone", json!(terms.zone().map(TimeZone::name))),
         (
             "limits",
-            terms.own_limits().iter().map(limit).collect::<Value>(),
+            terms
+                .own_limits()
+                .iter()
+                .map(shown_limit)
+                .collect::<Value>(),
         ),
         ("grants", live.map(grant).collect::<Value>()),
     ];
     let members = members.map(|(name, value)| (name.to_owned(), value));
     members.into_iter().collect()
+}
+
+/// A limit itself; `null` is unlimited.
+pub(super) fn shown_limit(limit: &Limit) -> Value {
+    json!({
+        "dimension": limit.dimension().as_str(),
+        "window": limit.window().as_str(),
+        "limit": match limit.allowance() {
+            Allowance::AtMost(limit_amount) => amount(limit.dimension(), limit_amount),
+            Allowance::Unlimited => Value::Null,
+        },
+    })
 }
 
 pub(super) fn too_many_grants() -> ApiError {

@@ -117,7 +117,8 @@ pub(super) async fn revoke(
     }
 }
 
-fn shown(key: &AccessToken) -> Value {
+/// A token as answers have it, without itself.
+pub(super) fn shown(key: &AccessToken) -> Value {
     json!({
         "id": key.id(),
         "name": key.name(),

@@ -3,9 +3,9 @@
 use super::routes::Noted::{BeforeAndAfter, WithChange};
 use super::routes::{Access, Route, Routes};
 use super::{
-    added_instances, admin, admin_quota, admin_quota_list, admin_quota_reset, alerts, audit,
-    counters, health, instances, keys, log, openclaw, provider_key, quota, snapshots, usage, user,
-    user_export, users, virtual_keys,
+    added_instances, admin, admin_keys, admin_plans, admin_prices, admin_quota, admin_quota_list,
+    admin_quota_reset, alerts, audit, counters, health, instances, keys, log, openclaw,
+    provider_key, quota, snapshots, usage, user, user_export, users, virtual_keys,
 };
 use crate::sign_in::scope;
 
@@ -80,6 +80,14 @@ pub(super) fn administration() -> Routes {
         .get("/api/admin/users/{user_id}/sessions", admin::sessions)
         .delete("/api/admin/users/{user_id}/sessions", admin::end_sessions)
         .act("sessions.end", BeforeAndAfter)
+        .delete(
+            "/api/admin/users/{user_id}/sessions/{id}",
+            admin::end_session,
+        )
+        .act("session.end", BeforeAndAfter)
+        .get("/api/admin/users/{user_id}/keys", admin_keys::list)
+        .delete("/api/admin/users/{user_id}/keys/{id}", admin_keys::revoke)
+        .act("key.revoke", BeforeAndAfter)
         .post("/api/admin/users/{user_id}/identities", admin::link)
         .act("user.link", BeforeAndAfter)
         .get("/api/admin/users/{user_id}/quota", admin_quota::show)
@@ -130,6 +138,8 @@ pub(super) fn administration() -> Routes {
         .delete("/api/admin/users/{user_id}/assignment", instances::unassign)
         .act("user.unassign", WithChange)
         .get("/api/admin/quotas", admin_quota_list::list)
+        .get("/api/admin/plans", admin_plans::list)
+        .get("/api/admin/prices", admin_prices::list)
         .get("/api/admin/counters", counters::show)
         .delete("/api/admin/counters/members/{member}", counters::forget)
         .act("counters.forget", BeforeAndAfter)

@@ -1,5 +1,6 @@
 //! The commands of the binary.
 
+mod alerts;
 mod audit;
 mod chat;
 mod check_config;
@@ -8,9 +9,11 @@ mod instances;
 mod keys;
 mod log;
 mod operate;
+mod prices;
 mod quotas;
 mod reload;
 mod serve;
+mod sessions;
 mod snapshots;
 mod upstreams;
 mod usage;
@@ -68,22 +71,31 @@ enum Command {
         after_help = "Example: GATEWAY_TOKEN=… gateway chat --url http://127.0.0.1:3000 'hello'"
     )]
     Chat(chat::Chat),
+    /// Show limits that people have come near to, and say that they are dealt with.
+    #[command(after_help = "Example: gateway alerts list --state triggered")]
+    Alerts(alerts::Alerts),
     /// Show what administrators have done.
     #[command(after_help = "Example: gateway audit list --user alice")]
     Audit(audit::Audit),
     /// Show and change people's quotas.
     #[command(after_help = "Example: gateway quotas set alice tokens/day=2000000 plan=pro")]
     Quotas(quotas::Quotas),
-    /// Seal people's own provider keys under another master key.
-    #[command(after_help = "Example: gateway keys rotate")]
+    /// Show and revoke people's personal access tokens; seal their own provider keys under another master key.
+    #[command(after_help = "Example: gateway keys list alice")]
     Keys(keys::Keys),
     /// Show the instances, and say whether people are sent to them.
     #[command(after_help = "Example: gateway instances drain gateway-1")]
     Instances(instances::Instances),
+    /// Show what models cost.
+    #[command(after_help = "Example: gateway prices list")]
+    Prices(prices::Prices),
+    /// Show where people are signed in, and sign them out.
+    #[command(after_help = "Example: gateway sessions end alice --all")]
+    Sessions(sessions::Sessions),
     /// Show what people have used, and price what had no price.
     #[command(after_help = "Example: gateway usage show --by user")]
     Usage(usage::Usage),
-    /// List, export and delete people.
+    /// List, shut out, link, export and delete people.
     #[command(after_help = "Example: gateway users list")]
     Users(users::Users),
     /// Show and change what the gateway logs.
@@ -149,6 +161,9 @@ pub fn run(cli: Cli) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, &error.to_string()),
         },
+        Command::Alerts(alerts) => operated(runtime.block_on(alerts.run())),
+        Command::Prices(prices) => operated(runtime.block_on(prices.run())),
+        Command::Sessions(sessions) => operated(runtime.block_on(sessions.run())),
         Command::Audit(audit) => operated(runtime.block_on(audit.run())),
         Command::Quotas(quotas) => operated(runtime.block_on(quotas.run())),
         Command::Keys(keys) => operated(runtime.block_on(keys.run())),
@@ -228,4 +243,34 @@ fn operated(result: Result<(), OperateError>) -> ExitCode {
 fn fail(code: u8, message: &str) -> ExitCode {
     eprintln!("gateway: {message}");
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::*;
+
+    /// That a command, and each below it, shows an example that can be typed.
+    fn has_an_example(command: &mut Command, name: &str) {
+        let help = command.render_help().to_string();
+        assert!(help.contains("Example"), "{name}: {help}");
+        let example = help.split("Example").nth(1).unwrap_or_default();
+        assert!(example.contains(name), "{name}: {help}");
+        let below = command.get_subcommands_mut();
+        for below in below.filter(|below| below.get_name() != "help") {
+            let name = format!("{name} {}", below.get_name());
+            has_an_example(below, &name);
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        Cli::command().debug_assert();
+        let mut gateway = Cli::command();
+        for command in gateway.get_subcommands_mut() {
+            let name = format!("gateway {}", command.get_name());
+            has_an_example(command, &name);
+        }
+    }
 }

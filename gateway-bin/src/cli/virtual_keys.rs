@@ -8,7 +8,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::operate::{OperateError, Reach, Table, print, read};
+use super::operate::{OperateError, Reach, Table, all_pages, done, print, read, taken};
 use crate::operator::{ClientError, OperatorClient, percent_encoded};
 
 /// Shows, rotates and revokes the keys by which people's agents call models, at a gateway that runs on this host.
@@ -67,6 +67,8 @@ struct Key {
 /// How long an instance may take to take a key; it takes many of a crowd together, but only so often.
 const TIME: Duration = Duration::from_secs(180);
 
+const KEYS: &str = "/api/admin/virtual-keys";
+
 /// Agents of one crowd.
 const CROWD: usize = 50;
 
@@ -77,12 +79,12 @@ impl VirtualKeys {
     pub(super) async fn run(self) -> Result<(), OperateError> {
         let client = OperatorClient::new(self.reach.socket()?).within(TIME);
         let keys = match self.what {
-            What::List => list(&client).await?,
+            What::List => all_pages(&client, KEYS, "keys").await?,
             What::Rotate(Whose {
                 user: Some(user), ..
             }) => vec![rotate(&client, &user).await?],
             What::Rotate(Whose { user: None, .. }) => {
-                let users = list(&client).await?;
+                let users = all_pages(&client, KEYS, "keys").await?;
                 let users = users
                     .into_iter()
                     .filter_map(|key| Some(key.get("user")?.as_str()?.to_owned()));
@@ -94,7 +96,7 @@ impl VirtualKeys {
             }
             What::Revoke(User { user }) => {
                 client.request(Method::DELETE, &key_of(&user), None).await?;
-                return print(self.reach.json, Value::Null, |_| Ok("revoked\n".to_owned()));
+                return done(self.reach.json, "revoked\n");
             }
         };
         print(self.reach.json, json!({ "keys": keys }), shown)
@@ -106,32 +108,12 @@ async fn rotate(client: &OperatorClient, user: &str) -> Result<Value, ClientErro
     client.request(Method::POST, &path, None).await
 }
 
-/// Everybody's, page by page.
-async fn list(client: &OperatorClient) -> Result<Vec<Value>, ClientError> {
-    let mut all = Vec::new();
-    let mut path = "/api/admin/virtual-keys".to_owned();
-    loop {
-        let mut answer = client.request(Method::GET, &path, None).await?;
-        let page = answer.get_mut("keys").map(Value::take).unwrap_or_default();
-        let page: Vec<Value> = read(page)?;
-        all.extend(page);
-        match answer.get("next").and_then(Value::as_str) {
-            Some(next) => {
-                path = format!("/api/admin/virtual-keys?after={}", percent_encoded(next));
-            }
-            None => return Ok(all),
-        }
-    }
-}
-
 fn key_of(user: &str) -> String {
     format!("/api/admin/users/{}/virtual-key", percent_encoded(user))
 }
 
 fn shown(answer: Value) -> Result<String, ClientError> {
-    let mut answer = answer;
-    let keys = answer.get_mut("keys").map(Value::take).unwrap_or_default();
-    let keys: Vec<Key> = read(keys)?;
+    let keys: Vec<Key> = read(taken(answer, "keys"))?;
     let mut table = Table::new(["USER", "INSTANCE", "AGENT", "KEY", "SINCE"]);
     for key in keys {
         let since = key.created_at.unwrap_or_else(|| "now".to_owned());
@@ -143,21 +125,9 @@ fn shown(answer: Value) -> Result<String, ClientError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::Parser;
 
     use crate::cli::Cli;
-
-    #[test]
-    fn every_command_has_an_example() {
-        let mut gateway = Cli::command();
-        let keys = gateway.find_subcommand_mut("virtual-keys").unwrap();
-        for command in keys.get_subcommands_mut() {
-            let name = command.get_name().to_owned();
-            let help = command.render_help().to_string();
-            let example = format!("gateway virtual-keys {name}");
-            assert!(help.contains(&example), "{help}");
-        }
-    }
 
     #[test]
     fn whose_key_is_rotated_is_said() {

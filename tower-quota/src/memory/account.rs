@@ -56,7 +56,7 @@ impl Account {
     pub(super) fn open(&mut self, at: UnixMs, now: UnixMs, plans: &Plans, since: u64) {
         let (limits, zone) = match &self.own {
             Some(own) => (&own.limits, plans.zone_of(&own.terms)),
-            None => (plans.default_limits(), plans.default_zone()),
+            None => (plans.default_limits(), plans.zone()),
         };
         self.counters.open(at, now, limits, zone, since);
     }
@@ -201,7 +201,7 @@ impl Account {
 
     fn zone<'a>(&'a self, plans: &'a Plans) -> &'a TimeZone {
         let own = self.own.as_ref();
-        own.map_or(plans.default_zone(), |own| plans.zone_of(&own.terms))
+        own.map_or(plans.zone(), |own| plans.zone_of(&own.terms))
     }
 
     /// What a limit allows with what is granted besides.

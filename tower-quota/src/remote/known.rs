@@ -63,7 +63,7 @@ impl Known {
                 subject,
                 &Terms::default(),
                 self.plans.default_limits().clone(),
-                self.plans.default_zone(),
+                self.plans.zone(),
                 calendar,
             ),
         }

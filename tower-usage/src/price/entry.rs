@@ -88,6 +88,35 @@ impl PriceEntry {
         &self.model
     }
 
+    /// When it begins to hold; the beginning of 1970 is since ever.
+    #[must_use]
+    pub const fn effective_since(&self) -> SystemTime {
+        self.terms.from
+    }
+
+    /// The rate of a short prompt, in no tier of service.
+    #[must_use]
+    pub const fn rate(&self) -> Rate {
+        self.terms.rate()
+    }
+
+    /// Other rates: the tier of service, if it is of one, the number of prompt tokens above which it holds, and the rate.
+    pub fn other_rates(&self) -> impl Iterator<Item = (Option<&str>, u64, Rate)> {
+        let Terms {
+            above, services, ..
+        } = &self.terms;
+        let in_tiers = services.iter().map(|(name, rates)| (Some(&**name), rates));
+        let all = std::iter::once((None, above)).chain(in_tiers);
+        all.flat_map(|(tier, Above(rates))| {
+            let rates = rates.iter();
+            rates.map(move |&(tokens, rate)| (tier, tokens, rate))
+        })
+    }
+
+    pub(super) const fn of(model: Arc<str>, terms: Terms) -> Self {
+        Self { model, terms }
+    }
+
     pub(super) fn into_parts(self) -> (Arc<str>, Terms) {
         (self.model, self.terms)
     }

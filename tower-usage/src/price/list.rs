@@ -221,6 +221,24 @@ impl PriceList {
         self.models.keys()
     }
 
+    /// What the list was made of: by model, and those of one model by the time from which on they hold.
+    #[must_use]
+    pub fn entries(&self) -> Vec<PriceEntry> {
+        let mut models: Vec<_> = self.models.iter().collect();
+        models.sort_unstable_by_key(|(model, _)| *model);
+        let entries = models.into_iter().flat_map(|(model, dates)| {
+            let dates = dates.iter().cloned();
+            dates.map(|terms| PriceEntry::of(Arc::clone(model), terms))
+        });
+        entries.collect()
+    }
+
+    /// The model whose price others have, if they have one.
+    #[must_use]
+    pub const fn fallback_model(&self) -> Option<&Arc<str>> {
+        self.fallback.as_ref()
+    }
+
     fn terms(&self, model: &str, at: SystemTime) -> Option<&Terms> {
         let dates = self.models.get(model)?;
         dates.iter().rev().find(|terms| terms.from <= at)
@@ -298,6 +316,36 @@ mod tests {
         assert_eq!(prices.rate("m", from), Some(new));
         let prices = PriceList::new([later]).unwrap();
         assert_eq!(prices.rate("m", from - Duration::from_millis(1)), None);
+    }
+
+    #[test]
+    fn a_list_says_what_it_was_made_of() {
+        let rate = |amount: &str| Rate::new(price(amount), price(amount));
+        let from = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let first = PriceEntry::new("b", rate("1"))
+            .above(200, rate("2"))
+            .in_service_tier("flex", 0, rate("3"));
+        let later = PriceEntry::new("b", rate("4")).effective_from(from);
+        let list = PriceList::new([later, first, PriceEntry::new("a", rate("5"))]).unwrap();
+        let entries = list.entries();
+        let told = entries
+            .iter()
+            .map(|entry| (&**entry.model(), entry.effective_since(), entry.rate()));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                ("a", SystemTime::UNIX_EPOCH, rate("5")),
+                ("b", SystemTime::UNIX_EPOCH, rate("1")),
+                ("b", from, rate("4")),
+            ]
+        );
+        let others: Vec<_> = entries[1].other_rates().collect();
+        assert_eq!(
+            others,
+            [(None, 200, rate("2")), (Some("flex"), 0, rate("3"))]
+        );
+        let again = PriceList::new(entries.clone()).unwrap().entries();
+        assert_eq!(format!("{again:?}"), format!("{entries:?}"));
     }
 
     #[test]

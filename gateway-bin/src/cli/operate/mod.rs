@@ -6,13 +6,14 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
 pub(super) use self::table::{Table, printable};
 use crate::config::{self, ConfigError};
-use crate::operator::{ClientError, MAX_PATH};
+use crate::operator::{ClientError, MAX_PATH, OperatorClient, percent_encoded};
 
 /// How the gateway is reached, and how its answer is shown.
 #[derive(Debug, Args)]
@@ -53,6 +54,32 @@ pub(super) fn read<T: DeserializeOwned>(answer: Value) -> Result<T, ClientError>
     serde_json::from_value(answer).map_err(|_| ClientError::Answer)
 }
 
+/// All of `member` of what `path` answers page by page.
+pub(super) async fn all_pages(
+    client: &OperatorClient,
+    path: &str,
+    member: &str,
+) -> Result<Vec<Value>, ClientError> {
+    let mut all = Vec::new();
+    let mut page_path = path.to_owned();
+    loop {
+        let answer = client.request(Method::GET, &page_path, None).await?;
+        let next = answer.get("next").and_then(Value::as_str);
+        let next = next.map(|next| format!("{path}?after={}", percent_encoded(next)));
+        let page: Vec<Value> = read(taken(answer, member))?;
+        all.extend(page);
+        match next {
+            Some(next) => page_path = next,
+            None => return Ok(all),
+        }
+    }
+}
+
+/// Takes a member out of an answer; null if it is not there.
+pub(super) fn taken(mut answer: Value, member: &str) -> Value {
+    answer.get_mut(member).map(Value::take).unwrap_or_default()
+}
+
 /// Prints an answer as it is, or as it is shown to people.
 pub(super) fn print(
     json: bool,
@@ -66,6 +93,11 @@ pub(super) fn print(
     // Whoever reads may have seen enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
+}
+
+/// Says that something is done of which there is nothing to show.
+pub(super) fn done(json: bool, word: &'static str) -> Result<(), OperateError> {
+    print(json, Value::Null, |_| Ok(word.to_owned()))
 }
 
 // === impl Reach ===

@@ -57,6 +57,21 @@ pub(super) struct Shown {
     pub(super) standing: Vec<Standing>,
 }
 
+/// The plans of the configuration.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Plans {
+    pub(super) time_zone: String,
+    pub(super) plans: Vec<Plan>,
+}
+
+/// One of them.
+#[derive(Debug, Deserialize)]
+pub(super) struct Plan {
+    pub(super) plan: String,
+    pub(super) limits: Vec<OwnLimit>,
+}
+
 /// One of those of whom something is special.
 #[derive(Debug, Deserialize)]
 pub(super) struct Listed {

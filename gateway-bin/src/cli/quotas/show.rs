@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::answer::{Explanation, Grant, Listed, OwnLimit, Quota, Shown, Standing};
+use super::answer::{Explanation, Grant, Listed, OwnLimit, Plan, Plans, Quota, Shown, Standing};
 use crate::cli::operate::{Table, printable};
 
 /// What stands where there is nothing.
@@ -26,6 +26,21 @@ pub(super) fn listed(all: &[Listed]) -> String {
         ]);
     }
     table.to_string()
+}
+
+/// The plans, with a line for each limit.
+pub(super) fn plans(Plans { time_zone, plans }: &Plans) -> String {
+    let mut table = Table::new(["PLAN", "LIMIT", "AMOUNT"]);
+    for Plan { plan, limits } in plans {
+        if limits.is_empty() {
+            table.row([plan.clone(), NONE.to_owned(), "no limits".to_owned()]);
+        }
+        for limit in limits {
+            let name = name(&limit.dimension, &limit.window);
+            table.row([plan.clone(), name, amount(&limit.dimension, &limit.limit)]);
+        }
+    }
+    format!("{table}\ndays and months in {}\n", printable(time_zone))
 }
 
 /// What is special about somebody, and how they stand.

@@ -89,21 +89,3 @@ impl Repriced {
         shown
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use crate::cli::Cli;
-
-    #[test]
-    fn every_command_has_an_example() {
-        let mut gateway = Cli::command();
-        let usage = gateway.find_subcommand_mut("usage").unwrap();
-        for command in usage.get_subcommands_mut() {
-            let name = command.get_name().to_owned();
-            let help = command.render_help().to_string();
-            assert!(help.contains(&format!("gateway usage {name}")), "{help}");
-        }
-    }
-}
