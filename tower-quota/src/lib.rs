@@ -30,22 +30,17 @@ mod unix_ms;
 mod window;
 
 #[cfg(feature = "laws")]
-#[cfg_attr(docsrs, doc(cfg(feature = "laws")))]
 pub mod laws;
 #[cfg(feature = "memory")]
-#[cfg_attr(docsrs, doc(cfg(feature = "memory")))]
 mod memory;
 
 #[cfg(feature = "postgres")]
-#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 mod postgres;
 #[cfg(feature = "redis")]
-#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 mod redis;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod remote;
 #[cfg(feature = "tokio")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 mod renewing;
 
 #[cfg(feature = "memory")]

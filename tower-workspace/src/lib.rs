@@ -3,7 +3,6 @@
 
 mod body;
 #[cfg(all(feature = "fs", unix))]
-#[cfg_attr(docsrs, doc(cfg(feature = "fs")))]
 pub mod fs;
 mod future;
 mod http;
@@ -14,7 +13,6 @@ mod resolve;
 mod resolve_future;
 mod service;
 #[cfg(feature = "vault")]
-#[cfg_attr(docsrs, doc(cfg(feature = "vault")))]
 pub mod vault;
 mod workspace;
 
