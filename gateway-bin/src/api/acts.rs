@@ -42,7 +42,7 @@ impl Acts {
             _ => method,
         };
         let mut routes = self.routes.iter();
-        let route = routes.find(|route| route.method == *method && route.path == path)?;
+        let route = routes.find(|route| route.method == *method && *route.path == *path)?;
         Some((route.act?, route.noted))
     }
 }

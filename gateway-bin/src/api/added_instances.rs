@@ -5,48 +5,79 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tower_sso::Identity;
 use tracing::info;
+use utoipa::{IntoParams, ToSchema};
 
 use super::actor::Actor;
-use super::{Api, ApiError, body};
+use super::body::{self, JsonBody};
+use super::{Api, ApiError};
 use crate::audit::Act;
 use crate::config::Instance;
 use crate::instance::RosterError;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct How {
+    /// Also if somebody has a place there.
     #[serde(default)]
     force: bool,
 }
 
-/// `POST /api/admin/instances` with what stands below `[[instance]]` in the configuration file, in JSON: people are sent
-/// there from now on, by every gateway that shares the store.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AddedInstance {
+    name: String,
+}
+
+/// Adds an instance: people are sent there from now on, by every gateway that shares the store.
+#[utoipa::path(
+    post,
+    path = "/api/admin/instances",
+    request_body(
+        content = Object,
+        description = "what stands below `[[instance]]` in the configuration file, in JSON"
+    ),
+    responses(
+        (status = CREATED, body = AddedInstance, description = "it is added"),
+        (status = CONFLICT, description = "there is one of that name, or no master key seals its password"),
+    )
+)]
 pub(super) async fn add(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
     Extension(act): Extension<Act>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let instance: Instance = body::json(&headers, &body)?;
+    JsonBody(written): JsonBody<Box<RawValue>>,
+) -> Result<(StatusCode, Json<AddedInstance>), ApiError> {
+    let written = written.get().as_bytes();
+    let instance: Instance = body::parse(written)?;
     let by = Actor(&admin).to_string();
     let name = instance.name.clone();
     act.to(&name);
-    let added = api.roster.add(&instance, &body, act.with_change()).await;
+    let added = api.roster.add(&instance, written, act.with_change()).await;
     done(added)?;
     act.is_noted();
     info!(by, instance = name, "an instance was added");
-    Ok((StatusCode::CREATED, Json(json!({ "name": name }))))
+    Ok((StatusCode::CREATED, Json(AddedInstance { name })))
 }
 
-/// `DELETE /api/admin/instances/{name}?force`: what is open to it is closed, and nobody is sent there. Refused while somebody
-/// has a place there, unless it is forced: they keep it, and are told to wait, in case the instance comes again.
+/// Removes an instance that was added: what is open to it is closed, and nobody is sent there.
+///
+/// Refused while somebody has a place there, unless it is forced: they keep it, and are told to wait, in case the instance
+/// comes again.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/instances/{name}",
+    params(How),
+    responses(
+        (status = NO_CONTENT, description = "it is removed"),
+        (status = NOT_FOUND, description = "there is no instance of that name"),
+        (status = CONFLICT, description = "it stands in the configuration file, or somebody has a place there"),
+    )
+)]
 pub(super) async fn remove(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,

@@ -4,31 +4,68 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tower_sso::Identity;
 use tower_sso::session::{End, Session, StoreError};
 use tracing::info;
+use utoipa::ToSchema;
 
 use super::actor::Actor;
-use super::{Api, ApiError, body, rfc3339};
+use super::body::JsonBody;
+use super::{Api, ApiError, rfc3339};
 use crate::audit::Act;
 use crate::store::Link;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewLink {
+    /// The alias of an issuer that is not the primary one.
     provider: String,
+    /// Who they are there.
+    #[schema(min_length = 1, max_length = 255)]
     subject: String,
 }
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionsOfUser {
+    sessions: Vec<ShownSession>,
+}
+
+/// A browser in which somebody has signed in.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ShownSession {
+    id: String,
+    /// The alias of the issuer.
+    provider: String,
+    /// What the browser says that it is.
+    client: Option<String>,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    last_seen_at: String,
+    #[schema(format = DateTime)]
+    expires_at: String,
+}
+
+/// Longest subject of a token (OpenID Connect Core 1.0 §2).
+const MAX_SUBJECT: usize = 255;
 
 fn store_down(error: &StoreError) -> ApiError {
     ApiError::unavailable("session store", error)
 }
 
-/// `POST /api/admin/users/{user_id}/disable`: they are out at once, with everything they had, and do not get in again.
+/// Disables somebody: they are out at once, with everything they had, and do not get in again.
+#[utoipa::path(
+    post,
+    path = "/api/admin/users/{user_id}/disable",
+    responses(
+        (status = NO_CONTENT, description = "they are out, also if they never came"),
+        (status = CONFLICT, description = "nobody disables themselves"),
+    )
+)]
 pub(super) async fn disable(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
@@ -45,7 +82,12 @@ pub(super) async fn disable(
     set_disabled(&api, (&admin, &act), &user_id, true).await
 }
 
-/// `POST /api/admin/users/{user_id}/enable`
+/// Lets somebody in again.
+#[utoipa::path(
+    post,
+    path = "/api/admin/users/{user_id}/enable",
+    responses((status = NO_CONTENT, description = "they may sign in"))
+)]
 pub(super) async fn enable(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
@@ -71,30 +113,42 @@ async fn set_disabled(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /api/admin/users/{user_id}/sessions`
+/// Where somebody is signed in.
+#[utoipa::path(
+    get,
+    path = "/api/admin/users/{user_id}/sessions",
+    responses((status = OK, body = SessionsOfUser, description = "the newest first"))
+)]
 pub(super) async fn sessions(
     State(api): State<Api>,
     Path(user_id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<SessionsOfUser>, ApiError> {
     let sessions = api.sign_in.sessions().list(&user_id).await;
     let sessions = sessions.map_err(|error| store_down(&error))?;
-    Ok(Json(
-        json!({ "sessions": sessions.iter().map(shown).collect::<Vec<_>>() }),
-    ))
+    let sessions = sessions.iter().map(shown).collect();
+    Ok(Json(SessionsOfUser { sessions }))
 }
 
-fn shown(session: &Session) -> Value {
-    json!({
-        "id": session.id(),
-        "provider": session.provider(),
-        "client": session.label(),
-        "createdAt": rfc3339(session.created_at()),
-        "lastSeenAt": rfc3339(session.seen_at()),
-        "expiresAt": rfc3339(session.expires_at()),
-    })
+fn shown(session: &Session) -> ShownSession {
+    ShownSession {
+        id: session.id(),
+        provider: session.provider().to_owned(),
+        client: session.label().map(str::to_owned),
+        created_at: rfc3339(session.created_at()),
+        last_seen_at: rfc3339(session.seen_at()),
+        expires_at: rfc3339(session.expires_at()),
+    }
 }
 
-/// `DELETE /api/admin/users/{user_id}/sessions/{id}`: ends one, with the sockets that it has opened.
+/// Signs somebody out of one session; sockets that were opened with it close.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/users/{user_id}/sessions/{id}",
+    responses(
+        (status = NO_CONTENT, description = "it has ended"),
+        (status = NOT_FOUND, description = "they have no such session"),
+    )
+)]
 pub(super) async fn end_session(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
@@ -107,14 +161,19 @@ pub(super) async fn end_session(
         let message = "they have no such session";
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
     };
-    act.was(shown(session));
+    act.was(json!(shown(session)));
     let ended = api.sign_in.end(End::Key(session.key())).await;
     ended.map_err(|error| store_down(&error))?;
     info!(by = %Actor(&admin), "a session of somebody was ended");
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /api/admin/users/{user_id}/sessions`: signs somebody out everywhere; personal access tokens end too.
+/// Signs somebody out everywhere; personal access tokens end too.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/users/{user_id}/sessions",
+    responses((status = NO_CONTENT, description = "all of it has ended"))
+)]
 pub(super) async fn end_sessions(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
@@ -128,21 +187,31 @@ pub(super) async fn end_sessions(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /api/admin/users/{user_id}/identities`: somebody of another issuer is this user from now on, and has to sign in
-/// anew.
+/// Links somebody of another issuer to a user: they are this user from now on, and have to sign in anew.
+#[utoipa::path(
+    post,
+    path = "/api/admin/users/{user_id}/identities",
+    request_body = NewLink,
+    responses(
+        (status = NO_CONTENT, description = "they are this user"),
+        (status = NOT_FOUND, description = "there is no such user"),
+    )
+)]
 pub(super) async fn link(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
     Extension(act): Extension<Act>,
     Path(user_id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    JsonBody(wanted): JsonBody<NewLink>,
 ) -> Result<StatusCode, ApiError> {
-    let wanted: NewLink = body::json(&headers, &body)?;
     if !api.sign_in.is_secondary(&wanted.provider) {
         return Err(ApiError::bad_request(
             "provider: must be the alias of an issuer that is not the primary one",
         ));
+    }
+    if !(1..=MAX_SUBJECT).contains(&wanted.subject.len()) {
+        let message = format!("subject: must have 1 to {MAX_SUBJECT} bytes");
+        return Err(ApiError::bad_request(message));
     }
     let link = Link::new(wanted.provider, wanted.subject, &*user_id);
     act.to(format_args!("{}|{}", link.provider, link.subject));

@@ -2,22 +2,40 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
-use super::admin_quota::shown_limit;
-use crate::plan;
+use super::admin_quota::{ShownLimit, shown_limit};
+use crate::plan::DEFAULT;
 
-/// `GET /api/admin/plans`: the plans that somebody can be put on, the default one first, with their limits.
-pub(super) async fn list(State(api): State<Api>) -> Json<Value> {
-    let plans = api.plans.iter().map(|(name, limits)| {
-        json!({
-            "plan": name.map_or(plan::DEFAULT, |name| name),
-            "limits": limits.iter().map(shown_limit).collect::<Vec<_>>(),
-        })
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ShownPlans {
+    /// In which days and months begin, for who has no other.
+    time_zone: String,
+    plans: Vec<ShownPlan>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ShownPlan {
+    plan: String,
+    limits: Vec<ShownLimit>,
+}
+
+/// The plans that somebody can be put on.
+#[utoipa::path(
+    get,
+    path = "/api/admin/plans",
+    responses((status = OK, body = ShownPlans, description = "the default one first"))
+)]
+pub(super) async fn list(State(api): State<Api>) -> Json<ShownPlans> {
+    let plans = api.plans.iter().map(|(name, limits)| ShownPlan {
+        plan: name.map_or(DEFAULT, |name| name).to_owned(),
+        limits: limits.iter().map(shown_limit).collect(),
     });
-    Json(json!({
-        "timeZone": api.plans.zone().name(),
-        "plans": plans.collect::<Vec<_>>(),
-    }))
+    Json(ShownPlans {
+        time_zone: api.plans.zone().name().to_string(),
+        plans: plans.collect(),
+    })
 }

@@ -4,49 +4,95 @@ use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use tower_usage::{PriceEntry, Rate};
+use utoipa::ToSchema;
 
 use super::{Api, rfc3339};
 
-/// `GET /api/admin/prices`: the price list in force, in US dollars per million tokens; of one model there are several where
-/// it is going to cost something else, or did. `from` is null where it is since ever.
-pub(super) async fn list(State(api): State<Api>) -> Json<Value> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct ShownPrices {
+    prices: Vec<ShownPrice>,
+    /// The model whose price all others have.
+    fallback: Option<String>,
+}
+
+/// What a model costs, from a time on.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ShownPrice {
+    model: String,
+    /// Null: since ever.
+    #[schema(format = DateTime)]
+    from: Option<String>,
+    #[serde(flatten)]
+    rate: ShownRate,
+    /// Of long prompts, and in tiers of service.
+    other_rates: Vec<OtherRate>,
+}
+
+/// US dollars per million tokens.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ShownRate {
+    input: String,
+    output: String,
+    cache_read: String,
+    cache_write: String,
+    /// Null: there is none.
+    #[serde(rename = "cacheWrite1h")]
+    cache_write_1h: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct OtherRate {
+    /// As the provider calls it; null: in none.
+    service_tier: Option<String>,
+    above_prompt_tokens: u64,
+    #[serde(flatten)]
+    rate: ShownRate,
+}
+
+/// The price list in force.
+#[utoipa::path(
+    get,
+    path = "/api/admin/prices",
+    responses((
+        status = OK,
+        body = ShownPrices,
+        description = "by model; of one there are several where it is going to cost something else, or did"
+    ))
+)]
+pub(super) async fn list(State(api): State<Api>) -> Json<ShownPrices> {
     let list = api.prices.load();
-    let prices: Vec<Value> = list.entries().iter().map(shown).collect();
-    Json(json!({ "prices": prices, "fallback": list.fallback_model() }))
+    Json(ShownPrices {
+        prices: list.entries().iter().map(shown).collect(),
+        fallback: list.fallback_model().map(ToString::to_string),
+    })
 }
 
-fn shown(entry: &PriceEntry) -> Value {
+fn shown(entry: &PriceEntry) -> ShownPrice {
     let since = entry.effective_since();
-    let mut price = rate(entry.rate());
-    let others = entry.other_rates().map(|(tier, above, other)| {
-        let mut other = rate(other);
-        other.insert("serviceTier".to_owned(), json!(tier));
-        other.insert("abovePromptTokens".to_owned(), json!(above));
-        Value::Object(other)
+    let others = entry.other_rates().map(|(tier, above, other)| OtherRate {
+        service_tier: tier.map(str::to_owned),
+        above_prompt_tokens: above,
+        rate: rate(other),
     });
-    let others: Vec<Value> = others.collect();
-    price.insert("model".to_owned(), json!(entry.model()));
-    price.insert(
-        "from".to_owned(),
-        json!((since > SystemTime::UNIX_EPOCH).then(|| rfc3339(since))),
-    );
-    price.insert("otherRates".to_owned(), others.into());
-    price.into()
+    ShownPrice {
+        model: entry.model().to_string(),
+        from: (since > SystemTime::UNIX_EPOCH).then(|| rfc3339(since)),
+        rate: rate(entry.rate()),
+        other_rates: others.collect(),
+    }
 }
 
-fn rate(rate: Rate) -> Map<String, Value> {
-    let members = [
-        ("input", Some(rate.input_price())),
-        ("output", Some(rate.output_price())),
-        ("cacheRead", Some(rate.cache_read_price())),
-        ("cacheWrite", Some(rate.cache_write_price())),
-        ("cacheWrite1h", rate.cache_write_1h_price()),
-    ];
-    let members = members.map(|(name, price)| {
-        let price = price.map(|price| price.to_string());
-        (name.to_owned(), json!(price))
-    });
-    members.into_iter().collect()
+fn rate(rate: Rate) -> ShownRate {
+    ShownRate {
+        input: rate.input_price().to_string(),
+        output: rate.output_price().to_string(),
+        cache_read: rate.cache_read_price().to_string(),
+        cache_write: rate.cache_write_price().to_string(),
+        cache_write_1h: rate.cache_write_1h_price().map(|price| price.to_string()),
+    }
 }

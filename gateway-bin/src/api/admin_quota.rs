@@ -5,101 +5,169 @@ use std::time::SystemTime;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tower_quota::{Allowance, Dimension, Grant, Limit, Limits, Terms, TimeZone, Window};
 use tower_sso::Identity;
 use tower_usage::NanoUsd;
 use tracing::info;
+use utoipa::ToSchema;
 
 use super::actor::Actor;
-use super::quota::{amount, explanation, limits, standings};
-use super::{Api, ApiError, body, rfc3339};
+use super::body::JsonBody;
+use super::quota::{Amount, Explanation, LimitStanding, amount, explanation, limits, standings};
+use super::{Api, ApiError, rfc3339};
 use crate::audit::Act;
 use crate::clock;
 use crate::terms::TermsError;
 
 /// The whole of what is special about somebody.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Wanted {
+pub(super) struct WantedTerms {
+    /// That which was read.
     version: u64,
+    /// One that the configuration has.
     #[serde(default)]
     plan: Option<String>,
+    /// Such as `Europe/Berlin`.
     #[serde(default)]
     time_zone: Option<String>,
     #[serde(default)]
     limits: Vec<WantedLimit>,
     #[serde(default)]
+    #[schema(max_items = 32)]
     grants: Vec<WantedGrant>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WantedLimit {
+    /// `tokens`, `cost` or `calls`.
     dimension: String,
+    /// `minute`, `hour`, `day` or `month`.
     window: String,
     /// Null: unlimited.
+    #[schema(value_type = Option<Amount>, required = true)]
     limit: Value,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct WantedGrant {
+pub(super) struct WantedGrant {
+    /// `tokens`, `cost` or `calls`.
     dimension: String,
+    /// `minute`, `hour`, `day` or `month`.
     window: String,
+    #[schema(value_type = Amount)]
     amount: Value,
+    #[schema(format = DateTime)]
     expires_at: String,
+}
+
+/// What is special about somebody.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ShownTerms {
+    version: u64,
+    plan: Option<String>,
+    time_zone: Option<String>,
+    limits: Vec<ShownLimit>,
+    grants: Vec<ShownGrant>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct ShownLimit {
+    dimension: &'static str,
+    window: &'static str,
+    /// Null: unlimited.
+    limit: Option<Amount>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ShownGrant {
+    dimension: &'static str,
+    window: &'static str,
+    amount: Amount,
+    #[schema(format = DateTime)]
+    expires_at: String,
+}
+
+/// What is special about somebody, and how they stand.
+#[derive(Serialize, ToSchema)]
+pub(super) struct QuotaOfUser {
+    #[serde(flatten)]
+    terms: ShownTerms,
+    standing: Vec<LimitStanding>,
 }
 
 /// Most grants of one person: each is looked at with every request of theirs.
 pub(super) const MAX_GRANTS: usize = 32;
 
-/// `GET /api/admin/users/{user_id}/quota`
+/// What is special about somebody's quota, and how they stand.
+#[utoipa::path(
+    get,
+    path = "/api/admin/users/{user_id}/quota",
+    responses((status = OK, body = QuotaOfUser, description = "also of somebody who never came"))
+)]
 pub(super) async fn show(
     State(api): State<Api>,
     Path(user_id): Path<Arc<str>>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<QuotaOfUser>, ApiError> {
     let terms = api.terms.of(&user_id).await.map_err(refusal)?;
     shown(&api, &user_id, &terms).await
 }
 
-/// `PUT /api/admin/users/{user_id}/quota`: in the place of what was, if that is still of the version that is named.
+/// Puts something else in the place of what was special about somebody, if that is still of the version that is named.
+#[utoipa::path(
+    put,
+    path = "/api/admin/users/{user_id}/quota",
+    request_body = WantedTerms,
+    responses(
+        (status = OK, body = QuotaOfUser, description = "it holds from the next request on"),
+        (status = CONFLICT, description = "it is of another version"),
+    )
+)]
 pub(super) async fn replace(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
     Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Value>, ApiError> {
-    let wanted: Wanted = body::json(&headers, &body)?;
+    JsonBody(wanted): JsonBody<WantedTerms>,
+) -> Result<Json<QuotaOfUser>, ApiError> {
     let terms = wanted.terms(&api)?;
     // Another version than this one is not replaced.
     let before = api.terms.of(&user_id).await.map_err(refusal)?;
-    act.was(shown_terms(&before).into());
+    act.was(json!(shown_terms(&before)));
     let set = api.terms.set(&user_id, terms.clone()).await;
     if !set.map_err(refusal)? {
         return Err(refusal(TermsError::Changed));
     }
     let version = terms.version().saturating_add(1);
-    act.is_now(shown_terms(&terms.at_version(version)).into());
+    act.is_now(json!(shown_terms(&terms.at_version(version))));
     info!(by = %Actor(&admin), "somebody's quota was set");
     show(State(api), Path(user_id)).await
 }
 
-/// `POST /api/admin/users/{user_id}/quota/grants`: more of one limit, for a time.
+/// Gives somebody more of one limit, for a time.
+#[utoipa::path(
+    post,
+    path = "/api/admin/users/{user_id}/quota/grants",
+    request_body = WantedGrant,
+    responses(
+        (status = CREATED, body = QuotaOfUser, description = "it holds from the next request on"),
+        (status = CONFLICT, description = "they have as many as anybody may have, or it was changed by somebody else"),
+    )
+)]
 pub(super) async fn grant(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
     Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let wanted: WantedGrant = body::json(&headers, &body)?;
+    JsonBody(wanted): JsonBody<WantedGrant>,
+) -> Result<(StatusCode, Json<QuotaOfUser>), ApiError> {
     let grant = wanted.grant("")?;
     let now = clock::now();
     let terms = api.terms.of(&user_id).await.map_err(refusal)?;
@@ -111,22 +179,27 @@ pub(super) async fn grant(
         return Err(too_many_grants());
     }
     let terms = api.terms.change(&user_id, |terms| {
-        act.was(shown_terms(&terms).into());
+        act.was(json!(shown_terms(&terms)));
         terms
             .retain_grants(|grant| grant.expires_at() > now)
             .grant(grant)
     });
     let terms = terms.await.map_err(refusal)?;
-    act.is_now(shown_terms(&terms).into());
+    act.is_now(json!(shown_terms(&terms)));
     info!(by = %Actor(&admin), "somebody was granted more");
     Ok((StatusCode::CREATED, shown(&api, &user_id, &terms).await?))
 }
 
-/// `GET /api/admin/users/{user_id}/quota/explain`: what they read themselves at `/api/quota/explain`.
+/// What somebody reads themselves at `/api/quota/explain`.
+#[utoipa::path(
+    get,
+    path = "/api/admin/users/{user_id}/quota/explain",
+    responses((status = OK, body = Explanation, description = "every limit, and the answer"))
+)]
 pub(super) async fn explain(
     State(api): State<Api>,
     Path(user_id): Path<Arc<str>>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Explanation>, ApiError> {
     Ok(Json(explanation(&standings(&api, &user_id).await?)))
 }
 
@@ -135,56 +208,46 @@ pub(super) async fn shown(
     api: &Api,
     user_id: &Arc<str>,
     terms: &Terms,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<QuotaOfUser>, ApiError> {
     let standings = standings(api, user_id).await?;
-    let mut quota = shown_terms(terms);
-    quota.insert("standing".to_owned(), json!(limits(&standings)));
-    Ok(Json(quota.into()))
+    Ok(Json(QuotaOfUser {
+        terms: shown_terms(terms),
+        standing: limits(&standings),
+    }))
 }
 
 /// What is special about somebody, without what is over.
-pub(super) fn shown_terms(terms: &Terms) -> Map<String, Value> {
-    let grant = |grant: &Grant| {
-        json!({
-            "dimension": grant.dimension().as_str(),
-            "window": grant.window().as_str(),
-            "amount": amount(grant.dimension(), grant.amount()),
-            "expiresAt": rfc3339(grant.expires_at()),
-        })
+pub(super) fn shown_terms(terms: &Terms) -> ShownTerms {
+    let grant = |grant: &Grant| ShownGrant {
+        dimension: grant.dimension().as_str(),
+        window: grant.window().as_str(),
+        amount: amount(grant.dimension(), grant.amount()),
+        expires_at: rfc3339(grant.expires_at()),
     };
     let now = clock::now();
     let live = terms
         .grants()
         .iter()
         .filter(|grant| grant.expires_at() > now);
-    let members = [
-        ("version", json!(terms.version())),
-        ("plan", json!(terms.plan_name())),
-        ("timeZone", json!(terms.zone().map(TimeZone::name))),
-        (
-            "limits",
-            terms
-                .own_limits()
-                .iter()
-                .map(shown_limit)
-                .collect::<Value>(),
-        ),
-        ("grants", live.map(grant).collect::<Value>()),
-    ];
-    let members = members.map(|(name, value)| (name.to_owned(), value));
-    members.into_iter().collect()
+    ShownTerms {
+        version: terms.version(),
+        plan: terms.plan_name().map(ToString::to_string),
+        time_zone: terms.zone().map(|zone| zone.name().to_string()),
+        limits: terms.own_limits().iter().map(shown_limit).collect(),
+        grants: live.map(grant).collect(),
+    }
 }
 
-/// A limit itself; `null` is unlimited.
-pub(super) fn shown_limit(limit: &Limit) -> Value {
-    json!({
-        "dimension": limit.dimension().as_str(),
-        "window": limit.window().as_str(),
-        "limit": match limit.allowance() {
-            Allowance::AtMost(limit_amount) => amount(limit.dimension(), limit_amount),
-            Allowance::Unlimited => Value::Null,
+/// A limit itself.
+pub(super) fn shown_limit(limit: &Limit) -> ShownLimit {
+    ShownLimit {
+        dimension: limit.dimension().as_str(),
+        window: limit.window().as_str(),
+        limit: match limit.allowance() {
+            Allowance::AtMost(limit_amount) => Some(amount(limit.dimension(), limit_amount)),
+            Allowance::Unlimited => None,
         },
-    })
+    }
 }
 
 pub(super) fn too_many_grants() -> ApiError {
@@ -249,9 +312,9 @@ fn read_time(text: &str, field: &str) -> Result<SystemTime, ApiError> {
     })
 }
 
-// === impl Wanted ===
+// === impl WantedTerms ===
 
-impl Wanted {
+impl WantedTerms {
     fn terms(&self, api: &Api) -> Result<Terms, ApiError> {
         let mut terms = Terms::default().at_version(self.version);
         if let Some(plan) = &self.plan {

@@ -3,54 +3,58 @@ use std::time::SystemTime;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use bytes::Bytes;
-use http::HeaderMap;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::json;
 use tower_quota::{Allowance, Grant, Standing, Terms};
 use tower_sso::Identity;
 use tracing::info;
+use utoipa::ToSchema;
 
 use super::actor::Actor;
-use super::admin_quota::{MAX_GRANTS, refusal, shown, shown_terms, too_many_grants};
+use super::admin_quota::{MAX_GRANTS, QuotaOfUser, refusal, shown, shown_terms, too_many_grants};
+use super::body::JsonBody;
 use super::quota::standings;
-use super::{Api, ApiError, body};
+use super::{Api, ApiError};
 use crate::audit::Act;
 use crate::clock;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Reset {
+pub(super) struct Reset {
     /// Not what is special about somebody is taken away, but what they have used is given once more.
     #[serde(default)]
     used: bool,
 }
 
-/// `POST /api/admin/users/{user_id}/quota/reset` with `{used?}`: back to the plan, or, with `used`, as much more as is used
-/// until it would have been given anew.
+/// Puts somebody back to the plan, or, with `used`, gives them as much more as is used until it would have been given anew.
+#[utoipa::path(
+    post,
+    path = "/api/admin/users/{user_id}/quota/reset",
+    request_body = Option<Reset>,
+    responses(
+        (status = OK, body = QuotaOfUser, description = "it holds from the next request on"),
+        (status = CONFLICT, description = "they have as many grants as anybody may have, or it was changed by somebody else"),
+    )
+)]
 pub(super) async fn reset(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
     Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Value>, ApiError> {
-    let wanted: Reset = match body.is_empty() {
-        true => Reset::default(),
-        false => body::json(&headers, &body)?,
-    };
+    body: Option<JsonBody<Reset>>,
+) -> Result<Json<QuotaOfUser>, ApiError> {
+    let wanted = body.map(|JsonBody(wanted)| wanted).unwrap_or_default();
     let terms = match wanted.used {
         true => give_used(&api, &user_id, &act).await?,
         false => {
             let plain = |terms: Terms| {
-                act.was(shown_terms(&terms).into());
+                act.was(json!(shown_terms(&terms)));
                 Terms::default().at_version(terms.version())
             };
             api.terms.change(&user_id, plain).await.map_err(refusal)?
         }
     };
-    act.is_now(shown_terms(&terms).into());
+    act.is_now(json!(shown_terms(&terms)));
     info!(by = %Actor(&admin), used = wanted.used, "somebody's quota was reset");
     shown(&api, &user_id, &terms).await
 }
@@ -63,7 +67,7 @@ async fn give_used(api: &Api, user_id: &Arc<str>, act: &Act) -> Result<Terms, Ap
         return Err(too_many_grants());
     }
     let change = |terms| {
-        act.was(shown_terms(&terms).into());
+        act.was(json!(shown_terms(&terms)));
         with_used(terms, &standings, now)
     };
     api.terms.change(user_id, change).await.map_err(refusal)

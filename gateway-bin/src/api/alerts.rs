@@ -5,51 +5,94 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
 use tower_quota::Dimension;
 use tower_sso::Identity;
 use tracing::info;
+use utoipa::{IntoParams, ToSchema};
 
 use super::actor::Actor;
-use super::quota::amount;
-use super::{Api, ApiError, body, rfc3339};
+use super::body::JsonBody;
+use super::quota::{Amount, amount};
+use super::{Api, ApiError, rfc3339};
 use crate::audit::Act;
 use crate::store::{Alert, AlertState, StoreError};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Of {
+    /// `triggered`, `acknowledged` or `resolved`.
     state: Option<String>,
+    /// A user id.
     user: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Resolution {
+pub(super) struct Resolution {
+    /// What there is to say about it: 2,000 bytes at most.
     #[serde(default)]
+    note: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Alerts {
+    alerts: Vec<ShownAlert>,
+}
+
+/// That somebody has used a part of a limit.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ShownAlert {
+    id: String,
+    user: String,
+    /// Such as `daily_tokens`.
+    limit: String,
+    /// The part, in percent.
+    threshold: u8,
+    #[schema(format = DateTime)]
+    window_start: String,
+    used: Amount,
+    /// What the limit allowed.
+    amount: Amount,
+    /// `triggered`, `acknowledged` or `resolved`.
+    state: &'static str,
+    #[schema(format = DateTime)]
+    triggered_at: String,
+    resolved_by: Option<String>,
     note: Option<String>,
 }
 
 /// Longest note, in bytes.
 const MAX_NOTE: usize = 2_000;
 
-/// `GET /api/alerts`
+/// The caller's alerts.
+#[utoipa::path(
+    get,
+    path = "/api/alerts",
+    responses((status = OK, body = Alerts, description = "the latest ones"))
+)]
 pub(super) async fn own(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Alerts>, ApiError> {
     let own = identity.user_id().as_ref().to_owned();
     list(&api, Some(own), None).await
 }
 
-/// `GET /api/admin/alerts?state=&user=`
+/// Everybody's alerts.
+#[utoipa::path(
+    get,
+    path = "/api/admin/alerts",
+    params(Of),
+    responses((status = OK, body = Alerts, description = "the latest ones that fit"))
+)]
 pub(super) async fn all(
     State(api): State<Api>,
     of: Result<Query<Of>, QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Alerts>, ApiError> {
     let Query(of) = of.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let state = match &of.state {
         Some(word) => Some(AlertState::parse(word).ok_or_else(|| {
@@ -60,29 +103,43 @@ pub(super) async fn all(
     list(&api, of.user, state).await
 }
 
-/// `POST /api/admin/alerts/{id}/acknowledge`
+/// Says that somebody has looked at an alert.
+#[utoipa::path(
+    post,
+    path = "/api/admin/alerts/{id}/acknowledge",
+    responses(
+        (status = OK, body = ShownAlert, description = "the alert"),
+        (status = NOT_FOUND, description = "there is no such alert"),
+        (status = CONFLICT, description = "it is resolved already"),
+    )
+)]
 pub(super) async fn acknowledge(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
     Extension(act): Extension<Act>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ShownAlert>, ApiError> {
     become_state(&api, &id, AlertState::Acknowledged, (&admin, &act), None).await
 }
 
-/// `POST /api/admin/alerts/{id}/resolve` with `{note?}`
+/// Says that an alert is done with.
+#[utoipa::path(
+    post,
+    path = "/api/admin/alerts/{id}/resolve",
+    request_body = Option<Resolution>,
+    responses(
+        (status = OK, body = ShownAlert, description = "the alert"),
+        (status = NOT_FOUND, description = "there is no such alert"),
+    )
+)]
 pub(super) async fn resolve(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
     Extension(act): Extension<Act>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Value>, ApiError> {
-    let resolution: Resolution = match body.is_empty() {
-        true => Resolution::default(),
-        false => body::json(&headers, &body)?,
-    };
+    body: Option<JsonBody<Resolution>>,
+) -> Result<Json<ShownAlert>, ApiError> {
+    let resolution = body.map(|JsonBody(sent)| sent).unwrap_or_default();
     if resolution
         .note
         .as_ref()
@@ -101,7 +158,7 @@ async fn become_state(
     to: AlertState,
     (admin, act): (&Identity, &Act),
     note: Option<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ShownAlert>, ApiError> {
     let find = async || {
         let alert = api.store.find_alert(id).await;
         let alert = alert.map_err(|error| down(&error))?;
@@ -129,11 +186,11 @@ async fn list(
     api: &Api,
     subject: Option<String>,
     state: Option<AlertState>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Alerts>, ApiError> {
     let alerts = api.store.alerts(subject, state).await;
     let alerts = alerts.map_err(|error| down(&error))?;
-    let alerts: Vec<Value> = alerts.iter().map(shown).collect();
-    Ok(Json(json!({ "alerts": alerts })))
+    let alerts = alerts.iter().map(shown).collect();
+    Ok(Json(Alerts { alerts }))
 }
 
 fn down(error: &StoreError) -> ApiError {
@@ -141,22 +198,23 @@ fn down(error: &StoreError) -> ApiError {
 }
 
 /// An alert as answers and the webhook show it.
-pub(crate) fn shown(alert: &Alert) -> Value {
+pub(crate) fn shown(alert: &Alert) -> ShownAlert {
     let dimension = match alert.alert_type.ends_with("_cost") {
         true => Dimension::Cost,
         false => Dimension::Tokens,
     };
-    json!({
-        "id": alert.id,
-        "user": alert.subject,
-        "limit": alert.alert_type,
-        "threshold": alert.threshold,
-        "windowStart": rfc3339(alert.window_start),
-        "used": amount(dimension, alert.used),
-        "amount": amount(dimension, alert.amount),
-        "state": alert.state.as_str(),
-        "triggeredAt": rfc3339(alert.triggered_at),
-        "resolvedBy": alert.resolved.as_ref().map(|(by, _)| by),
-        "note": alert.resolved.as_ref().and_then(|(_, note)| note.as_ref()),
-    })
+    let (resolved_by, note) = alert.resolved.clone().unzip();
+    ShownAlert {
+        id: alert.id.clone(),
+        user: alert.subject.clone(),
+        limit: alert.alert_type.clone(),
+        threshold: alert.threshold,
+        window_start: rfc3339(alert.window_start),
+        used: amount(dimension, alert.used),
+        amount: amount(dimension, alert.amount),
+        state: alert.state.as_str(),
+        triggered_at: rfc3339(alert.triggered_at),
+        resolved_by,
+        note: note.flatten(),
+    }
 }

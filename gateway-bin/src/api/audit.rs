@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{Api, ApiError, rfc3339};
@@ -18,8 +19,9 @@ const MAX_LIMIT: usize = 500;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Page {
     /// Who has done it: a user id, or the number of an operating-system user.
     who: Option<String>,
@@ -30,25 +32,74 @@ pub(super) struct Page {
     /// The id of an act.
     act: Option<String>,
     /// The first day, in UTC.
+    #[param(format = Date)]
     from: Option<String>,
     /// The last day, in UTC.
+    #[param(format = Date)]
     to: Option<String>,
     /// `next` of the answer before.
+    #[param(format = "uuid")]
     before: Option<String>,
+    /// Most rows of the answer.
     #[serde(default = "default_limit")]
+    #[param(minimum = 1, maximum = 500, default = 500)]
     limit: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditPage {
+    audit: Vec<Noted>,
+    /// What to ask for `before` where there is more.
+    next: Option<String>,
+}
+
+/// What was noted of an act.
+#[derive(Serialize, ToSchema)]
+struct Noted {
+    id: String,
+    /// The act's id: what is noted before it and after it has the same.
+    act: String,
+    #[schema(format = DateTime)]
+    at: String,
+    who: Who,
+    /// Where they were.
+    address: Option<String>,
+    action: String,
+    /// The user that it was done to.
+    user: Option<String>,
+    /// What else it was done to.
+    object: Option<String>,
+    /// What it was done to, before.
+    before: Option<Value>,
+    after: Option<Value>,
+    /// `begun`, `done`, `refused` or `failed`.
+    result: &'static str,
+    /// Why it was not done.
+    code: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Who {
+    /// `user`, `operator` or `signal`.
+    kind: &'static str,
+    id: String,
 }
 
 const fn default_limit() -> usize {
     MAX_LIMIT
 }
 
-/// `GET /api/admin/audit?who&user&action&act&from&to&before&limit`: what was done, the latest first; `next` is what to ask
-/// for `before` where there is more.
+/// What administrators have done, the latest first.
+#[utoipa::path(
+    get,
+    path = "/api/admin/audit",
+    params(Page),
+    responses((status = OK, body = AuditPage, description = "what fits all that is said"))
+)]
 pub(super) async fn list(
     State(api): State<Api>,
     page: Result<Query<Page>, QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<AuditPage>, ApiError> {
     let Query(page) = page.map_err(|error| ApiError::bad_request(error.body_text()))?;
     if !(1..=MAX_LIMIT).contains(&page.limit) {
         let message = format!("limit: must be a number from 1 to {MAX_LIMIT}");
@@ -74,8 +125,8 @@ pub(super) async fn list(
     rows.truncate(page.limit);
     let next = rows.last().filter(|_| has_more);
     let next = next.map(|row| row.note.id.clone());
-    let rows: Vec<_> = rows.into_iter().map(shown).collect();
-    Ok(Json(json!({ "audit": rows, "next": next })))
+    let audit = rows.into_iter().map(shown).collect();
+    Ok(Json(AuditPage { audit, next }))
 }
 
 fn day(name: &str, text: Option<&str>) -> Result<Option<SystemTime>, ApiError> {
@@ -86,19 +137,22 @@ fn day(name: &str, text: Option<&str>) -> Result<Option<SystemTime>, ApiError> {
     day.transpose()
 }
 
-fn shown(AuditRow { note, at, .. }: AuditRow) -> Value {
-    json!({
-        "id": note.id,
-        "act": note.act,
-        "at": rfc3339(at),
-        "who": { "kind": note.actor_kind.as_str(), "id": note.actor },
-        "address": note.address,
-        "action": note.action,
-        "user": note.user_id,
-        "object": note.object,
-        "before": note.before,
-        "after": note.after,
-        "result": note.outcome.as_str(),
-        "code": note.code,
-    })
+fn shown(AuditRow { note, at, .. }: AuditRow) -> Noted {
+    Noted {
+        id: note.id,
+        act: note.act,
+        at: rfc3339(at),
+        who: Who {
+            kind: note.actor_kind.as_str(),
+            id: note.actor,
+        },
+        address: note.address,
+        action: note.action,
+        user: note.user_id,
+        object: note.object,
+        before: note.before,
+        after: note.after,
+        result: note.outcome.as_str(),
+        code: note.code,
+    }
 }

@@ -4,7 +4,10 @@ use axum::Json;
 use axum::response::{Html, IntoResponse, Response};
 use http::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use tracing::error;
+use utoipa::ToSchema;
 
 use crate::cells::CellError;
 
@@ -14,6 +17,26 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: Cow<'static, str>,
+}
+
+/// What [`ErrorAnswer`] is called in the API's description.
+pub(super) const ERROR_SCHEMA: &str = "Error";
+
+/// Why something was not done.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ErrorAnswer<'a> {
+    #[schema(inline)]
+    error: ErrorContent<'a>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ErrorContent<'a> {
+    /// For programs.
+    code: &'a str,
+    /// For people.
+    message: &'a str,
+    /// What else there is to say, by name.
+    details: Map<String, Value>,
 }
 
 /// The code of an answer that says why not, for whoever has the answer in hand.
@@ -99,10 +122,12 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({
-            "error": { "code": self.code, "message": self.message, "details": {} },
-        });
-        let mut response = (self.status, Json(body)).into_response();
+        let error = ErrorContent {
+            code: self.code,
+            message: &self.message,
+            details: Map::new(),
+        };
+        let mut response = (self.status, Json(ErrorAnswer { error })).into_response();
         response.extensions_mut().insert(ErrorCode(self.code));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response

@@ -2,9 +2,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use serde::Serialize;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use super::Api;
 use crate::shipping::Shipping;
@@ -12,13 +13,36 @@ use crate::shipping::Shipping;
 /// How long a store may take to answer: whoever asks whether we are ready does not wait long.
 const ANSWER: Duration = Duration::from_secs(1);
 
+/// Whether new work would succeed.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Readiness {
+    ready: bool,
+    /// What is wanting: `store`, `session_store`, `quota_store`, `ledger`, `ledger_shipping`, `instance`.
+    failing: Vec<&'static str>,
+}
+
 /// That the process answers.
+#[utoipa::path(get, path = "/health", responses((status = OK, body = String, description = "`OK`")))]
+pub(super) async fn healthy() -> &'static str {
+    "OK"
+}
+
+/// That the process answers.
+#[utoipa::path(get, path = "/livez", responses((status = OK, body = String, description = "`OK`")))]
 pub(super) async fn alive() -> &'static str {
     "OK"
 }
 
 /// Whether new work would succeed, and if not, for want of what.
-pub(super) async fn readyz(State(api): State<Api>) -> Response {
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    responses(
+        (status = OK, body = Readiness, description = "it would"),
+        (status = SERVICE_UNAVAILABLE, body = Readiness, description = "it would not"),
+    )
+)]
+pub(super) async fn readyz(State(api): State<Api>) -> (StatusCode, Json<Readiness>) {
     let mut failing = Vec::new();
     let (store, sessions) = tokio::join!(
         timeout(ANSWER, api.store.ping()),
@@ -47,9 +71,6 @@ pub(super) async fn readyz(State(api): State<Api>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (
-        status,
-        Json(serde_json::json!({ "ready": failing.is_empty(), "failing": failing })),
-    )
-        .into_response()
+    let ready = failing.is_empty();
+    (status, Json(Readiness { ready, failing }))
 }

@@ -6,10 +6,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tower_sso::Identity;
 use tracing::info;
+use utoipa::{IntoParams, ToSchema};
 
 use super::actor::Actor;
 use super::{Api, ApiError};
@@ -17,10 +18,56 @@ use crate::audit::Act;
 use crate::cells::Cells;
 use crate::environment::EnvironmentError;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Place {
+    /// The instance's name.
     instance: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Instances {
+    instances: Vec<ShownInstance>,
+}
+
+#[derive(Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ShownInstance {
+    name: String,
+    /// One that is not is shown as long as somebody has a place there.
+    configured: bool,
+    /// By an administrator, and not in the configuration file.
+    added: bool,
+    /// `pool` or `cell`.
+    mode: Option<&'static str>,
+    /// Whose cell it is.
+    user: Option<Arc<str>>,
+    capacity: u32,
+    /// How many people have a place there.
+    assigned: u32,
+    ready: bool,
+    drained: bool,
+    /// What has to be changed there before people are sent to it.
+    to_be_changed: Vec<String>,
+    /// Of a cell that is started when it is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    process: Option<CellProcess>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct CellProcess {
+    /// `off`, `starting`, `running` or `stopping`.
+    status: &'static str,
+    pid: Option<i32>,
+    /// As which user of the system it runs.
+    os_user: Option<u32>,
+    /// How many use it.
+    uses: usize,
+    unused_for_seconds: u64,
+    last_failure: Option<Arc<str>>,
 }
 
 fn refusal(error: &EnvironmentError) -> ApiError {
@@ -31,56 +78,78 @@ fn not_found(message: &'static str) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
-/// `GET /api/admin/instances`: each, with whose cell it is or how many people have a place there, and whether people are
-/// sent there. One that is not configured any more is shown as long as somebody has a place there.
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+/// Each instance, with whose cell it is or how many people have a place there, and whether people are sent there.
+#[utoipa::path(
+    get,
+    path = "/api/admin/instances",
+    responses((status = OK, body = Instances, description = "all of them"))
+)]
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Instances>, ApiError> {
     let assigned = api.store.assigned().await;
     let mut assigned = assigned.map_err(|error| ApiError::unavailable("store", &error))?;
     let mut instances = Vec::new();
     for upstream in api.environments.upstreams().all() {
-        instances.push(json!({
-            "name": &*upstream.name,
-            "configured": true,
-            "added": api.roster.is_added(&upstream.name),
-            "mode": if upstream.is_cell() { "cell" } else { "pool" },
-            "user": upstream.owner,
-            "capacity": upstream.slots,
-            "assigned": match &upstream.owner {
+        instances.push(ShownInstance {
+            name: upstream.name.to_string(),
+            configured: true,
+            added: api.roster.is_added(&upstream.name),
+            mode: Some(if upstream.is_cell() { "cell" } else { "pool" }),
+            user: upstream.owner.clone(),
+            capacity: upstream.slots,
+            assigned: match &upstream.owner {
                 Some(_) => 1,
                 None => assigned.remove(&*upstream.name).unwrap_or(0),
             },
-            "ready": upstream.is_ready(),
-            "drained": upstream.is_drained(),
-            "toBeChanged": upstream.fitness.unmet(),
-        }));
+            ready: upstream.is_ready(),
+            drained: upstream.is_drained(),
+            to_be_changed: upstream.fitness.unmet(),
+            process: None,
+        });
     }
     let cells = api.environments.cells().map(Cells::list);
     for cell in cells.unwrap_or_default() {
-        let process = json!({
-            "status": cell.status, "pid": cell.pid, "osUser": cell.os_user, "uses": cell.uses,
-            "unusedForSeconds": cell.unused_for.as_secs(), "lastFailure": cell.failure,
+        let process = Some(CellProcess {
+            status: cell.status,
+            pid: cell.pid,
+            os_user: cell.os_user,
+            uses: cell.uses,
+            unused_for_seconds: cell.unused_for.as_secs(),
+            last_failure: cell.failure,
         });
         let mut listed = instances.iter_mut();
-        match listed.find(|instance| instance["name"] == *cell.name) {
-            Some(instance) => instance["process"] = process,
-            None => instances.push(json!({
-                "name": &*cell.name, "configured": true, "mode": "cell", "user": &*cell.user_id, "capacity": 1,
-                "assigned": 1, "ready": false, "drained": false, "toBeChanged": [], "process": process,
-            })),
+        match listed.find(|instance| *instance.name == *cell.name) {
+            Some(instance) => instance.process = process,
+            None => instances.push(ShownInstance {
+                name: cell.name.to_string(),
+                configured: true,
+                mode: Some("cell"),
+                user: Some(cell.user_id),
+                capacity: 1,
+                assigned: 1,
+                process,
+                ..ShownInstance::default()
+            }),
         }
     }
     let mut gone: Vec<_> = assigned.into_iter().collect();
     gone.sort();
-    instances.extend(gone.into_iter().map(|(name, assigned)| {
-        json!({
-            "name": name, "configured": false, "added": false, "mode": null, "user": null, "capacity": 0, "assigned": assigned, "ready": false, "drained": false,
-            "toBeChanged": [],
-        })
+    instances.extend(gone.into_iter().map(|(name, assigned)| ShownInstance {
+        name,
+        assigned,
+        ..ShownInstance::default()
     }));
-    Ok(Json(json!({ "instances": instances })))
+    Ok(Json(Instances { instances }))
 }
 
-/// `POST /api/admin/instances/{name}/drain`: nobody new is sent there.
+/// Drains an instance: nobody new is sent there.
+#[utoipa::path(
+    post,
+    path = "/api/admin/instances/{name}/drain",
+    responses(
+        (status = NO_CONTENT, description = "nobody new is sent there"),
+        (status = NOT_FOUND, description = "there is no instance of that name"),
+    )
+)]
 pub(super) async fn drain(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
@@ -90,7 +159,15 @@ pub(super) async fn drain(
     set_drained(&api, (&admin, &act), &name, true).await
 }
 
-/// `POST /api/admin/instances/{name}/resume`: people are sent there again.
+/// Ends the draining of an instance: people are sent there again.
+#[utoipa::path(
+    post,
+    path = "/api/admin/instances/{name}/resume",
+    responses(
+        (status = NO_CONTENT, description = "people are sent there"),
+        (status = NOT_FOUND, description = "there is no instance of that name"),
+    )
+)]
 pub(super) async fn resume(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
@@ -119,8 +196,18 @@ async fn set_drained(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /api/admin/users/{user_id}/assignment?instance=`: somebody has no place there any more, and is sent where others
-/// are who come now, with their files and without the conversations that are there.
+/// Takes somebody's place on an instance away.
+///
+/// They are sent where others are who come now, with their files and without the conversations that are there.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/users/{user_id}/assignment",
+    params(Place),
+    responses(
+        (status = NO_CONTENT, description = "they have no place there"),
+        (status = NOT_FOUND, description = "they had none"),
+    )
+)]
 pub(super) async fn unassign(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,

@@ -5,51 +5,78 @@ use std::sync::Arc;
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use axum::{Extension, Json};
-use bytes::Bytes;
-use http::HeaderMap;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tower_sso::Identity;
 use tracing::warn;
+use utoipa::{IntoParams, ToSchema};
 
+use super::ApiError;
 use super::actor::Actor;
-use super::{ApiError, body};
+use super::body::JsonBody;
 use crate::audit::Act;
 use crate::telemetry::UserHash;
 use crate::telemetry::log::{self, LogFilter, LogFilterError};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
+    /// A user id.
     user: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+pub(super) struct NewLogFilter {
+    /// Such as `info,gateway::egress=debug`.
     filter: String,
 }
 
-/// `GET /api/admin/log?user=`: the filter that is in force, and by what a user is known in the log.
-pub(super) async fn show(
-    asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let Query(Asked { user }) = asked.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let hash = user.as_deref().and_then(UserHash::of);
-    let hash = hash.map(|hash| hash.to_string());
-    Ok(Json(
-        json!({ "filter": in_force()?.as_str(), "user": hash }),
-    ))
+#[derive(Serialize, ToSchema)]
+pub(super) struct InForce {
+    filter: String,
+    /// By what the user that was asked about is known in the log.
+    user: Option<String>,
 }
 
-/// `PUT /api/admin/log` `{filter}`: what is logged from now on, until the configuration is read again.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FilterSet {
+    filter: String,
+    /// What was in force before.
+    before: String,
+}
+
+/// What is logged: the filter that is in force, and by what a user is known in the log.
+#[utoipa::path(
+    get,
+    path = "/api/admin/log",
+    params(Asked),
+    responses((status = OK, body = InForce, description = "the filter"))
+)]
+pub(super) async fn show(
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<InForce>, ApiError> {
+    let Query(Asked { user }) = asked.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let hash = user.as_deref().and_then(UserHash::of);
+    Ok(Json(InForce {
+        filter: in_force()?.as_str().to_owned(),
+        user: hash.map(|hash| hash.to_string()),
+    }))
+}
+
+/// Sets what is logged from now on, until the configuration is read again.
+#[utoipa::path(
+    put,
+    path = "/api/admin/log",
+    request_body = NewLogFilter,
+    responses((status = OK, body = FilterSet, description = "it is in force"))
+)]
 pub(super) async fn change(
     Extension(operator): Extension<Arc<Identity>>,
     Extension(act): Extension<Act>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Value>, ApiError> {
-    let Wanted { filter } = body::json(&headers, &body)?;
+    JsonBody(NewLogFilter { filter }): JsonBody<NewLogFilter>,
+) -> Result<Json<FilterSet>, ApiError> {
     let filter: LogFilter = filter
         .parse()
         .map_err(|error: LogFilterError| ApiError::bad_request(error.to_string()))?;
@@ -58,9 +85,10 @@ pub(super) async fn change(
     log::set_filter(&filter).map_err(|error| ApiError::unavailable("log", &error))?;
     act.is_now(json!({ "filter": filter.as_str() }));
     warn!(by = %Actor(&operator), %before, now = %filter, "another log filter was set");
-    Ok(Json(
-        json!({ "filter": filter.as_str(), "before": before.as_str() }),
-    ))
+    Ok(Json(FilterSet {
+        filter: filter.as_str().to_owned(),
+        before: before.as_str().to_owned(),
+    }))
 }
 
 fn in_force() -> Result<LogFilter, ApiError> {

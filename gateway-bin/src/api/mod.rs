@@ -18,9 +18,11 @@ mod counters;
 mod cross_origin;
 mod error;
 mod health;
+mod input;
 mod instances;
 mod keys;
 mod log;
+mod openapi;
 mod openclaw;
 mod pace;
 mod plane;
@@ -167,7 +169,10 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
     let socket = Router::new()
         .route("/ws", get(websocket::upgrade))
         .layer(layers.bearer().optional());
-    let mut routes = signed_in.merge(socket).merge(plane::open().into_router());
+    let mut routes = signed_in
+        .merge(socket)
+        .merge(plane::open().into_router())
+        .merge(plane::description().into_router());
     if let Some((redirect, login)) = api.sign_in.login() {
         let sign_in = Router::new()
             .route_service("/auth/{*rest}", login.clone())
@@ -184,6 +189,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(csrf)
+        .layer(from_fn(input::check))
         .layer(map_response_with_state(api.clone(), access::private))
         .layer(map_request_with_state(api.clone(), access::locate))
         .layer(from_fn_with_state(Latency::new("public"), timed))
@@ -196,8 +202,10 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
 /// The routes of the operator's socket: those of administrators, without sign-in. The socket itself says who asks.
 pub fn operator(api: Api) -> Router {
     administration(&api, [plane::administration(), plane::of_the_operator()])
+        .merge(plane::description_for_operators().into_router())
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(from_fn(input::check))
         .with_state(api)
 }
 

@@ -1,24 +1,25 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use bytes::Bytes;
 use futures_util::FutureExt;
-use http::HeaderMap;
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tower_quota::{Allowance, Dimension, Limit, Limits, Standing, Subject, Window};
 use tower_sso::Identity;
 use tower_usage::NanoUsd;
 use tower_workspace::Workspace;
+use utoipa::ToSchema;
 
-use super::{ADMIN, Api, ApiError, body, quota, rfc3339};
+use super::body::JsonBody;
+use super::quota::LimitStanding;
+use super::{ADMIN, Api, ApiError, quota, rfc3339};
 use crate::environment::EnvironmentError;
 use crate::protocol::ExtendedChat;
 use crate::terms::TermsError;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Initialize {
     /// From now on; it is not taken back by leaving it out.
@@ -32,14 +33,78 @@ pub(super) struct Initialize {
     quota_cost_per_month: Option<String>,
 }
 
-/// `POST /api/openclaw/initialize`: makes the caller's environment; asking again answers the same.
+/// What somebody has.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Initialized {
+    success: bool,
+    #[schema(value_type = String)]
+    workspace_dir: PathBuf,
+    profile_name: String,
+    has_sandbox: bool,
+    auth_profile_id: String,
+    /// Null: unlimited.
+    quota_tokens_per_day: Option<u64>,
+    /// USD, as a decimal. Null: unlimited.
+    quota_cost_per_month: Option<String>,
+}
+
+/// With what a client of OpenClaw opens a socket.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Credentials {
+    gateway_url: String,
+    /// For the caller only, and for a short time.
+    password: String,
+    #[schema(value_type = String)]
+    workspace_dir: PathBuf,
+    profile_name: String,
+    has_sandbox: bool,
+    session_key: String,
+    #[schema(format = DateTime)]
+    expires_at: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Status {
+    /// `ready` or `unavailable`.
+    status: &'static str,
+    #[schema(value_type = String)]
+    workspace_dir: PathBuf,
+    profile_name: String,
+    has_sandbox: bool,
+    quota: Vec<LimitStanding>,
+    instance: InstanceStatus,
+    /// Where the caller has a key of their own.
+    own_provider_keys: Vec<Arc<str>>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct InstanceStatus {
+    name: Option<String>,
+    healthy: bool,
+}
+
+/// Makes the caller's environment; asking again answers the same.
+#[utoipa::path(
+    post,
+    path = "/api/openclaw/initialize",
+    request_body = Option<Initialize>,
+    responses(
+        (status = OK, body = Initialized, description = "it is made"),
+        (status = FORBIDDEN, description = "only an administrator may set more than the plan has, and no personal access token does this"),
+        (status = CONFLICT, description = "the instance has no sandbox, or the limits are being changed by somebody else"),
+        (status = UNPROCESSABLE_ENTITY, description = "the caller's user id cannot have a workspace"),
+    )
+)]
 pub(super) async fn initialize(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Value>, ApiError> {
-    let asked = Initialize::parse(&headers, &body)?;
+    body: Option<JsonBody<Initialize>>,
+) -> Result<Json<Initialized>, ApiError> {
+    // None at all asks for nothing in particular.
+    let asked = body.map(|JsonBody(asked)| asked).unwrap_or_default();
     let user_id = identity.user_id();
     let subject = Subject::from(user_id);
     let terms = api.quota.terms(&subject).await;
@@ -103,23 +168,31 @@ pub(super) async fn initialize(
         })
     };
     let workspace = &environment.workspace;
-    Ok(Json(json!({
-        "success": true,
-        "workspaceDir": workspace.instance_workspace_dir(),
-        "profileName": workspace.profile_name(),
-        "hasSandbox": workspace.has_sandbox(),
-        "authProfileId": environment.auth_profile_id(),
-        "quotaTokensPerDay": amount(Dimension::Tokens, Window::Day),
-        "quotaCostPerMonth": amount(Dimension::Cost, Window::Month).map(quota::dollars),
-    })))
+    Ok(Json(Initialized {
+        success: true,
+        workspace_dir: workspace.instance_workspace_dir().to_owned(),
+        profile_name: workspace.profile_name().to_owned(),
+        has_sandbox: workspace.has_sandbox(),
+        auth_profile_id: environment.auth_profile_id(),
+        quota_tokens_per_day: amount(Dimension::Tokens, Window::Day),
+        quota_cost_per_month: amount(Dimension::Cost, Window::Month).map(quota::dollars),
+    }))
 }
 
-/// `GET /api/openclaw/credentials`
+/// With what a client of the caller's opens a socket; makes the caller's environment if there is none.
+#[utoipa::path(
+    get,
+    path = "/api/openclaw/credentials",
+    responses(
+        (status = OK, body = Credentials, description = "good for one person and a short time"),
+        (status = CONFLICT, description = "the workspace must be initialized first"),
+    )
+)]
 pub(super) async fn credentials(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
     Extension(workspace): Extension<Arc<Workspace>>,
-) -> Json<Value> {
+) -> Json<Credentials> {
     let issued = api.passwords.issue(&identity);
     let upstream = api.environments.upstream_of(&workspace);
     let session_key = match upstream.is_some_and(|upstream| upstream.extended_chat_params) {
@@ -128,23 +201,31 @@ pub(super) async fn credentials(
     };
     // `http` becomes `ws`, `https` becomes `wss`.
     let url = format!("{}/ws", api.public_url.replacen("http", "ws", 1));
-    Json(json!({
-        "gatewayUrl": url,
-        "password": issued.password.expose(),
-        "workspaceDir": workspace.instance_workspace_dir(),
-        "profileName": workspace.profile_name(),
-        "hasSandbox": workspace.has_sandbox(),
-        "sessionKey": session_key,
-        "expiresAt": rfc3339(issued.expires_at),
-    }))
+    Json(Credentials {
+        gateway_url: url,
+        password: issued.password.expose().to_owned(),
+        workspace_dir: workspace.instance_workspace_dir().to_owned(),
+        profile_name: workspace.profile_name().to_owned(),
+        has_sandbox: workspace.has_sandbox(),
+        session_key,
+        expires_at: rfc3339(issued.expires_at),
+    })
 }
 
-/// `GET /api/openclaw/status`
+/// How the caller's environment is.
+#[utoipa::path(
+    get,
+    path = "/api/openclaw/status",
+    responses(
+        (status = OK, body = Status, description = "whether it can be used, and the caller's limits"),
+        (status = CONFLICT, description = "the workspace must be initialized first"),
+    )
+)]
 pub(super) async fn status(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
     Extension(workspace): Extension<Arc<Workspace>>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Status>, ApiError> {
     let standings = api.quota.standings(&identity.user_id().into()).await;
     let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
     let upstream = api.environments.upstream_of(&workspace);
@@ -153,28 +234,26 @@ pub(super) async fn status(
     let row = row.map_err(|error| ApiError::unavailable("store", &error))?;
     // One whose making was broken off is made whole when they come.
     let is_whole = row.is_some_and(|row| row.agent_ready);
-    Ok(Json(json!({
-        "status": if healthy && is_whole { "ready" } else { "unavailable" },
-        "workspaceDir": workspace.instance_workspace_dir(),
-        "profileName": workspace.profile_name(),
-        "hasSandbox": workspace.has_sandbox(),
-        "quota": quota::limits(&standings),
-        "instance": { "name": workspace.instance(), "healthy": healthy },
-        "ownProviderKeys": api.own_keys.providers_of(identity.user_id()),
-    })))
+    Ok(Json(Status {
+        status: match healthy && is_whole {
+            true => "ready",
+            false => "unavailable",
+        },
+        workspace_dir: workspace.instance_workspace_dir().to_owned(),
+        profile_name: workspace.profile_name().to_owned(),
+        has_sandbox: workspace.has_sandbox(),
+        quota: quota::limits(&standings),
+        instance: InstanceStatus {
+            name: workspace.instance().map(ToString::to_string),
+            healthy,
+        },
+        own_provider_keys: api.own_keys.providers_of(identity.user_id()),
+    }))
 }
 
 // === impl Initialize ===
 
 impl Initialize {
-    /// Reads the body; none at all asks for nothing in particular.
-    fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Self, ApiError> {
-        if body.is_empty() {
-            return Ok(Self::default());
-        }
-        body::json(headers, body)
-    }
-
     /// The limits that are asked for: at most the plan's, but for administrators.
     fn limits(&self, plan: &Limits, identity: &Identity) -> Result<Vec<Limit>, ApiError> {
         let mut wanted = Vec::new();

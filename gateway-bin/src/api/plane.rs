@@ -1,10 +1,12 @@
 //! Who may ask what.
 
+use utoipa_axum::routes;
+
 use super::routes::Noted::{BeforeAndAfter, WithChange};
 use super::routes::{Access, Route, Routes};
 use super::{
     added_instances, admin, admin_keys, admin_plans, admin_prices, admin_quota, admin_quota_list,
-    admin_quota_reset, alerts, audit, counters, health, instances, keys, log, openclaw,
+    admin_quota_reset, alerts, audit, counters, health, instances, keys, log, openapi, openclaw,
     provider_key, quota, snapshots, usage, user, user_export, users, virtual_keys,
 };
 use crate::sign_in::scope;
@@ -12,150 +14,155 @@ use crate::sign_in::scope;
 /// All routes of the API.
 #[must_use]
 pub fn routes() -> Vec<Route> {
-    let all = [
+    let all = public();
+    all.iter().flat_map(Routes::declared).cloned().collect()
+}
+
+/// All routes of the public listener.
+pub(super) fn public() -> [Routes; 7] {
+    [
+        description(),
         open(),
         of_workspace(),
         for_chat(),
         read(),
         in_person(),
         administration(),
-    ];
-    all.iter().flat_map(Routes::declared).cloned().collect()
+    ]
+}
+
+/// All routes of the operator's socket.
+pub(super) fn operator() -> [Routes; 3] {
+    [
+        description_for_operators(),
+        administration(),
+        of_the_operator(),
+    ]
+}
+
+pub(super) fn description() -> Routes {
+    Routes::new(Access::Anybody).add(routes!(openapi::public))
+}
+
+pub(super) fn description_for_operators() -> Routes {
+    Routes::new(Access::Anybody).add(routes!(openapi::operator))
 }
 
 pub(super) fn open() -> Routes {
     Routes::new(Access::Anybody)
-        .get("/health", health::alive)
-        .get("/livez", health::alive)
-        .get("/readyz", health::readyz)
+        .add(routes!(health::healthy))
+        .add(routes!(health::alive))
+        .add(routes!(health::readyz))
 }
 
 /// What is asked of somebody's workspace.
 pub(super) fn of_workspace() -> Routes {
-    Routes::new(Access::Scope(scope::READ)).get("/api/openclaw/status", openclaw::status)
+    Routes::new(Access::Scope(scope::READ)).add(routes!(openclaw::status))
 }
 
 /// A password opens sockets.
 pub(super) fn for_chat() -> Routes {
-    Routes::new(Access::Scope(scope::CHAT)).get("/api/openclaw/credentials", openclaw::credentials)
+    Routes::new(Access::Scope(scope::CHAT)).add(routes!(openclaw::credentials))
 }
 
 pub(super) fn read() -> Routes {
     Routes::new(Access::Scope(scope::READ))
-        .get("/api/user/info", user::info)
-        .get("/api/quota", quota::standing)
-        .get("/api/quota/explain", quota::explain)
-        .get("/api/alerts", alerts::own)
-        .get("/api/usage", usage::totals)
-        .get("/api/usage/records", usage::records)
-        .get("/api/usage/export", usage::export)
+        .add(routes!(user::info))
+        .add(routes!(quota::standing))
+        .add(routes!(quota::explain))
+        .add(routes!(alerts::own))
+        .add(routes!(usage::totals))
+        .add(routes!(usage::records))
+        .add(routes!(usage::export::export))
 }
 
 /// A token must not make tokens, nor change anything about its user.
 pub(super) fn in_person() -> Routes {
     Routes::new(Access::Person)
-        .post("/api/openclaw/initialize", openclaw::initialize)
-        .get("/api/keys", keys::list)
-        .post("/api/keys", keys::create)
-        .delete("/api/keys/{id}", keys::revoke)
-        .put("/api/openclaw/provider-key", provider_key::put)
-        .delete("/api/openclaw/provider-key", provider_key::delete)
+        .add(routes!(openclaw::initialize))
+        .add(routes!(keys::list))
+        .add(routes!(keys::create))
+        .add(routes!(keys::revoke))
+        .add(routes!(provider_key::put))
+        .add(routes!(provider_key::delete))
 }
 
 /// What administrators may do.
 pub(super) fn administration() -> Routes {
     Routes::new(Access::Administrator)
-        .get("/api/admin/users", users::list)
-        .delete("/api/admin/users/{user_id}", users::delete)
+        .add(routes!(users::list))
+        .add(routes!(users::delete))
         .act("user.delete", BeforeAndAfter)
-        .get("/api/admin/users/{user_id}/export", user_export::export)
+        .add(routes!(user_export::export))
         .act("user.export", BeforeAndAfter)
-        .get("/api/admin/users/{user_id}/snapshots", snapshots::list)
-        .post("/api/admin/users/{user_id}/snapshots", snapshots::take)
+        .add(routes!(snapshots::list))
+        .add(routes!(snapshots::take))
         .act("snapshot.take", BeforeAndAfter)
-        .post("/api/admin/users/{user_id}/disable", admin::disable)
+        .add(routes!(admin::disable))
         .act("user.disable", BeforeAndAfter)
-        .post("/api/admin/users/{user_id}/enable", admin::enable)
+        .add(routes!(admin::enable))
         .act("user.enable", BeforeAndAfter)
-        .get("/api/admin/users/{user_id}/sessions", admin::sessions)
-        .delete("/api/admin/users/{user_id}/sessions", admin::end_sessions)
+        .add(routes!(admin::sessions))
+        .add(routes!(admin::end_sessions))
         .act("sessions.end", BeforeAndAfter)
-        .delete(
-            "/api/admin/users/{user_id}/sessions/{id}",
-            admin::end_session,
-        )
+        .add(routes!(admin::end_session))
         .act("session.end", BeforeAndAfter)
-        .get("/api/admin/users/{user_id}/keys", admin_keys::list)
-        .delete("/api/admin/users/{user_id}/keys/{id}", admin_keys::revoke)
+        .add(routes!(admin_keys::list))
+        .add(routes!(admin_keys::revoke))
         .act("key.revoke", BeforeAndAfter)
-        .post("/api/admin/users/{user_id}/identities", admin::link)
+        .add(routes!(admin::link))
         .act("user.link", BeforeAndAfter)
-        .get("/api/admin/users/{user_id}/quota", admin_quota::show)
-        .put("/api/admin/users/{user_id}/quota", admin_quota::replace)
+        .add(routes!(admin_quota::show))
+        .add(routes!(admin_quota::replace))
         .act("quota.set", BeforeAndAfter)
-        .get(
-            "/api/admin/users/{user_id}/quota/explain",
-            admin_quota::explain,
-        )
-        .post(
-            "/api/admin/users/{user_id}/quota/grants",
-            admin_quota::grant,
-        )
+        .add(routes!(admin_quota::explain))
+        .add(routes!(admin_quota::grant))
         .act("quota.grant", BeforeAndAfter)
-        .post(
-            "/api/admin/users/{user_id}/quota/reset",
-            admin_quota_reset::reset,
-        )
+        .add(routes!(admin_quota_reset::reset))
         .act("quota.reset", BeforeAndAfter)
-        .post("/api/admin/provider-keys/reseal", provider_key::reseal)
+        .add(routes!(provider_key::reseal))
         .act("provider-keys.reseal", BeforeAndAfter)
-        .get("/api/admin/usage", usage::totals_of_all)
-        .get("/api/admin/usage/records", usage::records_of_all)
-        .get("/api/admin/usage/export", usage::export_all)
-        .post("/api/admin/usage/reprice", usage::reprice)
+        .add(routes!(usage::totals_of_all))
+        .add(routes!(usage::records_of_all))
+        .add(routes!(usage::export::export_all))
+        .add(routes!(usage::reprice::reprice))
         .act("usage.reprice", BeforeAndAfter)
-        .get("/api/admin/usage/reconcile", usage::reconcile)
-        .get("/api/admin/virtual-keys", virtual_keys::list)
-        .delete(
-            "/api/admin/users/{user_id}/virtual-key",
-            virtual_keys::revoke,
-        )
+        .add(routes!(usage::reconcile::reconcile))
+        .add(routes!(virtual_keys::list))
+        .add(routes!(virtual_keys::revoke))
         .act("virtual-key.revoke", WithChange)
-        .post(
-            "/api/admin/users/{user_id}/virtual-key/rotate",
-            virtual_keys::rotate,
-        )
+        .add(routes!(virtual_keys::rotate))
         .act("virtual-key.rotate", BeforeAndAfter)
-        .get("/api/admin/instances", instances::list)
-        .post("/api/admin/instances", added_instances::add)
+        .add(routes!(instances::list))
+        .add(routes!(added_instances::add))
         .act("instance.add", WithChange)
-        .delete("/api/admin/instances/{name}", added_instances::remove)
+        .add(routes!(added_instances::remove))
         .act("instance.remove", WithChange)
-        .post("/api/admin/instances/{name}/drain", instances::drain)
+        .add(routes!(instances::drain))
         .act("instance.drain", WithChange)
-        .post("/api/admin/instances/{name}/resume", instances::resume)
+        .add(routes!(instances::resume))
         .act("instance.resume", WithChange)
-        .delete("/api/admin/users/{user_id}/assignment", instances::unassign)
+        .add(routes!(instances::unassign))
         .act("user.unassign", WithChange)
-        .get("/api/admin/quotas", admin_quota_list::list)
-        .get("/api/admin/plans", admin_plans::list)
-        .get("/api/admin/prices", admin_prices::list)
-        .get("/api/admin/counters", counters::show)
-        .delete("/api/admin/counters/members/{member}", counters::forget)
+        .add(routes!(admin_quota_list::list))
+        .add(routes!(admin_plans::list))
+        .add(routes!(admin_prices::list))
+        .add(routes!(counters::show))
+        .add(routes!(counters::forget))
         .act("counters.forget", BeforeAndAfter)
-        .get("/api/admin/alerts", alerts::all)
-        .post("/api/admin/alerts/{id}/acknowledge", alerts::acknowledge)
+        .add(routes!(alerts::all))
+        .add(routes!(alerts::acknowledge))
         .act("alert.acknowledge", WithChange)
-        .post("/api/admin/alerts/{id}/resolve", alerts::resolve)
+        .add(routes!(alerts::resolve))
         .act("alert.resolve", WithChange)
-        .get("/api/admin/audit", audit::list)
+        .add(routes!(audit::list))
 }
 
 /// What only whoever has the socket may do.
 pub(super) fn of_the_operator() -> Routes {
     Routes::new(Access::Administrator)
-        .get("/api/admin/log", log::show)
-        .put("/api/admin/log", log::change)
+        .add(routes!(log::show))
+        .add(routes!(log::change))
         .act("log.change", BeforeAndAfter)
 }
 

@@ -5,42 +5,61 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tower_sso::Identity;
 use tracing::info;
+use utoipa::{IntoParams, ToSchema};
 
 use super::actor::Actor;
-use super::{Api, ApiError, body};
+use super::body::JsonBody;
+use super::{Api, ApiError};
 use crate::audit::Act;
 use crate::config::Secret;
 use crate::egress::{OwnKeyError, Target};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewKey {
+pub(super) struct NewProviderKey {
     /// The only provider that there is, unless it is said.
     provider: Option<String>,
+    #[schema(value_type = String, min_length = 1, max_length = 512)]
     key: Secret,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Which {
+    /// The only provider that there is, unless it is said.
     provider: Option<String>,
 }
 
-/// `PUT /api/openclaw/provider-key` with `{provider?, key}`: the caller's model calls at this provider go out with this key
-/// from now on. It is never shown again.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+pub(super) struct Resealed {
+    resealed: usize,
+    /// Those that no master key opens.
+    lost: usize,
+}
+
+/// Keeps a key of the caller's own at a provider: their model calls there go out with it from now on.
+///
+/// It is never shown again.
+#[utoipa::path(
+    put,
+    path = "/api/openclaw/provider-key",
+    request_body = NewProviderKey,
+    responses(
+        (status = NO_CONTENT, description = "it is kept, sealed"),
+        (status = CONFLICT, description = "no master key is configured"),
+    )
+)]
 pub(super) async fn put(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
-    headers: HeaderMap,
-    body: Bytes,
+    JsonBody(wanted): JsonBody<NewProviderKey>,
 ) -> Result<StatusCode, ApiError> {
-    let wanted: NewKey = body::json(&headers, &body)?;
     let target = target(&api, wanted.provider.as_deref())?;
     if !target.is_key(wanted.key.expose()) {
         return Err(ApiError::bad_request(
@@ -60,7 +79,17 @@ pub(super) async fn put(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /api/openclaw/provider-key?provider`: the caller's model calls go out with everybody's key again.
+/// Removes a key of the caller's own: their model calls go out with everybody's key again.
+#[utoipa::path(
+    delete,
+    path = "/api/openclaw/provider-key",
+    params(Which),
+    responses(
+        (status = NO_CONTENT, description = "it is removed"),
+        (status = NOT_FOUND, description = "the caller has no key of their own at this provider"),
+        (status = CONFLICT, description = "no master key is configured"),
+    )
+)]
 pub(super) async fn delete(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
@@ -79,21 +108,29 @@ pub(super) async fn delete(
     }
 }
 
-/// `POST /api/admin/provider-keys/reseal`: seals anew, under the first master key, what is sealed under another: people's
-/// keys, and passwords of instances that were added.
+/// Seals anew, under the first master key, what is sealed under another: people's keys, and passwords of instances that
+/// were added.
+#[utoipa::path(
+    post,
+    path = "/api/admin/provider-keys/reseal",
+    responses(
+        (status = OK, body = Resealed, description = "how many"),
+        (status = CONFLICT, description = "no master key is configured"),
+    )
+)]
 pub(super) async fn reseal(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
     Extension(act): Extension<Act>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Resealed>, ApiError> {
     let (keys, lost_keys) = api.own_keys.reseal().await.map_err(refusal)?;
     let instances = api.roster.reseal().await;
     let instances = instances.map_err(|error| ApiError::unavailable("key vault", &error));
     let (instances, lost_instances) = instances?;
     let (resealed, lost) = (keys + instances, lost_keys + lost_instances);
     info!(by = %Actor(&admin), resealed, lost, "keys were sealed anew");
-    let counts = json!({ "resealed": resealed, "lost": lost });
-    act.is_now(counts.clone());
+    let counts = Resealed { resealed, lost };
+    act.is_now(json!(counts));
     Ok(Json(counts))
 }
 

@@ -1,9 +1,14 @@
-//! The routes of the API, declared once: for the router, for the log of administrative acts, and for whoever checks them.
+//! The routes of the API, declared once: for the router, for the log of administrative acts, for the document that
+//! describes them, and for whoever checks them.
+
+use std::sync::Arc;
 
 use axum::Router;
-use axum::handler::Handler;
-use axum::routing::{MethodFilter, on};
 use http::Method;
+use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{PathItem, RefOr};
+use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::Api;
 
@@ -14,7 +19,7 @@ pub struct Route {
     /// Its method.
     pub method: Method,
     /// Its path, with `{names}` of what stands there.
-    pub path: &'static str,
+    pub path: Arc<str>,
     /// Who may ask.
     pub access: Access,
     /// The administrative act that it is, such as `user.disable`.
@@ -51,8 +56,16 @@ pub(super) enum Noted {
 /// Routes that the same people may ask.
 pub(super) struct Routes {
     access: Access,
-    declared: Vec<Route>,
+    declared: Vec<Declared>,
+    schemas: Vec<(String, RefOr<Schema>)>,
     router: Router<Api>,
+}
+
+/// A route, and what its handler says of it.
+pub(super) struct Declared {
+    pub(super) route: Route,
+    pub(super) method: HttpMethod,
+    pub(super) operation: Operation,
 }
 
 // === impl Routes ===
@@ -62,74 +75,68 @@ impl Routes {
         Self {
             access,
             declared: Vec::new(),
+            schemas: Vec::new(),
             router: Router::new(),
         }
     }
 
-    pub(super) fn get<H: Handler<T, Api>, T: 'static>(
-        self,
-        path: &'static str,
-        handler: H,
-    ) -> Self {
-        self.on(Method::GET, MethodFilter::GET, path, handler)
-    }
-
-    pub(super) fn post<H: Handler<T, Api>, T: 'static>(
-        self,
-        path: &'static str,
-        handler: H,
-    ) -> Self {
-        self.on(Method::POST, MethodFilter::POST, path, handler)
-    }
-
-    pub(super) fn put<H: Handler<T, Api>, T: 'static>(
-        self,
-        path: &'static str,
-        handler: H,
-    ) -> Self {
-        self.on(Method::PUT, MethodFilter::PUT, path, handler)
-    }
-
-    pub(super) fn delete<H: Handler<T, Api>, T: 'static>(
-        self,
-        path: &'static str,
-        handler: H,
-    ) -> Self {
-        self.on(Method::DELETE, MethodFilter::DELETE, path, handler)
+    /// Adds `routes!(handler)`: its method, its path and its description stand at the handler.
+    pub(super) fn add(mut self, (schemas, paths, handler): UtoipaMethodRouter<Api>) -> Self {
+        for (path, item) in paths.paths {
+            let path: Arc<str> = path.into();
+            for (method, shown, operation) in operations(item) {
+                let route = Route {
+                    method,
+                    path: Arc::clone(&path),
+                    access: self.access,
+                    act: None,
+                    noted: Noted::BeforeAndAfter,
+                };
+                self.declared.push(Declared {
+                    route,
+                    method: shown,
+                    operation,
+                });
+            }
+            self.router = self.router.route(&path, handler.clone());
+        }
+        self.schemas.extend(schemas);
+        self
     }
 
     /// Says that the route before is an administrative act.
     pub(super) fn act(mut self, action: &'static str, noted: Noted) -> Self {
-        if let Some(route) = self.declared.last_mut() {
+        if let Some(Declared { route, .. }) = self.declared.last_mut() {
             route.act = Some(action);
             route.noted = noted;
         }
         self
     }
 
-    pub(super) fn declared(&self) -> &[Route] {
-        &self.declared
+    pub(super) fn declared(&self) -> impl Iterator<Item = &Route> {
+        self.declared.iter().map(|declared| &declared.route)
+    }
+
+    pub(super) fn described(self) -> (Vec<Declared>, Vec<(String, RefOr<Schema>)>) {
+        (self.declared, self.schemas)
     }
 
     pub(super) fn into_router(self) -> Router<Api> {
         self.router
     }
+}
 
-    fn on<H: Handler<T, Api>, T: 'static>(
-        mut self,
-        method: Method,
-        filter: MethodFilter,
-        path: &'static str,
-        handler: H,
-    ) -> Self {
-        self.declared.push(Route {
-            method,
-            path,
-            access: self.access,
-            act: None,
-            noted: Noted::BeforeAndAfter,
-        });
-        self.router = self.router.route(path, on(filter, handler));
-        self
-    }
+fn operations(item: PathItem) -> impl Iterator<Item = (Method, HttpMethod, Operation)> {
+    let operations = [
+        (Method::GET, HttpMethod::Get, item.get),
+        (Method::PUT, HttpMethod::Put, item.put),
+        (Method::POST, HttpMethod::Post, item.post),
+        (Method::DELETE, HttpMethod::Delete, item.delete),
+        (Method::OPTIONS, HttpMethod::Options, item.options),
+        (Method::HEAD, HttpMethod::Head, item.head),
+        (Method::PATCH, HttpMethod::Patch, item.patch),
+        (Method::TRACE, HttpMethod::Trace, item.trace),
+    ];
+    let there = |(method, shown, operation): (_, _, Option<_>)| Some((method, shown, operation?));
+    operations.into_iter().filter_map(there)
 }

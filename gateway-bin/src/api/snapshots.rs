@@ -6,24 +6,42 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tower_sso::Identity;
 use tracing::info;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::actor::Actor;
 use super::users::not_found;
 use super::{Api, ApiError};
 use crate::audit::Act;
-use crate::snapshots::shown;
+use crate::snapshots::{ShownSnapshot, shown};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Page {
+    /// `next` of the answer before.
+    #[param(format = "uuid")]
     after: Option<String>,
+    /// Most snapshots of the answer.
     #[serde(default = "default_limit")]
+    #[param(minimum = 1, maximum = 200, default = 200)]
     limit: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct SnapshotPage {
+    snapshots: Vec<ShownSnapshot>,
+    /// What to ask for `after` where there are more.
+    next: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct TakenSnapshots {
+    snapshots: Vec<ShownSnapshot>,
 }
 
 /// Most snapshots of one answer.
@@ -33,13 +51,21 @@ const fn default_limit() -> usize {
     MAX_LIMIT
 }
 
-/// `GET /api/admin/users/{user_id}/snapshots?after&limit`: theirs, the latest first; `next` is what to ask for `after` where
-/// there are more.
+/// Somebody's snapshots, the latest first.
+#[utoipa::path(
+    get,
+    path = "/api/admin/users/{user_id}/snapshots",
+    params(Page),
+    responses(
+        (status = OK, body = SnapshotPage, description = "snapshots"),
+        (status = NOT_FOUND, description = "there is no such user"),
+    )
+)]
 pub(super) async fn list(
     State(api): State<Api>,
     Path(user_id): Path<Arc<str>>,
     page: Result<Query<Page>, QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<SnapshotPage>, ApiError> {
     let Query(page) = page.map_err(|error| ApiError::bad_request(error.body_text()))?;
     if !(1..=MAX_LIMIT).contains(&page.limit) {
         let message = format!("limit: must be a number from 1 to {MAX_LIMIT}");
@@ -58,18 +84,26 @@ pub(super) async fn list(
     let has_more = listed.len() > page.limit;
     listed.truncate(page.limit);
     let next = listed.last().filter(|_| has_more);
-    let next = next.map(|snapshot| &*snapshot.id);
-    let snapshots: Vec<Value> = listed.iter().map(shown).collect();
-    Ok(Json(json!({ "snapshots": snapshots, "next": next })))
+    let next = next.map(|snapshot| snapshot.id.clone());
+    let snapshots = listed.iter().map(shown).collect();
+    Ok(Json(SnapshotPage { snapshots, next }))
 }
 
-/// `POST /api/admin/users/{user_id}/snapshots`: one of everything, now.
+/// Takes a snapshot of everything of somebody, now.
+#[utoipa::path(
+    post,
+    path = "/api/admin/users/{user_id}/snapshots",
+    responses(
+        (status = CREATED, body = TakenSnapshots, description = "one of each type"),
+        (status = NOT_FOUND, description = "there is no such user"),
+    )
+)]
 pub(super) async fn take(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
     Extension(act): Extension<Act>,
     Path(user_id): Path<Arc<str>>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<TakenSnapshots>), ApiError> {
     let store_down = |error| ApiError::unavailable("store", &error);
     let user = api.store.find_user(&user_id).await.map_err(store_down)?;
     user.ok_or_else(not_found)?;
@@ -82,6 +116,6 @@ pub(super) async fn take(
     let ids: Vec<_> = taken.iter().map(|snapshot| &*snapshot.id).collect();
     act.is_now(json!({ "snapshots": ids }));
     info!(by = %Actor(&admin), "a snapshot of a user was taken");
-    let snapshots: Vec<Value> = taken.iter().map(shown).collect();
-    Ok((StatusCode::CREATED, Json(json!({ "snapshots": snapshots }))))
+    let snapshots = taken.iter().map(shown).collect();
+    Ok((StatusCode::CREATED, Json(TakenSnapshots { snapshots })))
 }

@@ -41,9 +41,18 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Files of JSON lines, by and by.
 type Lines = BoxStream<'static, Result<String, Failure>>;
 
-/// `GET /api/admin/users/{user_id}/export`: a tar archive of somebody's files, what is kept about them (`about.json`), their
-/// usage records (`usage/records-….jsonl`) and snapshots (`snapshots/snapshots-….jsonl`), and what was left out
-/// (`export.json`). No keys.
+/// Everything of somebody, without keys.
+///
+/// A tar archive of their files, what is kept about them (`about.json`), their usage records (`usage/records-….jsonl`) and
+/// snapshots (`snapshots/snapshots-….jsonl`), and what was left out (`export.json`). An answer that breaks off is not all.
+#[utoipa::path(
+    get,
+    path = "/api/admin/users/{user_id}/export",
+    responses(
+        (status = OK, body = Vec<u8>, content_type = "application/x-tar", description = "the archive"),
+        (status = NOT_FOUND, description = "there is no such user"),
+    )
+)]
 pub(super) async fn export(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
@@ -116,7 +125,7 @@ fn snapshots(
         let (snapshots, user_id) = (snapshots.clone(), Arc::clone(&user_id));
         async move {
             let page = snapshots.list(&user_id, &after, SNAPSHOTS).await?;
-            let lines = page.iter().map(|row| format!("{}\n", shown(row)));
+            let lines = page.iter().map(|row| format!("{}\n", json!(shown(row))));
             let last = page.last().map(|row| row.id.clone());
             Ok(last.map(|last| (lines.collect(), last)))
         }

@@ -6,23 +6,51 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tower_sso::Identity;
 use tower_sso::session::End;
 use tracing::info;
+use utoipa::{IntoParams, ToSchema};
 
 use super::actor::Actor;
 use super::{Api, ApiError, rfc3339};
 use crate::audit::Act;
 use crate::environment::EnvironmentError;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Page {
+    /// `next` of the answer before.
     after: Option<String>,
+    /// Most people of the answer.
     #[serde(default = "default_limit")]
+    #[param(minimum = 1, maximum = 200, default = 200)]
     limit: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct UserPage {
+    users: Vec<ShownUser>,
+    /// What to ask for `after` where there are more.
+    next: Option<Arc<str>>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ShownUser {
+    user: Arc<str>,
+    /// The alias of the issuer that they have signed in at.
+    provider: String,
+    email: Option<String>,
+    name: Option<String>,
+    disabled: bool,
+    being_deleted: bool,
+    /// Their agent, if they have one.
+    agent: Option<String>,
+    #[schema(format = DateTime)]
+    last_login_at: String,
 }
 
 /// Most people of one answer.
@@ -36,11 +64,17 @@ pub(super) fn not_found() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such user")
 }
 
-/// `GET /api/admin/users?after&limit`: everybody, by user id; `next` is what to ask for `after` where there are more.
+/// Everybody, by user id.
+#[utoipa::path(
+    get,
+    path = "/api/admin/users",
+    params(Page),
+    responses((status = OK, body = UserPage, description = "people"))
+)]
 pub(super) async fn list(
     State(api): State<Api>,
     page: Result<Query<Page>, QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<UserPage>, ApiError> {
     let Query(page) = page.map_err(|error| ApiError::bad_request(error.body_text()))?;
     if !(1..=MAX_LIMIT).contains(&page.limit) {
         let message = format!("limit: must be a number from 1 to {MAX_LIMIT}");
@@ -54,20 +88,34 @@ pub(super) async fn list(
     users.truncate(page.limit);
     let next = users.last().filter(|_| has_more);
     let next = next.map(|user| Arc::clone(&user.user_id));
-    let users = users.iter().map(|user| {
-        json!({
-            "user": user.user_id, "provider": user.provider, "email": user.email, "name": user.name,
-            "disabled": user.disabled, "beingDeleted": user.is_being_deleted, "agent": user.agent_id,
-            "lastLoginAt": rfc3339(user.last_login_at),
-        })
+    let users = users.into_iter().map(|user| ShownUser {
+        user: user.user_id,
+        provider: user.provider,
+        email: user.email,
+        name: user.name,
+        disabled: user.disabled,
+        being_deleted: user.is_being_deleted,
+        agent: user.agent_id,
+        last_login_at: rfc3339(user.last_login_at),
     });
-    let users: Vec<Value> = users.collect();
-    Ok(Json(json!({ "users": users, "next": next })))
+    let users = users.collect();
+    Ok(Json(UserPage { users, next }))
 }
 
-/// `DELETE /api/admin/users/{user_id}`: they are out at once, and what they had is removed: directory, agent,
-/// conversations, keys, what their issuer says of them. What is left is their id in the books. Whoever comes with that id
-/// from then on is new. If it fails, they stay out, and the same request goes on from there.
+/// Deletes somebody.
+///
+/// They are out at once, and what they had is removed: directory, agent, conversations, keys, what their issuer says of
+/// them. What is left is their id in the books. Whoever comes with that id from then on is new. If it fails, they stay out,
+/// and the same request goes on from there.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/users/{user_id}",
+    responses(
+        (status = NO_CONTENT, description = "they are gone"),
+        (status = NOT_FOUND, description = "there is no such user"),
+        (status = CONFLICT, description = "nobody deletes themselves"),
+    )
+)]
 pub(super) async fn delete(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,

@@ -6,10 +6,12 @@ mod schedule;
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tower_quota::QuotaStore;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::api::rfc3339;
@@ -120,12 +122,25 @@ impl fmt::Debug for Snapshots {
 }
 
 /// A snapshot as answers and exports show it.
-pub(crate) fn shown(snapshot: &SnapshotRow) -> Value {
-    let data: Value = serde_json::from_str(&snapshot.data).unwrap_or_default();
-    json!({
-        "id": snapshot.id, "type": snapshot.snapshot_type, "takenAt": rfc3339(snapshot.created_at),
-        "data": data,
-    })
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ShownSnapshot {
+    id: String,
+    /// `workspace_files`, `api_keys`, `quota_status` or `sandbox_status`.
+    r#type: String,
+    #[schema(format = DateTime)]
+    taken_at: String,
+    /// Sizes, counts and states.
+    data: Value,
+}
+
+pub(crate) fn shown(snapshot: &SnapshotRow) -> ShownSnapshot {
+    ShownSnapshot {
+        id: snapshot.id.clone(),
+        r#type: snapshot.snapshot_type.clone(),
+        taken_at: rfc3339(snapshot.created_at),
+        data: serde_json::from_str(&snapshot.data).unwrap_or_default(),
+    }
 }
 
 fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(

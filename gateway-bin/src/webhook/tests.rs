@@ -163,7 +163,10 @@ async fn what_arrives_is_signed_and_shows_the_alert_as_the_api_does() {
     let body: serde_json::Value = serde_json::from_slice(body).unwrap();
     assert_eq!(body["type"], "quota.alert");
     assert_eq!(body["timestamp"], body["data"]["triggeredAt"]);
-    assert_eq!(body["data"], crate::api::shown_alert(shown));
+    assert_eq!(
+        body["data"],
+        serde_json::json!(crate::api::shown_alert(shown))
+    );
 }
 
 #[tokio::test]

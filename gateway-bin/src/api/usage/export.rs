@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::HeaderValue;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use serde_json::json;
 use tower_sso::Identity;
 use tower_usage::UsageRecord;
 
@@ -16,7 +17,25 @@ use super::query::{self, Exported, Format};
 use super::{csv, shown};
 use crate::api::{Api, ApiError};
 
-/// `GET /api/usage/export?format=csv|jsonl&from&to`: all records, the first ones first.
+/// All usage records of the caller, the first ones first.
+///
+/// An answer that breaks off is not all.
+#[utoipa::path(
+    get,
+    path = "/api/usage/export",
+    params(
+        ("format" = Format, Query),
+        ("from" = Option<String>, Query, format = Date, description = "the first day, in UTC; 30 days ago unless it is said"),
+        ("to" = Option<String>, Query, format = Date, description = "the last day, in UTC; today unless it is said"),
+    ),
+    responses(
+        (
+            status = OK,
+            description = "a table, or a record on each line",
+            content((String = "text/csv"), (String = "application/jsonl"))
+        ),
+    )
+)]
 pub(in crate::api) async fn export(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
@@ -26,7 +45,21 @@ pub(in crate::api) async fn export(
     exported(&api, Some(identity.user_id()), &wanted)
 }
 
-/// `GET /api/admin/usage/export?format=csv|jsonl&user&from&to`: the same of somebody, or of everybody.
+/// All usage records of somebody, or of everybody, the first ones first.
+///
+/// An answer that breaks off is not all.
+#[utoipa::path(
+    get,
+    path = "/api/admin/usage/export",
+    params(Exported),
+    responses(
+        (
+            status = OK,
+            description = "a table, or a record on each line",
+            content((String = "text/csv"), (String = "application/jsonl"))
+        ),
+    )
+)]
 pub(in crate::api) async fn export_all(
     State(api): State<Api>,
     wanted: Result<Query<Exported>, QueryRejection>,
@@ -71,7 +104,7 @@ fn lines(page: &[UsageRecord], format: Format) -> String {
         match format {
             Format::Csv => csv::line(record, &mut lines),
             Format::Jsonl => {
-                lines += &shown::record(record).to_string();
+                lines += &json!(shown::record(record)).to_string();
                 lines.push('\n');
             }
         }

@@ -5,6 +5,7 @@ use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use serde::Deserialize;
 use tower_usage::RecordId;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::api::ApiError;
 use crate::clock;
@@ -19,17 +20,24 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Most records of one answer.
 const PAGE: usize = 500;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(in crate::api) struct Range {
+    /// The first day, in UTC; 30 days ago unless it is said.
+    #[param(format = Date)]
     from: Option<String>,
+    /// The last day, in UTC; today unless it is said.
+    #[param(format = Date)]
     to: Option<String>,
     #[serde(default)]
+    #[param(inline, default = "day")]
     pub(super) group_by: Grouping,
+    /// A user id; everybody unless it is said.
     pub(super) user: Option<Arc<str>>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Grouping {
     #[default]
@@ -39,28 +47,44 @@ pub(super) enum Grouping {
     User,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(in crate::api) struct Page {
+    /// The first day, in UTC; 30 days ago unless it is said.
+    #[param(format = Date)]
     from: Option<String>,
+    /// The last day, in UTC; today unless it is said.
+    #[param(format = Date)]
     to: Option<String>,
+    /// `next` of the answer before.
     before: Option<String>,
+    /// Most records of the answer.
     #[serde(default = "default_limit")]
+    #[param(minimum = 1, maximum = 500, default = 500)]
     limit: usize,
+    /// A user id; everybody unless it is said.
     pub(super) user: Option<Arc<str>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(in crate::api) struct Exported {
+    /// The first day, in UTC; 30 days ago unless it is said.
+    #[param(format = Date)]
     from: Option<String>,
+    /// The last day, in UTC; today unless it is said.
+    #[param(format = Date)]
     to: Option<String>,
+    #[param(inline)]
     pub(super) format: Format,
+    /// A user id; everybody unless it is said.
     pub(super) user: Option<Arc<str>>,
 }
 
 /// Form of an export.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Format {
     Csv,

@@ -9,11 +9,12 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tower_usage::TokenCounts;
 use tower_usage::sqlite::{Group, GroupBy, LedgerError, Sum};
+use utoipa::{IntoParams, ToSchema};
 
 use super::query::{read, span};
 use crate::api::{Api, ApiError, rfc3339};
@@ -39,12 +40,62 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(in crate::api) struct Compared {
+    /// The first day, in UTC; 30 days ago unless it is said.
+    #[param(format = Date)]
     from: Option<String>,
+    /// The last day, in UTC; today unless it is said.
+    #[param(format = Date)]
     to: Option<String>,
+    /// A user id; everybody unless it is said.
     user: Option<Arc<str>>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct Comparison {
+    #[schema(format = DateTime)]
+    from: String,
+    #[schema(format = DateTime)]
+    to: String,
+    /// Those that were asked.
+    instances: Vec<String>,
+    /// How many users' tokens differ.
+    differing: usize,
+    users: Vec<ComparedUser>,
+}
+
+/// A user's tokens, as both have them.
+#[derive(Serialize, ToSchema)]
+struct ComparedUser {
+    user: Arc<str>,
+    agent: Option<String>,
+    ledger: ShownTokens,
+    instance: ShownTokens,
+    differs: bool,
+    /// Those that differ.
+    sessions: Vec<ComparedSession>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ComparedSession {
+    session_key: String,
+    agent: Option<String>,
+    ledger: ShownTokens,
+    instance: ShownTokens,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ShownTokens {
+    input_tokens: u64,
+    output_tokens: u64,
+    cache_read_tokens: u64,
+    cache_write_tokens: u64,
+    total_tokens: u64,
 }
 
 /// What one party says was used.
@@ -75,12 +126,17 @@ struct Both {
     instance: Said,
 }
 
-/// `GET /api/admin/usage/reconcile?from&to&user`: the tokens of each user as this gateway's ledger has them, and as the
-/// instance does. Days are those of UTC.
+/// The tokens of each user as this gateway's ledger has them, and as the instances do.
+#[utoipa::path(
+    get,
+    path = "/api/admin/usage/reconcile",
+    params(Compared),
+    responses((status = OK, body = Comparison, description = "who has used something"))
+)]
 pub(in crate::api) async fn reconcile(
     State(api): State<Api>,
     compared: Result<Query<Compared>, QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Comparison>, ApiError> {
     let compared = read(compared)?;
     let span = whole_days(span(compared.from.as_deref(), compared.to.as_deref())?);
     let mut ledger = BTreeMap::new();
@@ -114,14 +170,16 @@ pub(in crate::api) async fn reconcile(
         let ledger = ledger.get(&user).copied().unwrap_or_default();
         compared_row(api, span, &user, &agents, Both { ledger, instance }).await
     });
-    let rows: Vec<Option<Value>> = rows.buffered(AT_A_TIME).try_collect().await?;
-    let rows: Vec<Value> = rows.into_iter().flatten().collect();
-    let names: Vec<_> = upstreams.iter().map(|upstream| &*upstream.name).collect();
-    let differing = rows.iter().filter(|row| row["differs"] == true).count();
-    Ok(Json(json!({
-        "from": rfc3339(span.from), "to": rfc3339(span.to), "instances": names,
-        "differing": differing, "users": rows,
-    })))
+    let rows: Vec<Option<ComparedUser>> = rows.buffered(AT_A_TIME).try_collect().await?;
+    let users: Vec<ComparedUser> = rows.into_iter().flatten().collect();
+    let names = upstreams.iter().map(|upstream| upstream.name.to_string());
+    Ok(Json(Comparison {
+        from: rfc3339(span.from),
+        to: rfc3339(span.to),
+        instances: names.collect(),
+        differing: users.iter().filter(|user| user.differs).count(),
+        users,
+    }))
 }
 
 /// The agents of an instance, by whoever pays for what they use.
@@ -163,7 +221,7 @@ async fn compared_row(
     user: &Arc<str>,
     agents: &[&str],
     both: Both,
-) -> Result<Option<Value>, ApiError> {
+) -> Result<Option<ComparedUser>, ApiError> {
     if both.ledger == Used::default() && both.instance.all == Used::default() {
         return Ok(None);
     }
@@ -186,22 +244,24 @@ async fn compared_row(
             }
         }
         let differing = by_session.iter().filter(|(_, (ledger, of))| ledger != of);
-        sessions.extend(differing.map(|(session, (ledger, instance))| {
-            json!({
-                "sessionKey": session, "agent": agent_of(session), "ledger": ledger.shown(),
-                "instance": instance.shown(),
-            })
-        }));
+        sessions.extend(
+            differing.map(|(session, (ledger, instance))| ComparedSession {
+                session_key: session.clone(),
+                agent: agent_of(session).map(str::to_owned),
+                ledger: ledger.shown(),
+                instance: instance.shown(),
+            }),
+        );
     }
     let agent = agents.first().filter(|agent| slot_of(agent).is_some());
-    Ok(Some(json!({
-        "user": user,
-        "agent": agent,
-        "ledger": both.ledger.shown(),
-        "instance": both.instance.all.shown(),
-        "differs": both.differs(),
-        "sessions": sessions,
-    })))
+    Ok(Some(ComparedUser {
+        user: Arc::clone(user),
+        agent: agent.map(ToString::to_string),
+        ledger: both.ledger.shown(),
+        instance: both.instance.all.shown(),
+        differs: both.differs(),
+        sessions,
+    }))
 }
 
 fn unreadable(error: &LedgerError) -> ApiError {
@@ -292,16 +352,19 @@ impl Used {
         }
     }
 
-    fn shown(&self) -> Value {
+    fn shown(&self) -> ShownTokens {
         let mut tokens = TokenCounts::default();
         tokens.input = Some(self.input);
         tokens.output = Some(self.output);
         tokens.cache_read = Some(self.cache_read);
         tokens.cache_write = Some(self.cache_write);
-        json!({
-            "inputTokens": self.input, "outputTokens": self.output, "cacheReadTokens": self.cache_read,
-            "cacheWriteTokens": self.cache_write, "totalTokens": tokens.total(),
-        })
+        ShownTokens {
+            input_tokens: self.input,
+            output_tokens: self.output,
+            cache_read_tokens: self.cache_read,
+            cache_write_tokens: self.cache_write,
+            total_tokens: tokens.total(),
+        }
     }
 }
 
@@ -379,7 +442,7 @@ mod tests {
         let said = Said::of(&answer, 4);
         let named: Vec<_> = said.sessions.keys().collect();
         assert_eq!(named, ["agent:slot-001:main"]);
-        assert_eq!(said.all.shown()["totalTokens"], 75);
+        assert_eq!(said.all.shown().total_tokens, 75);
         assert!(!said.is_cut && Said::of(&answer, 3).is_cut);
         let mut both = Said::default();
         both.add(said);
