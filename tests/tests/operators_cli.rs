@@ -212,7 +212,7 @@ async fn plans_prices_and_alerts_are_as_they_are() -> Result<()> {
     }
     let prices = answer(dir, &["prices", "list", "--model", "later"]).await;
     let price = &prices["prices"][0];
-    assert_eq!(price["output"], "2.50", "{prices}");
+    assert_eq!(price["rate"]["output"], "2.50", "{prices}");
     assert_eq!(price["from"], "2030-01-01T00:00:00Z");
     let error = refusal(dir, &["prices", "list", "--model", "none"]).await;
     assert!(error.contains("--model none: has no price"), "{error}");

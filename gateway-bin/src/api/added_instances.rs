@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::actor::Actor;
 use super::body::{self, JsonBody};
+use super::input::MAX_NAME;
 use super::{Api, ApiError};
 use crate::audit::Act;
 use crate::config::Instance;
@@ -54,6 +55,10 @@ pub(super) async fn add(
 ) -> Result<(StatusCode, Json<AddedInstance>), ApiError> {
     let written = written.get().as_bytes();
     let instance: Instance = body::parse(written)?;
+    if instance.name.len() > MAX_NAME {
+        let message = format!("name: must have {MAX_NAME} bytes at most");
+        return Err(ApiError::bad_request(message));
+    }
     let by = Actor(&admin).to_string();
     let name = instance.name.clone();
     act.to(&name);

@@ -25,7 +25,6 @@ struct ShownPrice {
     /// Null: since ever.
     #[schema(format = DateTime)]
     from: Option<String>,
-    #[serde(flatten)]
     rate: ShownRate,
     /// Of long prompts, and in tiers of service.
     other_rates: Vec<OtherRate>,
@@ -50,7 +49,6 @@ struct OtherRate {
     /// As the provider calls it; null: in none.
     service_tier: Option<String>,
     above_prompt_tokens: u64,
-    #[serde(flatten)]
     rate: ShownRate,
 }
 

@@ -81,17 +81,11 @@ fn completed(mut operation: Operation, route: &Route) -> Operation {
     let names = names.filter_map(|rest| Some(rest.split_once('}')?.0));
     let parameters = operation.parameters.get_or_insert_default();
     parameters.splice(0..0, names.map(|name| path_parameter(name).into()));
-    let has_parameters = !parameters.is_empty();
     let has_body = operation.request_body.is_some();
-    let mut answers = vec![];
+    let mut answers = vec![(StatusCode::BAD_REQUEST, "what is asked for is malformed")];
     if route.access != Access::Anybody {
         answers.push((StatusCode::UNAUTHORIZED, "nobody is signed in"));
         answers.push((StatusCode::SERVICE_UNAVAILABLE, "try again in a moment"));
-        let malformed = "what names the caller, or what is asked for, is malformed";
-        answers.push((StatusCode::BAD_REQUEST, malformed));
-    }
-    if has_parameters || has_body {
-        answers.push((StatusCode::BAD_REQUEST, "what is asked for is malformed"));
     }
     if has_body {
         answers.push((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"));

@@ -45,7 +45,6 @@ struct Answer {
 struct Price {
     model: String,
     from: Option<String>,
-    #[serde(flatten)]
     rate: Rate,
     other_rates: Vec<OtherRate>,
 }
@@ -65,7 +64,6 @@ struct Rate {
 struct OtherRate {
     service_tier: Option<String>,
     above_prompt_tokens: u64,
-    #[serde(flatten)]
     rate: Rate,
 }
 
@@ -148,13 +146,8 @@ mod tests {
     #[test]
     fn each_rate_has_a_line() {
         let rate = json!({"input": "3.00", "output": "15.00", "cacheRead": "0.30", "cacheWrite": "3.75", "cacheWrite1h": null});
-        let mut price = rate.clone();
-        let mut other = rate;
-        other["serviceTier"] = "flex".into();
-        other["abovePromptTokens"] = 200_000.into();
-        price["model"] = "m".into();
-        price["from"] = Value::Null;
-        price["otherRates"] = json!([other]);
+        let other = json!({"serviceTier": "flex", "abovePromptTokens": 200_000, "rate": rate});
+        let price = json!({"model": "m", "from": null, "rate": rate, "otherRates": [other]});
         let shown = shown(json!({ "prices": [price], "fallback": "m" })).unwrap();
         let lines: Vec<_> = shown.lines().collect();
         assert!(lines[1].starts_with("m      -     all"), "{shown}");

@@ -24,7 +24,7 @@ use crate::api::{Api, ApiError};
     get,
     path = "/api/usage/export",
     params(
-        ("format" = Format, Query),
+        ("format" = inline(Format), Query, description = "a table, or a record on each line"),
         ("from" = Option<String>, Query, format = Date, description = "the first day, in UTC; 30 days ago unless it is said"),
         ("to" = Option<String>, Query, format = Date, description = "the last day, in UTC; today unless it is said"),
     ),

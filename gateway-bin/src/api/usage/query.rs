@@ -181,6 +181,8 @@ pub(super) fn span(from: Option<&str>, to: Option<&str>) -> Result<Span, ApiErro
         Some(to) => day("to", to)?.checked_add(DAY),
         None => clock::now().checked_add(DAY),
     };
+    // What cannot be written in an answer is no day either.
+    let to = to.filter(|to| jiff::Timestamp::try_from(*to).is_ok());
     let to = to.ok_or_else(|| ApiError::bad_request("to is too far in the future"))?;
     let from = match from {
         Some(from) => day("from", from)?,

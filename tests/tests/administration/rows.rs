@@ -1,0 +1,149 @@
+//! The routes, in the order in which whoever may ask them asks them: what ends most comes last.
+
+use ::http::Method;
+
+/// A route, what is asked of it, and what whoever may ask is answered.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) method: Method,
+    /// As the gateway declares it; see `Names` for what is put for `{…}`.
+    pub(crate) path: &'static str,
+    /// The query, with its question mark.
+    pub(crate) query: &'static str,
+    /// JSON; empty is none.
+    pub(crate) body: &'static str,
+    pub(crate) answer: u16,
+}
+
+const fn row(
+    method: Method,
+    path: &'static str,
+    query: &'static str,
+    body: &'static str,
+    answer: u16,
+) -> Row {
+    Row {
+        method,
+        path,
+        query,
+        body,
+        answer,
+    }
+}
+
+const fn get(path: &'static str) -> Row {
+    row(Method::GET, path, "", "", 200)
+}
+
+const fn get_with(path: &'static str, query: &'static str) -> Row {
+    row(Method::GET, path, query, "", 200)
+}
+
+const fn post(path: &'static str, body: &'static str, answer: u16) -> Row {
+    row(Method::POST, path, "", body, answer)
+}
+
+const fn put(path: &'static str, body: &'static str, answer: u16) -> Row {
+    row(Method::PUT, path, "", body, answer)
+}
+
+const fn delete(path: &'static str) -> Row {
+    row(Method::DELETE, path, "", "", 204)
+}
+
+const fn delete_with(path: &'static str, query: &'static str) -> Row {
+    row(Method::DELETE, path, query, "", 204)
+}
+
+pub(crate) const ROWS: &[Row] = &[
+    get("/openapi.json"),
+    get("/health"),
+    get("/livez"),
+    get("/readyz"),
+    // Of people.
+    post("/api/openclaw/initialize", "{}", 200),
+    get("/api/openclaw/status"),
+    get("/api/openclaw/credentials"),
+    get("/api/user/info"),
+    get("/api/quota"),
+    get("/api/quota/explain"),
+    get("/api/alerts"),
+    get("/api/usage"),
+    get("/api/usage/records"),
+    get_with("/api/usage/export", "?format=jsonl"),
+    get("/api/keys"),
+    post("/api/keys", r#"{"name":"one more"}"#, 201),
+    delete("/api/keys/{id}"),
+    put(
+        "/api/openclaw/provider-key",
+        r#"{"key":"sk-own-0123456789"}"#,
+        204,
+    ),
+    delete("/api/openclaw/provider-key"),
+    // Of administrators: what they read.
+    get("/api/admin/users"),
+    get("/api/admin/users/{user_id}/export"),
+    get("/api/admin/users/{user_id}/snapshots"),
+    get("/api/admin/users/{user_id}/sessions"),
+    get("/api/admin/users/{user_id}/quota"),
+    get("/api/admin/users/{user_id}/quota/explain"),
+    get("/api/admin/usage"),
+    get("/api/admin/usage/records"),
+    get_with("/api/admin/usage/export", "?format=csv"),
+    get("/api/admin/usage/reconcile"),
+    get("/api/admin/virtual-keys"),
+    get("/api/admin/instances"),
+    get("/api/admin/quotas"),
+    get("/api/admin/counters"),
+    get("/api/admin/alerts"),
+    get("/api/admin/audit"),
+    // What they change.
+    post("/api/admin/users/{user_id}/snapshots", "", 201),
+    post(
+        "/api/admin/users/{user_id}/identities",
+        r#"{"provider":"other","subject":"alice"}"#,
+        204,
+    ),
+    post(
+        "/api/admin/users/{user_id}/quota/grants",
+        r#"{"dimension":"calls","window":"day","amount":1,"expiresAt":"2100-01-01T00:00:00Z"}"#,
+        201,
+    ),
+    post("/api/admin/users/{user_id}/quota/reset", "", 200),
+    // Versions: the fixture's, the grant's and the reset's.
+    put(
+        "/api/admin/users/{user_id}/quota",
+        r#"{"version":3,"timeZone":"Europe/Berlin"}"#,
+        200,
+    ),
+    post("/api/admin/provider-keys/reseal", "", 200),
+    post("/api/admin/usage/reprice", "", 200),
+    post("/api/admin/alerts/{id}/acknowledge", "", 200),
+    post("/api/admin/alerts/{id}/resolve", r#"{"note":"so"}"#, 200),
+    post("/api/admin/instances/{name}/drain", "", 204),
+    post("/api/admin/instances/{name}/resume", "", 204),
+    post(
+        "/api/admin/instances",
+        r#"{"name":"added","url":"http://127.0.0.1:1","auth":{"kind":"trusted-proxy","password":"x"}}"#,
+        201,
+    ),
+    delete("/api/admin/instances/{name}"),
+    delete("/api/admin/counters/members/{member}"),
+    // What ends something of the user's.
+    post("/api/admin/users/{user_id}/virtual-key/rotate", "", 200),
+    delete("/api/admin/users/{user_id}/virtual-key"),
+    delete("/api/admin/users/{user_id}/sessions"),
+    delete_with("/api/admin/users/{user_id}/assignment", "?instance=pool-1"),
+    post("/api/admin/users/{user_id}/disable", "", 204),
+    post("/api/admin/users/{user_id}/enable", "", 204),
+    delete("/api/admin/users/{user_id}"),
+];
+
+// === impl Row ===
+
+impl Row {
+    /// Whether it is about a thing that is named.
+    pub(crate) fn names_a_thing(&self) -> bool {
+        self.path.contains('{')
+    }
+}

@@ -1,0 +1,167 @@
+//! The API as its description has it: Schemathesis asks each route what the description says, and what it excludes, and
+//! looks whether the answers are among those that are described.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use std::{env, fs, path::Path, time::Duration};
+
+use ::http::{Method, Request, StatusCode};
+use gateway_tests::{
+    browser::Browser,
+    error::Result,
+    gateway::{Config, Gateway},
+    http,
+    kit::Kit,
+    secret,
+};
+use tokio::{process::Command, time::timeout};
+
+/// Its settings: which checks, and how much of each route.
+const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/schemathesis.toml");
+
+/// It ends long before.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Everything that is found to be otherwise than it is described, for whoever sends this header, or none.
+async fn differences(gateway: &Gateway, dir: &Path, header: Option<&str>) -> Option<String> {
+    let program = env::var_os("GATEWAY_TEST_SCHEMATHESIS").expect("tests/run says where it is");
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", env::var_os("PATH").unwrap_or_default())
+        .current_dir(dir)
+        .arg("--config-file")
+        .arg(SETTINGS)
+        .arg("run")
+        .arg(gateway.url("/openapi.json"))
+        .kill_on_drop(true);
+    command.args(header.iter().flat_map(|header| ["--header", header]));
+    let run = timeout(LIMIT, command.output()).await;
+    let done = run.expect("it ends").expect("it runs");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    println!("{said}");
+    // That nothing was asked is no success.
+    let is_good = done.status.success() && said.contains("passed");
+    (!is_good).then(|| said + &String::from_utf8_lossy(&done.stderr))
+}
+
+/// A gateway whose store is a Postgres, which keeps less than an SQLite file.
+async fn start(kit: &Kit, dir: &Path) -> Result<Gateway> {
+    let workspace = "[workspace]\nmaster_key_file = \"master\"\n";
+    let mut config = Config::new(kit, dir)?.sharing_store(&kit.database().await?, None)?;
+    config.text = config.text.replacen("[workspace]\n", workspace, 1);
+    fs::write(dir.join("master"), secret::hex_key()?).expect("a master key");
+    Gateway::start(config, dir).await
+}
+
+#[tokio::test]
+async fn what_is_malformed_is_refused_in_the_apis_form() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let gateway = start(&kit, dir.path()).await?;
+    let token = kit.issuer().token("admin").await?;
+    let (longest, large) = ("a".repeat(512), "x".repeat(3 << 20));
+    let of = |name: &str, what: &str| format!("/api/admin/users/{name}/{what}");
+    let json = "application/json";
+    for (method, path, kind, body, status) in [
+        ("GET", "/api/admin/audit?who=%00".to_owned(), "", "", 400),
+        ("GET", "/api/admin/users?after=a%00".to_owned(), "", "", 400),
+        ("GET", of("%00", "quota"), "", "", 400),
+        ("GET", of("%ff", "quota"), "", "", 400),
+        ("DELETE", "/api/keys/%FF".to_owned(), "", "", 400),
+        ("POST", of(&longest, "disable"), "", "", 204),
+        ("POST", of(&format!("{longest}a"), "disable"), "", "", 400),
+        ("POST", of("a", "quota/reset"), json, r#"{"\u0000":1}"#, 400),
+        (
+            "POST",
+            of("a", "identities"),
+            json,
+            r#"{"provider":"corp","subject":"\u0000"}"#,
+            400,
+        ),
+        ("POST", of("a", "identities"), "text/plain", "{}", 415),
+        ("POST", of("a", "identities"), json, &large, 413),
+        ("POST", of("a", "identities"), json, "{", 400),
+        (
+            "PUT",
+            of("a", "quota"),
+            json,
+            r#"{"version":18446744073709551616}"#,
+            400,
+        ),
+        (
+            "PUT",
+            of("a", "quota"),
+            json,
+            r#"{"version":18446744073709551615}"#,
+            409,
+        ),
+        (
+            "POST",
+            of("a", "quota/grants"),
+            json,
+            r#"{"dimension":"tokens","window":"day","amount":9223372036854775808,"expiresAt":"2100-01-01T00:00:00Z"}"#,
+            400,
+        ),
+        (
+            "POST",
+            of("a", "quota/grants"),
+            json,
+            r#"{"dimension":"tokens","window":"day","amount":1,"expiresAt":"+999999-01-01T00:00:00Z"}"#,
+            400,
+        ),
+        (
+            "GET",
+            "/api/usage/records?limit=18446744073709551616".to_owned(),
+            "",
+            "",
+            400,
+        ),
+        ("GET", "/api/usage?from=1-1-1".to_owned(), "", "", 400),
+        ("GET", "/api/usage?from=0000-01-01".to_owned(), "", "", 200),
+        ("GET", "/api/usage?to=9999-12-30".to_owned(), "", "", 400),
+        ("GET", "/api/usage?to=9999-12-31".to_owned(), "", "", 400),
+    ] {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(gateway.url(&path))
+            .header("authorization", format!("Bearer {token}"));
+        if !kind.is_empty() {
+            request = request.header("content-type", kind);
+        }
+        let answer = http::send(request, body.to_owned()).await?;
+        let path: String = path.chars().take(80).collect();
+        let text = answer.text();
+        assert_eq!(answer.status.as_u16(), status, "{method} {path}: {text}");
+        if status >= 400 {
+            let error = answer.json()?;
+            let code = error["error"]["code"].as_str().unwrap_or_default();
+            assert!(!code.is_empty(), "{method} {path}: {text}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_answer_is_one_that_is_described() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path();
+    let gateway = start(&kit, dir).await?;
+    let mut alice = Browser::new();
+    alice
+        .sign_in_at(&gateway, &format!("alice-{}", secret::mark()?))
+        .await?;
+    // There is something to tell of her.
+    let initialize = gateway.url("/api/openclaw/initialize");
+    let opened = alice.fetch(Method::POST, &initialize, "{}").await?;
+    opened.expect_status(StatusCode::OK)?;
+    let cookies = alice.cookies(&gateway.url("/"))?.unwrap_or_default();
+    let user = format!("Cookie: {cookies}");
+    let token = kit.issuer().token("admin").await?;
+    let administrator = format!("Authorization: Bearer {token}");
+    for header in [None, Some(&*user), Some(&*administrator)] {
+        assert_eq!(differences(&gateway, dir, header).await, None);
+    }
+    Ok(())
+}
