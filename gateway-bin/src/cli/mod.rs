@@ -60,9 +60,11 @@ enum Command {
     /// Run the gateway on this machine with everything that it needs, to try it out.
     #[command(after_long_help = dev::HELP, after_help = dev::HELP)]
     Dev(dev::Dev),
-    /// Check a configuration file and say what it would do.
-    #[command(after_help = "Example: gateway check-config --config gateway.toml")]
-    CheckConfig(ConfigFile),
+    /// Check a configuration file, and try whether all that it names is there and as it must be. Changes nothing.
+    #[command(
+        after_help = "Example: gateway check-config --config gateway.toml\n\nEnds with 0 if all is well, 1 if something would not work, 2 if the file itself is wrong."
+    )]
+    CheckConfig(check_config::CheckConfig),
     /// Send one message through a gateway; print the reply and what it took.
     #[command(
         after_help = "Example: GATEWAY_TOKEN=… gateway chat --url http://127.0.0.1:3000 'hello'"
@@ -141,10 +143,12 @@ pub fn run(cli: Cli) -> ExitCode {
             Err(error) => fail(MISUSE, &error.to_string()),
         },
         Command::Dev(dev) => dev::run(runtime, dev),
-        Command::CheckConfig(file) => match file.load() {
-            Ok(config) => runtime.block_on(check_config::check_config(&config)),
-            Err(error) => fail(MISUSE, &error.to_string()),
-        },
+        Command::CheckConfig(check) => {
+            let code = runtime.block_on(check.run());
+            // A file system that hangs is not waited for.
+            runtime.shutdown_background();
+            code
+        }
         Command::Chat(chat) => match runtime.block_on(chat.run()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, &error.to_string()),
