@@ -1,6 +1,7 @@
 //! The commands of the binary.
 
 mod audit;
+mod backup;
 mod chat;
 mod check_config;
 mod dev;
@@ -65,6 +66,9 @@ enum Command {
         after_help = "Example: gateway check-config --config gateway.toml\n\nEnds with 0 if all is well, 1 if something would not work, 2 if the file itself is wrong."
     )]
     CheckConfig(check_config::CheckConfig),
+    /// Copy the gateway's SQLite file, also while the gateway runs.
+    #[command(after_help = "Example: gateway backup --to /backup/gateway-1.db")]
+    Backup(backup::Backup),
     /// Send one message through a gateway; print the reply and what it took.
     #[command(
         after_help = "Example: GATEWAY_TOKEN=… gateway chat --url http://127.0.0.1:3000 'hello'"
@@ -149,6 +153,7 @@ pub fn run(cli: Cli) -> ExitCode {
             runtime.shutdown_background();
             code
         }
+        Command::Backup(backup) => backup.run(),
         Command::Chat(chat) => match runtime.block_on(chat.run()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, &error.to_string()),

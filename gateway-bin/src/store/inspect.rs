@@ -35,11 +35,11 @@ pub async fn inspect_server(url: &str) -> Result<Inspected, StoreError> {
 }
 
 /// The version of the gateway's tables in an SQLite file, zero if there are none; `None` if it cannot be told without
-/// changing something, since the file was not closed well and nobody has opened it again. Blocks.
+/// changing something, since the file was not closed well and nobody has it. Blocks.
 ///
 /// # Errors
 ///
 /// See [`StoreError`].
-pub fn inspect_file(path: &Path) -> Result<Option<u32>, StoreError> {
-    sqlite::inspect(path)
+pub fn inspect_file(path: &Path, is_in_use: bool) -> Result<Option<u32>, StoreError> {
+    sqlite::inspect(path, is_in_use)
 }

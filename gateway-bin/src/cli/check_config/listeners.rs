@@ -13,6 +13,8 @@ use super::report::Check;
 use super::running::Running;
 use crate::config::{Config, is_loopback};
 
+const SOCKET: &str = "server.socket";
+
 /// Fewer open files than this are fewer sockets than people expect: each takes two, one to the client and one to the
 /// instance.
 const FEW_FILES: u64 = 4_096;
@@ -71,7 +73,12 @@ pub(super) fn free(config: &Config, running: Option<&Running>) -> Vec<Check> {
     let mut checks: Vec<Check> = addresses
         .map(|(key, address)| listener(key, address, running))
         .collect();
-    checks.push(socket(&config.socket(), running));
+    match socket(&config.socket(), running) {
+        Ok(check) => checks.push(check),
+        // Else it is beside the SQLite file, of which the same is said.
+        Err(why) if server.socket.is_some() => checks.push(Check::wrong(SOCKET, why)),
+        Err(_) => {}
+    }
     let files = getrlimit(Resource::Nofile).current;
     if let Some(limit) = files.filter(|limit| *limit < FEW_FILES) {
         checks.push(Check::note(
@@ -121,26 +128,26 @@ fn taken(address: SocketAddr, error: &io::Error) -> String {
     }
 }
 
-fn socket(path: &Path, running: Option<&Running>) -> Check {
-    const KEY: &str = "server.socket";
+/// The operators' socket; an error says why there is no place for one.
+fn socket(path: &Path, running: Option<&Running>) -> Result<Check, String> {
     let shown = path.display();
     if let Some(running) = running {
         let says = format!(
             "the gateway that runs, process {}, listens on {shown}",
             running.process
         );
-        return Check::ok(KEY, says);
+        return Ok(Check::ok(SOCKET, says));
     }
     match path.symlink_metadata() {
-        Ok(file) if !file.file_type().is_socket() => Check::wrong(
-            KEY,
+        Ok(file) if !file.file_type().is_socket() => Ok(Check::wrong(
+            SOCKET,
             format!("{shown} is there and is not a socket: move it away, or name another path"),
-        ),
+        )),
         // Left by one that was killed, or of somebody else whom we may not ask.
-        Ok(_) => Check::ok(KEY, format!("no gateway answers at {shown}")),
+        Ok(_) => Ok(Check::ok(SOCKET, format!("no gateway answers at {shown}"))),
         Err(_) => match place_of_new(path) {
-            Place::Good => Check::ok(KEY, format!("{shown} can be made")),
-            Place::Bad(why) => Check::wrong(KEY, format!("{shown} cannot be made: {why}")),
+            Place::Good => Ok(Check::ok(SOCKET, format!("{shown} can be made"))),
+            Place::Bad(why) => Err(format!("{shown} cannot be made: {why}")),
         },
     }
 }
@@ -208,11 +215,11 @@ mod tests {
     fn a_socket_needs_a_place() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.sock");
-        assert_eq!(socket(&path, None).state, State::Ok);
+        assert_eq!(socket(&path, None).unwrap().state, State::Ok);
         std::fs::write(&path, "").unwrap();
-        assert_eq!(socket(&path, None).state, State::Wrong);
+        assert_eq!(socket(&path, None).unwrap().state, State::Wrong);
         let nowhere = socket(&dir.path().join("none/gateway.sock"), None);
-        assert!(nowhere.says.contains("mkdir"), "{}", nowhere.says);
+        assert!(nowhere.unwrap_err().contains("mkdir"));
         assert_eq!(
             std::fs::read_dir(dir.path()).unwrap().count(),
             1,

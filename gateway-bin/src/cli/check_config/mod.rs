@@ -126,6 +126,7 @@ async fn try_all(config: &Arc<Config>, file: &ConfigFile) -> Vec<Check> {
         let config = Arc::clone(config);
         looks.push(blocking("cells", move || cells::check(&config)));
     }
+    looks.push(bounded("cells.command".to_owned(), cells::runs(config)));
     for provider in &config.provider {
         let about = format!("provider {}", provider.name);
         looks.push(bounded(about, outside::provider(provider, &fetcher)));

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tower_usage::TokenCounts;
 
 use super::ANSWER;
-use super::http::{Fetcher, explain};
+use super::http::{Fetcher, explain, without_user};
 use super::report::Check;
 use crate::clock;
 use crate::config::{Config, Provider, UnknownModel};
@@ -46,8 +46,9 @@ pub(super) async fn provider(provider: &Provider, fetcher: &Fetcher) -> Vec<Chec
     if let Err(problem) = Target::new(provider) {
         return vec![Check::wrong(about, problem)];
     }
-    let url = &provider.base_url;
-    match fetcher.get(url).await {
+    let answer = fetcher.get(&provider.base_url).await;
+    let url = without_user(&provider.base_url);
+    match answer {
         Ok(_) => vec![Check::ok(
             about,
             format!("{url} answers; its key was not tried"),

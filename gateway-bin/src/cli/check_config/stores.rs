@@ -106,11 +106,12 @@ fn kept(path: &Path, running: Option<&Running>) -> Check {
         ),
         None => format!("{shown} can be opened"),
     };
-    match inspect_file(path) {
-        Ok(tables) => {
-            let tables = tables.map(version).unwrap_or_default();
-            tables_check(FILE, &had, tables)
-        }
+    match inspect_file(path, own.is_some()) {
+        Ok(Some(tables)) => tables_check(FILE, &had, version(tables)),
+        Ok(None) => Check::ok(
+            FILE,
+            format!("{had}; it was not closed well, and is put right at the start"),
+        ),
         Err(error) => Check::wrong(FILE, format!("{shown} cannot be read: {}", said(&error))),
     }
 }
@@ -126,10 +127,9 @@ fn is_locked(lock: &Path) -> bool {
 }
 
 /// How the tables' version is to this gateway.
-#[derive(Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Eq, PartialEq)]
 enum Tables {
     /// There are none yet.
-    #[default]
     New,
     Current,
     Older(u32),

@@ -1,3 +1,4 @@
+use super::http::without_user;
 use crate::config::{Config, Metering};
 
 /// Says in a few lines what a configuration that was accepted would do.
@@ -31,7 +32,7 @@ pub(super) fn print(config: &Config) {
         println!(
             "  instance      {} at {}{}{metered}",
             instance.name,
-            instance.url,
+            without_user(&instance.url),
             of.unwrap_or_default()
         );
     }
@@ -44,7 +45,7 @@ pub(super) fn print(config: &Config) {
         println!(
             "  provider      {} at {}: {}",
             provider.name,
-            provider.base_url,
+            without_user(&provider.base_url),
             models.join(", ")
         );
     }

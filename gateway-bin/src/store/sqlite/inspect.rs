@@ -5,18 +5,15 @@ use rusqlite::{Connection, OpenFlags};
 use crate::store::StoreError;
 
 /// See [`inspect_file`](crate::store::inspect_file).
-pub(in crate::store) fn inspect(path: &Path) -> Result<Option<u32>, StoreError> {
-    let beside = |end: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(end);
-        Path::new(&name).exists()
-    };
-    // Files in WAL mode get their journals anew when they are opened, also to be read, unless it is said that nobody writes
-    // to them; and that holds true of one without journals.
-    let mode = match (beside("-wal"), beside("-shm")) {
-        (false, _) => "immutable=1",
-        (true, true) => "mode=ro",
-        (true, false) => return Ok(None),
+pub(in crate::store) fn inspect(path: &Path, is_in_use: bool) -> Result<Option<u32>, StoreError> {
+    let mut journal = path.as_os_str().to_owned();
+    journal.push("-wal");
+    // Files in WAL mode get their journals anew, or are put right, when they are opened, also to be read: unless it is said
+    // that nobody writes to them, which holds true of one without a journal, or somebody has opened them already.
+    let mode = match (is_in_use, Path::new(&journal).exists()) {
+        (true, _) => "mode=ro",
+        (false, false) => "immutable=1",
+        (false, true) => return Ok(None),
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
@@ -59,16 +56,17 @@ mod tests {
         let path = dir.path().join("a ?#%.db");
         let store = Store::open(&path).unwrap();
         let latest = Some(super::super::LATEST);
-        assert_eq!(inspect(&path).unwrap(), latest);
+        assert_eq!(inspect(&path, true).unwrap(), latest);
+        assert_eq!(inspect(&path, false).unwrap(), None);
         drop(store);
-        assert_eq!(inspect(&path).unwrap(), latest);
+        assert_eq!(inspect(&path, false).unwrap(), latest);
         let other = dir.path().join("other.db");
         Connection::open(&other)
             .unwrap()
             .execute_batch("CREATE TABLE t (a)")
             .unwrap();
-        assert_eq!(inspect(&other).unwrap(), Some(0));
-        assert!(inspect(&dir.path().join("none.db")).is_err());
+        assert_eq!(inspect(&other, false).unwrap(), Some(0));
+        assert!(inspect(&dir.path().join("none.db"), false).is_err());
         assert!(!dir.path().join("none.db").exists());
     }
 }
