@@ -35,7 +35,7 @@ pub async fn inspect_server(url: &str) -> Result<Inspected, StoreError> {
 }
 
 /// The version of the gateway's tables in an SQLite file, zero if there are none; `None` if it cannot be told without
-/// changing something, since the file was not closed well and nobody has it. Blocks.
+/// changing something, since it may be in the journal beside a file that nobody has. Blocks.
 ///
 /// # Errors
 ///

@@ -110,7 +110,7 @@ fn kept(path: &Path, running: Option<&Running>) -> Check {
         Ok(Some(tables)) => tables_check(FILE, &had, version(tables)),
         Ok(None) => Check::ok(
             FILE,
-            format!("{had}; it was not closed well, and is put right at the start"),
+            format!("{had}; what is in the journal beside it comes into it at the start"),
         ),
         Err(error) => Check::wrong(FILE, format!("{shown} cannot be read: {}", said(&error))),
     }
