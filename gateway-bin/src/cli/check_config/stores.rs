@@ -127,7 +127,7 @@ fn is_locked(lock: &Path) -> bool {
 }
 
 /// How the tables' version is to this gateway.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Tables {
     /// There are none yet.
     New,
