@@ -433,8 +433,8 @@ fn issuers(
         match (issuer.kind, ids) {
             (IssuerKind::Github, Some((id, secret))) => {
                 let (name, api) = match issuer.url.as_str() {
-                    "" => (GitHub::ISSUER, GitHub::API.to_owned()),
-                    url => (url, github_api(issuer)),
+                    "" => (GitHub::ISSUER, github_api_of(issuer)),
+                    url => (url, github_api_of(issuer)),
                 };
                 let users = access_tokens_of(config, issuer, n, name, id);
                 let github = GitHub::at(&api, users, secret.expose(), client, verdicts);
@@ -484,6 +484,14 @@ fn access_tokens_of(
         }
     }
     jwt
+}
+
+/// Where GitHub's API is, or that of a GitHub Enterprise Server.
+pub(crate) fn github_api_of(issuer: &config::Issuer) -> String {
+    match issuer.url.is_empty() {
+        true => GitHub::API.to_owned(),
+        false => github_api(issuer),
+    }
 }
 
 /// Where the API of a GitHub Enterprise Server is (its REST API documentation, "Getting started").

@@ -374,7 +374,7 @@ async fn an_instance_that_would_let_nobody_in_is_told_what_to_change() -> Result
     let (code, said) = run("check-config", &good);
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("instance pool-1 is configured as it must be"),
+        said.contains("instance pool-1: is configured as it must be"),
         "{said}"
     );
 

@@ -37,6 +37,7 @@ mod tests;
 
 pub use self::cell::InUse;
 pub use self::error::{CellError, CellsError};
+pub(crate) use self::ports::find_free_port;
 pub(crate) use self::registry::PREFIX;
 pub use self::registry::{Cells, ListedCell, Roster, is_spawned};
 pub use self::settings::Settings;

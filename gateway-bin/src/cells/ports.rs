@@ -54,6 +54,15 @@ impl Ports {
     }
 }
 
+/// Finds a port that a cell could have.
+///
+/// # Errors
+///
+/// There is none.
+pub(crate) fn find_free_port() -> io::Result<u16> {
+    Ports::default().take(None).map(|port| port.number())
+}
+
 /// OpenClaw listens on both of loopback's addresses, where there are two.
 fn is_free(port: u16) -> bool {
     let is_taken = |address: SocketAddr| {

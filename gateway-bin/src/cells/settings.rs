@@ -67,7 +67,7 @@ impl Settings {
     }
 
     /// Refuses what could only fail when somebody comes.
-    pub(super) fn check(&self) -> Result<(), CellsError> {
+    pub(crate) fn check(&self) -> Result<(), CellsError> {
         if self.os_users.is_some() {
             check_rights()?;
         }

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod backup;
 mod chat;
 mod check_config;
 mod dev;
@@ -63,9 +64,14 @@ enum Command {
     /// Run the gateway on this machine with everything that it needs, to try it out.
     #[command(after_long_help = dev::HELP, after_help = dev::HELP)]
     Dev(dev::Dev),
-    /// Check a configuration file and say what it would do.
-    #[command(after_help = "Example: gateway check-config --config gateway.toml")]
-    CheckConfig(ConfigFile),
+    /// Check a configuration file, and try whether all that it names is there and as it must be. Changes nothing.
+    #[command(
+        after_help = "Example: gateway check-config --config gateway.toml\n\nEnds with 0 if all is well, 1 if something would not work, 2 if the file itself is wrong."
+    )]
+    CheckConfig(check_config::CheckConfig),
+    /// Copy the gateway's SQLite file, also while the gateway runs.
+    #[command(after_help = "Example: gateway backup --to /backup/gateway-1.db")]
+    Backup(backup::Backup),
     /// Send one message through a gateway; print the reply and what it took.
     #[command(
         after_help = "Example: GATEWAY_TOKEN=… gateway chat --url http://127.0.0.1:3000 'hello'"
@@ -153,10 +159,13 @@ pub fn run(cli: Cli) -> ExitCode {
             Err(error) => fail(MISUSE, &error.to_string()),
         },
         Command::Dev(dev) => dev::run(runtime, dev),
-        Command::CheckConfig(file) => match file.load() {
-            Ok(config) => runtime.block_on(check_config::check_config(&config)),
-            Err(error) => fail(MISUSE, &error.to_string()),
-        },
+        Command::CheckConfig(check) => {
+            let code = runtime.block_on(check.run());
+            // A file system that hangs is not waited for.
+            runtime.shutdown_background();
+            code
+        }
+        Command::Backup(backup) => backup.run(),
         Command::Chat(chat) => match runtime.block_on(chat.run()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, &error.to_string()),

@@ -364,6 +364,25 @@ impl Dialer {
     ///
     /// Dropping the future closes what it opened.
     pub async fn connect_admin(&self) -> Result<Socket, DialError> {
+        let connected = self.handshake_for_admin().await;
+        connected.map(|(socket, _)| socket)
+    }
+
+    /// What the instance says to the administration channel at its beginning; nothing is left open.
+    ///
+    /// # Errors
+    ///
+    /// See [`DialError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what it opened.
+    pub async fn hello_admin(&self) -> Result<HelloView, DialError> {
+        let connected = self.handshake_for_admin().await;
+        connected.map(|(_, hello)| hello)
+    }
+
+    async fn handshake_for_admin(&self) -> Result<(Socket, HelloView), DialError> {
         let connected = self.handshake(HeaderMap::new(), |_| {
             serde_json::json!({
                 "minProtocol": PROTOCOL_VERSION, "maxProtocol": PROTOCOL_VERSION,
@@ -374,7 +393,7 @@ impl Dialer {
                 "auth": { "password": self.password.expose() },
             })
         });
-        connected.await.map(|(socket, _)| socket)
+        connected.await
     }
 
     async fn handshake(

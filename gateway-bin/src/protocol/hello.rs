@@ -69,6 +69,12 @@ struct Features {
 // === impl HelloView ===
 
 impl HelloView {
+    /// The instance's own version.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.server.version
+    }
+
     /// Whether the connection may read and write.
     #[must_use]
     pub fn may_write(&self) -> bool {

@@ -331,6 +331,17 @@ impl Provisioner {
         }
     }
 
+    /// Whether the root is there. Changes nothing, and blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ProvisionError::UnsafeRoot`] if others could exchange what is in it, [`ProvisionError`] for what else keeps
+    /// workspaces from being made there.
+    pub fn find_root(&self) -> Result<bool, ProvisionError> {
+        let root = Dir::find_root(&self.plan.root, self.plan.owner)?;
+        Ok(root.is_some())
+    }
+
     /// Changes the plan, and so parts from the clones that follow the old one.
     fn with(self, change: impl FnOnce(&mut Plan)) -> Self {
         let mut plan = Arc::unwrap_or_clone(self.plan);

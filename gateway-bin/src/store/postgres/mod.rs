@@ -1,6 +1,7 @@
 //! Postgres, which gateways share.
 
 mod connection;
+mod inspect;
 mod schema;
 mod server;
 mod statement;
@@ -10,5 +11,6 @@ mod faults;
 #[cfg(test)]
 mod races;
 
+pub(super) use self::inspect::inspect;
 pub(super) use self::server::{Server, lock};
 pub(super) use self::statement::query;

@@ -278,6 +278,9 @@ const MIGRATIONS: &[&str] = &[
     ",
 ];
 
+/// The version that they are brought to.
+pub(in crate::store) const LATEST: u32 = MIGRATIONS.len() as u32;
+
 /// Brings the tables to this version; a file that a newer version has written is refused.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
