@@ -17,9 +17,12 @@ pub(super) async fn alive() -> &'static str {
     "OK"
 }
 
-/// Whether new work would succeed, and if not, for want of what.
+/// Whether new work would succeed, and if not, for want of what. A gateway that ends takes none: `draining`.
 pub(super) async fn readyz(State(api): State<Api>) -> Response {
     let mut failing = Vec::new();
+    if api.sockets.shutdown.has_begun() {
+        failing.push("draining");
+    }
     let (store, sessions) = tokio::join!(
         timeout(ANSWER, api.store.ping()),
         timeout(ANSWER, api.sign_in.ping()),

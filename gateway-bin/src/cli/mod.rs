@@ -12,6 +12,7 @@ mod quotas;
 mod reload;
 mod serve;
 mod snapshots;
+mod stopping;
 mod upstreams;
 mod usage;
 mod users;
@@ -25,11 +26,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use self::operate::OperateError;
 use self::reload::Reload;
 use self::serve::Signals;
+use self::stopping::Stop;
 use crate::config::{Config, ConfigError, LOG_VARIABLE};
 use crate::telemetry::log::{LogFilter, init, set_filter};
 
@@ -182,7 +183,7 @@ fn serve_to_the_end(
     Ok(ExitCode::SUCCESS)
 }
 
-/// SIGTERM and SIGINT stop, SIGHUP has the file read again.
+/// SIGTERM and SIGINT stop, the second one at once; SIGHUP has the file read again.
 fn signals(runtime: &Runtime, file: ConfigFile) -> Result<Signals, String> {
     let stop = stop_on_signals(runtime)?;
     let _signals_come_there = runtime.enter();
@@ -197,22 +198,24 @@ fn signals(runtime: &Runtime, file: ConfigFile) -> Result<Signals, String> {
     })
 }
 
-/// Is cancelled by SIGTERM or SIGINT.
-fn stop_on_signals(runtime: &Runtime) -> Result<CancellationToken, String> {
+/// Is told by SIGTERM or SIGINT.
+fn stop_on_signals(runtime: &Runtime) -> Result<Stop, String> {
     let _signals_come_there = runtime.enter();
     let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
     let (mut term, mut int) = (
         listen(SignalKind::terminate())?,
         listen(SignalKind::interrupt())?,
     );
-    let stop = CancellationToken::new();
-    let told = stop.clone();
+    let stop = Stop::default();
+    let Stop { told, at_once } = stop.clone();
     runtime.spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+        for token in [told, at_once] {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            token.cancel();
         }
-        told.cancel();
     });
     Ok(stop)
 }
