@@ -7,6 +7,7 @@ mod dev;
 mod instances;
 mod keys;
 mod log;
+mod migrate;
 mod operate;
 mod quotas;
 mod reload;
@@ -64,6 +65,9 @@ enum Command {
     /// Check a configuration file and say what it would do.
     #[command(after_help = "Example: gateway check-config --config gateway.toml")]
     CheckConfig(ConfigFile),
+    /// Bring the tables of the store up to date, or say what that would do.
+    #[command(after_help = "Example: gateway migrate --config gateway.toml --dry-run")]
+    Migrate(migrate::Migrate),
     /// Send one message through a gateway; print the reply and what it took.
     #[command(
         after_help = "Example: GATEWAY_TOKEN=… gateway chat --url http://127.0.0.1:3000 'hello'"
@@ -144,6 +148,13 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Dev(dev) => dev::run(runtime, dev),
         Command::CheckConfig(file) => match file.load() {
             Ok(config) => runtime.block_on(check_config::check_config(&config)),
+            Err(error) => fail(MISUSE, &error.to_string()),
+        },
+        Command::Migrate(migrate) => match migrate.file().load() {
+            Ok(config) => match runtime.block_on(migrate.run(&config)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(1, &error.to_string()),
+            },
             Err(error) => fail(MISUSE, &error.to_string()),
         },
         Command::Chat(chat) => match runtime.block_on(chat.run()) {

@@ -13,8 +13,10 @@ mod deliveries;
 mod drained;
 mod environments;
 mod error;
+mod found;
 mod identities;
 mod leases;
+mod migrations;
 mod observed;
 mod postgres;
 mod provider_keys;
@@ -29,6 +31,8 @@ mod virtual_keys;
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod upgrades;
 
 pub use self::added_instances::AddedInstanceRow;
 pub use self::alerts::{Alert, AlertState};
@@ -37,7 +41,9 @@ pub use self::database::Store;
 pub use self::deletions::ListedUser;
 pub use self::environments::EnvironmentRow;
 pub use self::error::StoreError;
+pub use self::found::{Found, find_in_database, find_in_file};
 pub use self::identities::Link;
+pub use self::migrations::MIGRATIONS;
 pub use self::observed::Seen;
 pub use self::provider_keys::ProviderKeyRow;
 pub use self::slots::{Assigned, Candidate};

@@ -1,6 +1,7 @@
 //! Postgres, which gateways share.
 
 mod connection;
+mod found;
 mod schema;
 mod server;
 mod statement;
@@ -10,5 +11,8 @@ mod faults;
 #[cfg(test)]
 mod races;
 
+pub(super) use self::found::find;
+#[cfg(test)]
+pub(super) use self::schema::migrate_to;
 pub(super) use self::server::{Server, lock};
 pub(super) use self::statement::query;
