@@ -31,6 +31,7 @@ pub mod records;
 pub mod rpc;
 pub mod server;
 pub mod shipping;
+pub mod shutdown;
 pub mod sign_in;
 pub mod sinks;
 pub mod snapshots;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,6 +25,7 @@ use tower_service::Service;
 use tracing::{debug, warn};
 
 use crate::api::PeerAddress;
+use crate::shutdown::Shutdown;
 use crate::telemetry::context::InContext;
 
 /// How long a client may take to send its request's head.
@@ -58,9 +60,10 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Serves every connection of `listener` with a clone of `service` until `stop`; then no connection is accepted, and
+/// Serves every connection of `listener` with a clone of `service`. Once `shutdown` has begun each answer is the last one of
+/// its connection, so that whoever keeps connections opens the next one elsewhere. At its end no connection is accepted, and
 /// those that are open finish what they are at.
-pub async fn serve<S, B>(listener: TcpListener, service: S, stop: CancellationToken)
+pub async fn serve<S, B>(listener: TcpListener, service: S, shutdown: Shutdown)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone
@@ -68,6 +71,7 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
+    let stop = shutdown.end();
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -102,6 +106,10 @@ where
                 request.extensions_mut().insert(PeerAddress(peer));
                 request.extensions_mut().insert(own.clone());
                 request
+            })
+            .map_response({
+                let shutdown = shutdown.clone();
+                move |response| last_of_its_connection(response, &shutdown)
             });
         let connection = serve_connection(stream, InContext::new(with_peer), stop.clone());
         connections.spawn(async move {
@@ -111,6 +119,15 @@ where
     }
     connections.close();
     connections.wait().await;
+}
+
+/// Says to whoever keeps connections that this one is not used again, once the gateway ends.
+fn last_of_its_connection<B>(mut response: Response<B>, shutdown: &Shutdown) -> Response<B> {
+    if shutdown.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 /// Serves one connection until it ends, or, after `stop`, until it has finished what it is at.

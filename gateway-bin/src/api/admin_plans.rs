@@ -35,7 +35,7 @@ pub(super) async fn list(State(api): State<Api>) -> Json<ShownPlans> {
         limits: limits.iter().map(shown_limit).collect(),
     });
     Json(ShownPlans {
-        time_zone: api.plans.zone().name().to_string(),
+        time_zone: api.plans.zone().name().to_owned(),
         plans: plans.collect(),
     })
 }

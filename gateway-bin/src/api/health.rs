@@ -33,7 +33,7 @@ pub(super) async fn alive() -> &'static str {
     "OK"
 }
 
-/// Whether new work would succeed, and if not, for want of what.
+/// Whether new work would succeed, and if not, for want of what. A gateway that ends takes none: `draining`.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -44,6 +44,9 @@ pub(super) async fn alive() -> &'static str {
 )]
 pub(super) async fn readyz(State(api): State<Api>) -> (StatusCode, Json<Readiness>) {
     let mut failing = Vec::new();
+    if api.sockets.shutdown.has_begun() {
+        failing.push("draining");
+    }
     let (store, sessions) = tokio::join!(
         timeout(ANSWER, api.store.ping()),
         timeout(ANSWER, api.sign_in.ping()),

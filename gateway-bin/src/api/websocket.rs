@@ -24,6 +24,12 @@ pub(super) async fn upgrade(
     identity: Option<Extension<Arc<Identity>>>,
     mut req: Request<Body>,
 ) -> Response {
+    // Whoever keeps several gateways behind one address sends it to another one: nothing has begun.
+    if api.sockets.shutdown.has_begun() {
+        let message = "this gateway is about to end; come again";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return ApiError::new(status, "draining", message).into_response();
+    }
     let mut identity = identity.map(|Extension(identity)| identity);
     let accepted = match accept(&req) {
         Ok(accepted) => accepted,

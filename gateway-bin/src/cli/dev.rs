@@ -120,7 +120,7 @@ pub(super) fn run(runtime: Runtime, dev: Dev) -> ExitCode {
         Err(message) => return fail(1, &message),
     };
     if let Some(openclaw) = &openclaw {
-        around.spawn(stop_with(openclaw, dir.path(), stop.clone()));
+        around.spawn(stop_with(openclaw, dir.path(), stop.told.clone()));
     }
     let signals = Signals { stop, reload: None };
     let mut ended =

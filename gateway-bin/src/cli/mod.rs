@@ -9,6 +9,7 @@ mod dev;
 mod instances;
 mod keys;
 mod log;
+mod migrate;
 mod operate;
 mod prices;
 mod quotas;
@@ -16,6 +17,7 @@ mod reload;
 mod serve;
 mod sessions;
 mod snapshots;
+mod stopping;
 mod upstreams;
 mod usage;
 mod users;
@@ -29,11 +31,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use self::operate::OperateError;
 use self::reload::Reload;
 use self::serve::Signals;
+use self::stopping::Stop;
 use crate::config::{Config, ConfigError, LOG_VARIABLE};
 use crate::telemetry::log::{LogFilter, init, set_filter};
 
@@ -72,6 +74,9 @@ enum Command {
     /// Copy the gateway's SQLite file, also while the gateway runs.
     #[command(after_help = "Example: gateway backup --to /backup/gateway-1.db")]
     Backup(backup::Backup),
+    /// Bring the tables of the store up to date, or say what that would do.
+    #[command(after_help = "Example: gateway migrate --config gateway.toml --dry-run")]
+    Migrate(migrate::Migrate),
     /// Send one message through a gateway; print the reply and what it took.
     #[command(
         after_help = "Example: GATEWAY_TOKEN=… gateway chat --url http://127.0.0.1:3000 'hello'"
@@ -166,6 +171,13 @@ pub fn run(cli: Cli) -> ExitCode {
             code
         }
         Command::Backup(backup) => backup.run(),
+        Command::Migrate(migrate) => match migrate.file().load() {
+            Ok(config) => match runtime.block_on(migrate.run(&config)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(1, &error.to_string()),
+            },
+            Err(error) => fail(MISUSE, &error.to_string()),
+        },
         Command::Chat(chat) => match runtime.block_on(chat.run()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, &error.to_string()),
@@ -206,7 +218,7 @@ fn serve_to_the_end(
     Ok(ExitCode::SUCCESS)
 }
 
-/// SIGTERM and SIGINT stop, SIGHUP has the file read again.
+/// SIGTERM and SIGINT stop, the second one at once; SIGHUP has the file read again.
 fn signals(runtime: &Runtime, file: ConfigFile) -> Result<Signals, String> {
     let stop = stop_on_signals(runtime)?;
     let _signals_come_there = runtime.enter();
@@ -221,22 +233,24 @@ fn signals(runtime: &Runtime, file: ConfigFile) -> Result<Signals, String> {
     })
 }
 
-/// Is cancelled by SIGTERM or SIGINT.
-fn stop_on_signals(runtime: &Runtime) -> Result<CancellationToken, String> {
+/// Is told by SIGTERM or SIGINT.
+fn stop_on_signals(runtime: &Runtime) -> Result<Stop, String> {
     let _signals_come_there = runtime.enter();
     let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
     let (mut term, mut int) = (
         listen(SignalKind::terminate())?,
         listen(SignalKind::interrupt())?,
     );
-    let stop = CancellationToken::new();
-    let told = stop.clone();
+    let stop = Stop::default();
+    let Stop { told, at_once } = stop.clone();
     runtime.spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+        for token in [told, at_once] {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            token.cancel();
         }
-        told.cancel();
     });
     Ok(stop)
 }

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::check_config::notes;
 use super::reload::{Reload, Reloadable};
+use super::stopping::{Stop, Stopping};
 use super::upstreams;
 use crate::alerts::Alerts;
 use crate::api::{self, Api, Origins, Pace};
@@ -34,6 +35,7 @@ use crate::prices::price_list;
 use crate::records::Records;
 use crate::server;
 use crate::shipping::Shipping;
+use crate::shutdown::Shutdown;
 use crate::sign_in::SignIn;
 use crate::sinks::Sinks;
 use crate::snapshots::{Schedule, Snapshots};
@@ -44,9 +46,6 @@ use crate::telemetry::trace::Exporter;
 use crate::telemetry::{self, Exposition, InstanceGauges, Upkeep, Verifications};
 use crate::terms::PeoplesTerms;
 use crate::ui::Pages;
-
-/// How long open sockets and calls may take to end after the gateway was told to stop.
-const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// How long what a request holds is held for it if nobody says that it still runs.
 const LEASE: Duration = Duration::from_secs(2 * 60);
@@ -65,7 +64,9 @@ pub(super) struct ServeError {
     cause: String,
 }
 
-fn failed<E: Into<Box<dyn Error + Send + Sync>>>(what: &'static str) -> impl Fn(E) -> ServeError {
+pub(super) fn failed<E: Into<Box<dyn Error + Send + Sync>>>(
+    what: &'static str,
+) -> impl Fn(E) -> ServeError {
     move |error| {
         let error = error.into();
         let mut cause = error.to_string();
@@ -85,7 +86,7 @@ fn failed<E: Into<Box<dyn Error + Send + Sync>>>(what: &'static str) -> impl Fn(
 /// What the gateway is told while it runs.
 pub(super) struct Signals {
     /// To stop.
-    pub(super) stop: CancellationToken,
+    pub(super) stop: Stop,
     /// To read its configuration again, where that is a file.
     pub(super) reload: Option<Reload>,
 }
@@ -105,7 +106,8 @@ pub(super) async fn serve(
         let sent = settling.spawn(exporter.run(stop.clone()));
         (stop, sent)
     });
-    let stop = CancellationToken::new();
+    let shutdown = Shutdown::new();
+    let stop = shutdown.end();
 
     let path = config
         .store
@@ -289,7 +291,7 @@ pub(super) async fn serve(
         sign_in.clone(),
         Arc::new(connect),
         parts.clone(),
-        stop.clone(),
+        shutdown.clone(),
     );
     let origins = std::iter::once(&config.server.public_url).chain(&config.server.allowed_origins);
     let origins = Origins::new(origins.map(String::as_str));
@@ -369,7 +371,7 @@ pub(super) async fn serve(
     let operator = OperatorListener::bind(&config.socket())
         .await
         .map_err(failed("server.socket"))?;
-    let instances = InstanceGauges::new(upstreams);
+    let instances = InstanceGauges::new(upstreams.clone());
     let exposition = exposition.with({
         let instances = instances.clone();
         move |text| instances.render(text)
@@ -383,12 +385,12 @@ pub(super) async fn serve(
         listeners.spawn(server::serve(
             listener,
             api::admin(api.clone(), exposition.clone()),
-            stop.clone(),
+            shutdown.clone(),
         ));
     }
-    listeners.spawn(server::serve(public, routes, stop.clone()));
+    listeners.spawn(server::serve(public, routes, shutdown.clone()));
     if let Some(egress) = egress {
-        listeners.spawn(server::serve(egress, model_calls, stop.clone()));
+        listeners.spawn(server::serve(egress, model_calls, shutdown.clone()));
     }
     if let Some(reload) = signals.reload {
         tokio::spawn(reloadable.follow(reload, stop.clone()));
@@ -409,17 +411,15 @@ pub(super) async fn serve(
     }
     info!(public = %config.server.public, "gateway runs");
 
-    signals.stop.cancelled().await;
-    info!("gateway stops");
-    stop.cancel();
-    sockets.tasks.close();
-    let ended = timeout(SHUTDOWN, async {
-        sockets.tasks.wait().await;
-        while listeners.join_next().await.is_some() {}
-    });
-    if ended.await.is_err() {
-        warn!("some calls did not end in time; they are recorded as far as they came");
-    }
+    signals.stop.told.cancelled().await;
+    let stopping = Stopping {
+        shutdown,
+        sockets: sockets.tasks,
+        upstreams,
+        listeners,
+        at_once: signals.stop.at_once,
+    };
+    stopping.within(config.server.shutdown_timeout).await;
     // Those that are cut off are written in the background, as far as the process lives.
     let _ = timeout(CLOSE, tokio::task::spawn_blocking(move || sinks.flush())).await;
     Ok(Books {

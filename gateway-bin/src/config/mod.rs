@@ -148,6 +148,13 @@ pub struct Server {
     pub admin: Option<SocketAddr>,
     /// Unix socket of the command line; default: beside the SQLite file, with the extension `sock`.
     pub socket: Option<PathBuf>,
+    /// How long what is open may take to end when the gateway is told to stop, like `"30s"`, the default. Whatever stops
+    /// it must give it half a minute more.
+    #[serde(
+        default = "default_shutdown_timeout",
+        deserialize_with = "duration::deserialize"
+    )]
+    pub shutdown_timeout: Duration,
     /// Networks whose `X-Forwarded-For` counts.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
@@ -634,6 +641,10 @@ pub enum QuotaMode {
     Enforce,
     /// Decide and report only.
     Shadow,
+}
+
+fn default_shutdown_timeout() -> Duration {
+    Duration::from_secs(30)
 }
 
 fn default_idle() -> Duration {

@@ -34,13 +34,12 @@ pub async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
 
 /// Serves `routes` until the future is dropped.
 pub fn serve(listener: TcpListener, routes: Router) -> impl Future<Output = ()> + Send {
-    let stop = tokio_util::sync::CancellationToken::new();
     crate::server::serve(
         listener,
         tower::util::MapRequest::new(routes, |request: http::Request<hyper::body::Incoming>| {
             request.map(axum::body::Body::new)
         }),
-        stop,
+        crate::shutdown::Shutdown::new(),
     )
 }
 

@@ -10,13 +10,13 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_websockets::{CloseCode, Limits, Message, ServerBuilder, WebSocketStream};
 use tower_sso::{Identity, Verify, VerifyError};
 use tracing::{debug, info};
 
 use super::credential::Credential;
+use super::end::End;
 use super::place::Places;
 use super::relay::Relay;
 use crate::clock;
@@ -26,6 +26,7 @@ use crate::protocol::{
     Challenge, Connect, ErrorShape, Owner, Policy, error_response, hello_ok, hello_ok_of_cell,
 };
 use crate::rpc::{Forward, RunCharge};
+use crate::shutdown::Shutdown;
 use crate::sign_in::{SignIn, scope};
 use crate::stack::Parts;
 use crate::telemetry::trace::{Role, Span};
@@ -58,8 +59,8 @@ pub struct Sockets {
     pub verifier: Arc<dyn Verify>,
     /// The layers through which every frame passes.
     pub layers: Parts,
-    /// Ends all sockets.
-    pub shutdown: CancellationToken,
+    /// Tells them to go.
+    pub shutdown: Shutdown,
     /// The sockets that are open; a server that stops waits for them.
     pub tasks: TaskTracker,
     places: Places,
@@ -113,11 +114,14 @@ async fn open<C>(
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
+    // Whoever has not come in until then comes again, elsewhere.
+    let leave = sockets.shutdown.wave();
     let challenge = Challenge.frame(&uuid::Uuid::new_v4().to_string(), clock::now_ms());
     client.send(Message::text(challenge)).await?;
-    let connect = match timeout(CONNECT_TIMEOUT, first_message(&mut client)).await {
-        Ok(message) => Connect::parse(&message?),
-        Err(_) => {
+    let first = timeout(CONNECT_TIMEOUT, first_message(&mut client));
+    let connect = match leave.run_until_cancelled(first).await {
+        Some(Ok(message)) => Connect::parse(&message?),
+        Some(Err(_)) => {
             return Ok((
                 client,
                 Some(close(
@@ -126,6 +130,7 @@ where
                 )),
             ));
         }
+        None => return Ok((client, End::Shutdown.close())),
     };
     let connecting = Connecting::begin();
     let mut span = Span::begin("connect", Role::Server, context::trace());
@@ -170,18 +175,10 @@ where
         return Ok((client, end.close()));
     }
     let opening = sockets.environments.open(&identity);
-    let opened = match sockets.shutdown.run_until_cancelled(opening).await {
-        Some(opened) => opened,
-        None => {
-            return Ok((
-                client,
-                Some(close(CloseCode::SERVICE_RESTART, "service restart")),
-            ));
-        }
-    };
-    let environment = match opened {
-        Ok(environment) => environment,
-        Err(error) => {
+    let environment = match leave.run_until_cancelled(opening).await {
+        None => return Ok((client, End::Shutdown.close())),
+        Some(Ok(environment)) => environment,
+        Some(Err(error)) => {
             let (error, code) = environment_refusal(&error);
             return refuse(client, Some(&connect.id), &error, code).await;
         }
@@ -252,7 +249,8 @@ where
     );
     let relay = Relay::new(client, instance, stack, outgoing, credential, owner, gate)
         .under(policy)
-        .stopped_by(upstream.removed.clone());
+        .stopped_by(upstream.removed.clone())
+        .leaving_on(leave);
     let (client, end) = relay.run().await;
     info!(agent = &*agent, ?end, "socket closed");
     // The relay has told the client.
@@ -392,14 +390,14 @@ fn close(code: CloseCode, reason: &str) -> Message {
 // === impl Sockets ===
 
 impl Sockets {
-    /// What sockets need; `shutdown` ends them.
+    /// What sockets need; `shutdown` tells them to go.
     #[must_use]
     pub fn new(
         environments: Environments,
         sign_in: SignIn,
         verifier: Arc<dyn Verify>,
         layers: Parts,
-        shutdown: CancellationToken,
+        shutdown: Shutdown,
     ) -> Self {
         Self {
             environments,

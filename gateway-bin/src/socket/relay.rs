@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::Map;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Sink, SinkExt, Stream};
+use futures_util::{FutureExt, Sink, SinkExt, Stream};
 use metrics::{Counter, counter};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -59,7 +60,9 @@ where
     turns: PollSemaphore,
     turn: Option<Turn>,
     /// Requests inside the stack, the answered ones leave it in any order.
-    in_flight: FuturesUnordered<S::Future>,
+    in_flight: FuturesUnordered<InFlight<S::Future>>,
+    /// How many of them start a run.
+    starting: usize,
     /// What the innermost service has queued for the instance.
     outgoing: mpsc::UnboundedReceiver<Outgoing>,
     /// Requests that the instance has and has not answered.
@@ -75,7 +78,12 @@ where
     /// Whether the client has sent anything since the last ping.
     heard: bool,
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    leave: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    is_leaving: bool,
 }
+
+/// A request inside the stack, and at its end whether it was one that starts a run.
+type InFlight<F> = Map<F, fn(<F as Future>::Output) -> (bool, <F as Future>::Output)>;
 
 /// Counts frames by what they are; looked up once for each socket, not for each frame.
 #[derive(Debug)]
@@ -115,6 +123,7 @@ where
             turns: PollSemaphore::new(Arc::new(Semaphore::new(1))),
             turn: None,
             in_flight: FuturesUnordered::new(),
+            starting: 0,
             outgoing,
             waiting: HashMap::new(),
             owned: Owned::default(),
@@ -126,6 +135,8 @@ where
             pings: interval_at(Instant::now() + PING, PING),
             heard: true,
             stop: None,
+            leave: None,
+            is_leaving: false,
         }
     }
 
@@ -137,10 +148,20 @@ where
         self
     }
 
-    /// Ends the relay when `stop` is cancelled: the gateway stops.
+    /// Ends the relay at once when `stop` is cancelled: the gateway or the instance is gone.
     #[must_use]
     pub fn stopped_by(mut self, stop: CancellationToken) -> Self {
         self.stop = Some(Box::pin(stop.cancelled_owned()));
+        self
+    }
+
+    /// Ends the relay when `leave` is cancelled and every frame of the client's that starts a run is answered: whoever has
+    /// its answer need not ask whether there is a run. Nothing more is read from the client then.
+    ///
+    /// What a cell answers passes unread, so there nobody waits for it.
+    #[must_use]
+    pub fn leaving_on(mut self, leave: CancellationToken) -> Self {
+        self.leave = Some(Box::pin(leave.cancelled_owned()));
         self
     }
 
@@ -175,13 +196,10 @@ where
     /// Moves what can be moved without waiting, and only then flushes: the number of writes, not the codec, is what a
     /// frame costs.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if self
-            .stop
-            .as_mut()
-            .is_some_and(|stop| stop.as_mut().poll(cx).is_ready())
-        {
+        if is_told(&mut self.stop, cx) {
             return Poll::Ready(End::Shutdown);
         }
+        self.is_leaving |= is_told(&mut self.leave, cx);
         if let Poll::Ready(end) = self.credential.poll_end(cx) {
             return Poll::Ready(end);
         }
@@ -202,6 +220,9 @@ where
             if !moved {
                 break;
             }
+        }
+        if self.is_leaving && self.starting == 0 {
+            return Poll::Ready(End::Shutdown);
         }
         self.flush(cx)
     }
@@ -306,7 +327,7 @@ where
         let mut moved = false;
         while self.client_takes(cx)? {
             match Pin::new(&mut self.in_flight).poll_next(cx) {
-                Poll::Ready(Some(Ok(response))) => self.answer(response)?,
+                Poll::Ready(Some(answered)) => self.answer(answered)?,
                 Poll::Ready(None) | Poll::Pending => break,
             }
             moved = true;
@@ -425,7 +446,8 @@ where
     /// Request frames into the stack, one after the other's turn.
     fn read_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
-        while self.in_flight.len() < MAX_IN_FLIGHT
+        while !self.is_leaving
+            && self.in_flight.len() < MAX_IN_FLIGHT
             && self.outgoing.is_empty()
             && self.client_takes(cx)?
         {
@@ -464,14 +486,18 @@ where
                         self.begin_renewal(frame.id().into(), &token)?;
                         continue;
                     }
+                    let tag: fn(_) -> _ = match frame.starts_run() {
+                        true => |response| (true, response),
+                        false => |response| (false, response),
+                    };
+                    self.starting += usize::from(frame.starts_run());
                     let request =
                         RpcRequest::new(frame, Arc::clone(self.credential.identity()), turn);
-                    self.in_flight.push(self.stack.call(request));
+                    self.in_flight.push(self.stack.call(request).map(tag));
                     // Polled at once, so that what is admitted without waiting is queued before the next frame is read.
-                    if let Poll::Ready(Some(Ok(response))) =
-                        Pin::new(&mut self.in_flight).poll_next(cx)
+                    if let Poll::Ready(Some(answered)) = Pin::new(&mut self.in_flight).poll_next(cx)
                     {
-                        self.answer(response)?;
+                        self.answer(answered)?;
                     }
                 }
                 (Err(FrameError::Refused { id, refusal }), turn) => {
@@ -508,7 +534,12 @@ where
     }
 
     /// An answer of the stack, unless the instance's own is passed on.
-    fn answer(&mut self, response: RpcResponse) -> Result<(), End> {
+    fn answer(
+        &mut self,
+        (starts_run, response): (bool, Result<RpcResponse, Infallible>),
+    ) -> Result<(), End> {
+        self.starting -= usize::from(starts_run);
+        let Ok(response) = response;
         match response.text.is_empty() {
             true => Ok(()),
             false => self.send_client(response.text.into_string()),
@@ -567,6 +598,15 @@ where
             .start_send(message)
             .map_err(|_| End::Client)
     }
+}
+
+/// Whether it has been told, whoever else waits to be.
+fn is_told(
+    told: &mut Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    cx: &mut Context<'_>,
+) -> bool {
+    let told = told.as_mut();
+    told.is_some_and(|told| told.as_mut().poll(cx).is_ready())
 }
 
 fn instance_gone() -> End {

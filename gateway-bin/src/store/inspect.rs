@@ -1,12 +1,6 @@
 //! What a store says of itself to who only looks.
 
-use std::path::Path;
-
-use super::StoreError;
-use super::{postgres, sqlite};
-
-/// The version of the tables that this gateway works with.
-pub const TABLES: u32 = sqlite::LATEST;
+use super::{StoreError, postgres};
 
 /// What a Postgres says of itself.
 #[derive(Debug)]
@@ -32,14 +26,4 @@ pub struct Inspected {
 /// See [`StoreError`].
 pub async fn inspect_server(url: &str) -> Result<Inspected, StoreError> {
     postgres::inspect(url).await
-}
-
-/// The version of the gateway's tables in an SQLite file, zero if there are none; `None` if it cannot be told without
-/// changing something, since it may be in the journal beside a file that nobody has. Blocks.
-///
-/// # Errors
-///
-/// See [`StoreError`].
-pub fn inspect_file(path: &Path, is_in_use: bool) -> Result<Option<u32>, StoreError> {
-    sqlite::inspect(path, is_in_use)
 }

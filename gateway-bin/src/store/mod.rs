@@ -13,9 +13,11 @@ mod deliveries;
 mod drained;
 mod environments;
 mod error;
+mod found;
 mod identities;
 mod inspect;
 mod leases;
+mod migrations;
 mod observed;
 mod postgres;
 mod provider_keys;
@@ -30,6 +32,8 @@ mod virtual_keys;
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod upgrades;
 
 pub use self::added_instances::AddedInstanceRow;
 pub use self::alerts::{Alert, AlertState};
@@ -38,8 +42,10 @@ pub use self::database::Store;
 pub use self::deletions::ListedUser;
 pub use self::environments::EnvironmentRow;
 pub use self::error::StoreError;
+pub use self::found::{Found, find_in_database, find_in_file};
 pub use self::identities::Link;
-pub use self::inspect::{Inspected, TABLES, inspect_file, inspect_server};
+pub use self::inspect::{Inspected, inspect_server};
+pub use self::migrations::{MIGRATIONS, TABLES};
 pub use self::observed::Seen;
 pub use self::provider_keys::ProviderKeyRow;
 pub use self::slots::{Assigned, Candidate};

@@ -31,6 +31,14 @@ pub(crate) async fn relay_under(
     policy: Policy,
     stop: &CancellationToken,
 ) -> (Client, Instance, JoinHandle<End>, Fixture) {
+    relay_until(policy, stop, &CancellationToken::new()).await
+}
+
+async fn relay_until(
+    policy: Policy,
+    stop: &CancellationToken,
+    leave: &CancellationToken,
+) -> (Client, Instance, JoinHandle<End>, Fixture) {
     let fixture = fixture(VirtualKeys::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap())
@@ -52,7 +60,8 @@ pub(crate) async fn relay_under(
         Gate::default(),
     )
     .under(policy)
-    .stopped_by(stop.clone());
+    .stopped_by(stop.clone())
+    .leaving_on(leave.clone());
     let ended = tokio::spawn(async move {
         let (_client, end) = relay.run().await;
         end
@@ -226,6 +235,62 @@ async fn a_gateway_that_stops_ends_its_sockets() {
     let (_client, _instance, ended, _fixture) = relay(&stop).await;
     stop.cancel();
     assert_eq!(ended.await.unwrap(), End::Shutdown);
+}
+
+#[tokio::test]
+async fn who_is_told_to_go_has_the_answer_to_what_starts_a_run_and_nothing_more_is_begun() {
+    let (stop, leave) = (CancellationToken::new(), CancellationToken::new());
+    let (mut client, mut instance, ended, fixture) = relay_until(Policy::Pool, &stop, &leave).await;
+    client.send(send("run-1")).await.unwrap();
+    client.send(history(2)).await.unwrap();
+    assert_eq!(next(&mut instance).await["id"], "run-1");
+    assert_eq!(next(&mut instance).await["id"], "2");
+    leave.cancel();
+    // Comes to an instance that has not answered what was asked before: nobody reads it.
+    client.send(history(3)).await.unwrap();
+    let started = json!({"type": "res", "id": "run-1", "ok": true, "payload": {"runId": "run-1", "status": "started"}});
+    instance.send(event("user-alice", 1)).await.unwrap();
+    assert_eq!(next(&mut client).await["seq"], 1, "it is still there");
+    assert!(!ended.is_finished(), "a run is being started");
+    let answer = Message::text(started.to_string());
+    instance.send(answer).await.unwrap();
+    assert_eq!(next(&mut client).await["id"], "run-1");
+    let close = client.next().await.unwrap().unwrap();
+    let (code, _) = close.as_close().unwrap();
+    assert_eq!(code, CloseCode::SERVICE_RESTART);
+    drop(client);
+    assert_eq!(ended.await.unwrap(), End::Shutdown);
+    while let Some(Ok(message)) = instance.next().await {
+        assert!(message.is_close(), "nothing came after it: {message:?}");
+    }
+    let records = fixture.records.take();
+    let run = records.iter().map(|record| record.run_id.as_deref());
+    assert_eq!(run.collect::<Vec<_>>(), [Some("run-1")], "once");
+}
+
+#[tokio::test]
+async fn who_waits_for_another_answer_is_not_waited_for() {
+    let (stop, leave) = (CancellationToken::new(), CancellationToken::new());
+    let (mut client, mut instance, ended, _fixture) =
+        relay_until(Policy::Pool, &stop, &leave).await;
+    client.send(history(1)).await.unwrap();
+    assert_eq!(next(&mut instance).await["id"], "1");
+    leave.cancel();
+    assert_eq!(ended.await.unwrap(), End::Shutdown);
+}
+
+#[tokio::test]
+async fn an_instance_that_does_not_answer_is_left_at_the_end() {
+    let (stop, leave) = (CancellationToken::new(), CancellationToken::new());
+    let (mut client, mut instance, ended, fixture) = relay_until(Policy::Pool, &stop, &leave).await;
+    client.send(send("run-1")).await.unwrap();
+    assert_eq!(next(&mut instance).await["id"], "run-1");
+    leave.cancel();
+    instance.send(event("user-alice", 1)).await.unwrap();
+    assert_eq!(next(&mut client).await["seq"], 1, "it waits");
+    stop.cancel();
+    assert_eq!(ended.await.unwrap(), End::Shutdown);
+    assert_eq!(fixture.records.take().len(), 1, "it may have begun");
 }
 
 #[tokio::test(start_paused = true)]

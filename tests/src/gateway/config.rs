@@ -52,6 +52,7 @@ public = "{public}"
 public_url = "http://{public}"
 egress = "{egress}"
 admin = "{admin}"
+shutdown_timeout = "10s"
 
 [[issuer]]
 alias = "corp"

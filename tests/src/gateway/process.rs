@@ -4,11 +4,12 @@ use std::{
     env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::ExitStatus,
     time::Duration,
 };
 
 use rustix::process::Signal;
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 
 use super::Config;
 use crate::{
@@ -22,8 +23,8 @@ const VARIABLE: &str = "GATEWAY_BIN";
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Time enough for `serve` to close its connections in order.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Time enough for `serve` to close its connections in order: `shutdown_timeout`, and what it takes to close the ledger.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running `gateway serve`. Dropping it kills it.
 #[derive(Debug)]
@@ -73,13 +74,23 @@ impl Gateway {
         self.process.ready(&self.url("/readyz"), READY_LIMIT).await
     }
 
-    /// Stops it in order: SIGTERM, and SIGKILL to its group after 30 s.
+    /// Stops it in order: SIGTERM, and SIGKILL to its group after a minute.
     ///
     /// # Errors
     ///
     /// [`Error::Run`] when it cannot be waited for.
     pub async fn kill(&mut self) -> Result<()> {
         self.process.stop(STOP_LIMIT).await.map(|_| ())
+    }
+
+    /// How it ends once it was told to, by a [signal](Self::signal).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`] when it cannot be waited for, [`Error::Late`] after a minute.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        let ended = timeout(STOP_LIMIT, self.process.wait()).await;
+        ended.unwrap_or_else(|_| Err(Error::Late(STOP_LIMIT, "its end".to_owned())))
     }
 
     /// Ends it at once, as a crash does.

@@ -17,6 +17,7 @@ mod compose;
 mod configuration;
 mod deployment;
 mod egress;
+mod ending;
 mod expressions;
 mod forgeries;
 mod headers;

@@ -79,7 +79,7 @@ mod shipping;
 mod statements;
 mod value;
 
-pub use self::{export::Export, ledger::PostgresLedger, shipper::Shipper};
+pub use self::{export::Export, ledger::PostgresLedger, schema::SCHEMA, shipper::Shipper};
 pub(crate) use self::{ledger::Value, row::get, value::Text};
 pub use crate::{
     query::{Group, GroupBy, GroupTotal, Sum},

@@ -2,11 +2,20 @@ use tokio_postgres::Client;
 
 use crate::sqlite::LedgerError;
 
+/// What each version of the tables of a database added, the first one first; `token_usage_schema` there says which version
+/// they are of.
+pub const SCHEMA: [&str; 4] = [
+    "records, by month",
+    "what is cached for an hour",
+    "idempotency keys",
+    "answers that came to several servers",
+];
+
 /// One step per version. A step that was released is never changed.
 ///
 /// An index on an answer's id is one on its hash, since there is no bound to its length and one to that of what is in an
 /// index.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; SCHEMA.len()] = [
     "
 CREATE TABLE token_usage_logs (
     id uuid NOT NULL,

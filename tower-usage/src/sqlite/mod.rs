@@ -55,6 +55,7 @@ pub use self::{
     options::LedgerOptions,
     query::Used,
     reprice::Repriced,
+    schema::SCHEMA,
     settle::{Settle, SettleError, SettleFuture},
 };
 pub use crate::query::{Group, GroupBy, GroupTotal, Sum};

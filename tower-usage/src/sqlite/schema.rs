@@ -2,8 +2,20 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::LedgerError;
 
+/// What each version of the tables of a file added, the first one first; `token_usage_schema` there says which version they
+/// are of.
+pub const SCHEMA: [&str; 7] = [
+    "records",
+    "calls under way",
+    "which ledger it is, and marks",
+    "prices, and what else is known",
+    "shipping",
+    "what is cached for an hour",
+    "idempotency keys",
+];
+
 /// One step per version. A step that was released is never changed.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; SCHEMA.len()] = [
     "
 CREATE TABLE token_usage_logs (
     seq INTEGER PRIMARY KEY,

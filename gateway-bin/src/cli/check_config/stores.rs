@@ -10,7 +10,7 @@ use super::redis;
 use super::report::Check;
 use super::running::Running;
 use crate::config::{Config, Secret};
-use crate::store::{Inspected, StoreError, TABLES, inspect_file, inspect_server};
+use crate::store::{Inspected, StoreError, TABLES, find_in_file, inspect_server};
 
 const FILE: &str = "store.path";
 
@@ -106,12 +106,8 @@ fn kept(path: &Path, running: Option<&Running>) -> Check {
         ),
         None => format!("{shown} can be opened"),
     };
-    match inspect_file(path, own.is_some()) {
-        Ok(Some(tables)) => tables_check(FILE, &had, version(tables)),
-        Ok(None) => Check::ok(
-            FILE,
-            format!("{had}; what is in the journal beside it comes into it at the start"),
-        ),
+    match find_in_file(path) {
+        Ok(found) => tables_check(FILE, &had, version(found.state)),
         Err(error) => Check::wrong(FILE, format!("{shown} cannot be read: {}", said(&error))),
     }
 }

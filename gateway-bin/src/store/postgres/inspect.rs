@@ -4,6 +4,8 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
 use super::connection::Manager;
+use super::found::version;
+use crate::store::found::STATE;
 use crate::store::{Inspected, StoreError};
 
 /// How long it may take to answer, once it is connected to.
@@ -13,8 +15,7 @@ const ANSWER: Duration = Duration::from_secs(3);
 const ASKED: &str = "SELECT current_setting('server_version'),
     (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl),
     pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on',
-    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
-    to_regclass('gateway_schema') IS NOT NULL";
+    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)";
 
 /// See [`inspect_server`](crate::store::inspect_server).
 pub(in crate::store) async fn inspect(url: &str) -> Result<Inspected, StoreError> {
@@ -28,23 +29,12 @@ async fn ask(client: &Client) -> Result<Inspected, StoreError> {
     let row = one(client, ASKED).await?;
     let text = |n: usize| row.get(n).cloned().flatten();
     let is = |n: usize| text(n).as_deref() == Some("t");
-    let tables = match is(4) {
-        true => {
-            let latest = "SELECT coalesce(max(version), 0) FROM gateway_schema";
-            let row = one(client, latest).await?;
-            let latest = row.into_iter().next().flatten();
-            latest
-                .and_then(|latest| latest.parse().ok())
-                .unwrap_or(u32::MAX)
-        }
-        false => 0,
-    };
     Ok(Inspected {
         version: text(0).ok_or(StoreError::Unreadable)?,
         tls: text(1),
         is_read_only: is(2),
         may_create: is(3),
-        tables,
+        tables: version(client, STATE).await?,
     })
 }
 

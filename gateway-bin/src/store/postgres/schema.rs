@@ -3,10 +3,10 @@
 
 use tokio_postgres::{Client, Transaction};
 
-use crate::store::StoreError;
+use crate::store::{MIGRATIONS, StoreError};
 
 /// Each entry is applied once, in order; entries are never changed, only added. SQLite has the same.
-const MIGRATIONS: &[&str] = &[
+const STATEMENTS: [&str; MIGRATIONS.len()] = [
     r"
     -- People as their issuer describes them. An e-mail address may be missing and names nobody.
     CREATE TABLE oauth_users (
@@ -270,6 +270,14 @@ const IS_MADE: &str = "SELECT to_regclass('gateway_schema') IS NOT NULL";
 
 /// Brings the tables to this version; a database that a newer version has written is refused.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), StoreError> {
+    migrate_to(client, STATEMENTS.len()).await
+}
+
+/// Brings them to this version, if they are of an earlier one.
+pub(in crate::store) async fn migrate_to(
+    client: &mut Client,
+    known: usize,
+) -> Result<(), StoreError> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(TURN).await?;
     let is_made: bool = transaction
@@ -283,10 +291,11 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), StoreError> {
     let latest = "SELECT coalesce(max(version), 0) FROM gateway_schema";
     let done: i64 = transaction.query_typed_one(latest, &[]).await?.try_get(0)?;
     let done = u32::try_from(done).unwrap_or(u32::MAX);
-    if done as usize > MIGRATIONS.len() {
+    if done as usize > STATEMENTS.len() {
         return Err(StoreError::Newer { version: done });
     }
-    for (version, migration) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > done) {
+    let missing = (1..).zip(STATEMENTS.iter().take(known));
+    for (version, migration) in missing.filter(|(version, _)| *version > done) {
         apply(&transaction, version, migration).await?;
     }
     Ok(transaction.commit().await?)

@@ -1,5 +1,5 @@
 use std::fs::{File, Permissions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::schema;
 use crate::store::StoreError;
 
 /// How long a statement waits for another writer of the file.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// The file; clones share one connection.
 #[derive(Clone, Debug)]
@@ -58,6 +58,13 @@ impl SqliteFile {
 // === impl FileLock ===
 
 impl FileLock {
+    /// Whether a gateway has the file at `path`. No file is made.
+    #[must_use]
+    pub fn is_taken(path: &Path) -> bool {
+        let lock = File::open(lock_path(path));
+        lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
+    }
+
     /// Takes it for the file at `path`, which is made, and readable by us only, if it is not there.
     ///
     /// # Errors
@@ -68,9 +75,7 @@ impl FileLock {
             path: path.to_owned(),
             source,
         };
-        let mut lock_path = path.as_os_str().to_owned();
-        lock_path.push(".lock");
-        let lock = private_file(Path::new(&lock_path)).map_err(failed)?;
+        let lock = private_file(&lock_path(path)).map_err(failed)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
             rustix::io::Errno::WOULDBLOCK => StoreError::InUse {
                 path: path.to_owned(),
@@ -80,6 +85,12 @@ impl FileLock {
         private_file(path).map_err(failed)?;
         Ok(Self { _file: lock })
     }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    lock_path.into()
 }
 
 /// Opens a file for us alone, made if it is not there.
@@ -105,10 +116,15 @@ mod tests {
     fn one_gateway_has_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.db");
-        let _file = SqliteFile::open(&path).unwrap();
+        assert!(!FileLock::is_taken(&path));
+        assert!(!path.exists() && !lock_path(&path).exists());
+        let file = SqliteFile::open(&path).unwrap();
+        assert!(FileLock::is_taken(&path));
         assert!(matches!(
             SqliteFile::open(&path),
             Err(StoreError::InUse { .. })
         ));
+        drop(file);
+        assert!(!FileLock::is_taken(&path));
     }
 }
