@@ -59,17 +59,16 @@ async fn an_sqlite_file_that_was_copied_under_way_brings_people_back() -> Result
     let hers = settled(dir, &alice, 3).await?;
     assert_eq!(counted(&hers), (3, 3));
     assert_eq!(calls(&has(&world.alice).await?), 3);
-    let him = Person::sign_in(&world.kit, &bob, &world.gateway).await?;
-    let mut socket = him.open().await?;
-    assert_eq!(socket.turn("still there").await?.state, "final");
+    // His are those of the backup, one of them perhaps as far as it had come then.
     let his = has_settled(dir, &bob).await?;
     let (runs, _) = counted(&his);
-    assert!(runs >= 2 && runs <= turns + 2, "{runs} of {turns}");
+    assert!((1..=turns).contains(&runs), "{runs} of {turns}");
+    let him = Person::sign_in(&world.kit, &bob, &world.gateway).await?;
     assert_eq!(calls(&has(&him).await?), runs, "{his:#?}");
     Ok(())
 }
 
-/// His records, once as many of model calls as there are in the file are settled.
+/// The records of somebody who rests, once all are settled.
 async fn has_settled(dir: &Path, user: &str) -> Result<Vec<Recorded>> {
     let path = dir.join("gateway.db");
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
