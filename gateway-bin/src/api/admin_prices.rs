@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 use super::{Api, rfc3339};
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct ShownPrices {
-    prices: Vec<ShownPrice>,
+pub(super) struct ModelPrices {
+    prices: Vec<ModelPrice>,
     /// The model whose price all others have.
     fallback: Option<String>,
 }
@@ -20,7 +20,7 @@ pub(super) struct ShownPrices {
 /// What a model costs, from a time on.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ShownPrice {
+struct ModelPrice {
     model: String,
     /// Null: since ever.
     #[schema(format = DateTime)]
@@ -58,26 +58,26 @@ struct OtherRate {
     path = "/api/admin/prices",
     responses((
         status = OK,
-        body = ShownPrices,
+        body = ModelPrices,
         description = "by model; of one there are several where it is going to cost something else, or did"
     ))
 )]
-pub(super) async fn list(State(api): State<Api>) -> Json<ShownPrices> {
+pub(super) async fn list(State(api): State<Api>) -> Json<ModelPrices> {
     let list = api.prices.load();
-    Json(ShownPrices {
+    Json(ModelPrices {
         prices: list.entries().iter().map(shown).collect(),
         fallback: list.fallback_model().map(ToString::to_string),
     })
 }
 
-fn shown(entry: &PriceEntry) -> ShownPrice {
+fn shown(entry: &PriceEntry) -> ModelPrice {
     let since = entry.effective_since();
     let others = entry.other_rates().map(|(tier, above, other)| OtherRate {
         service_tier: tier.map(str::to_owned),
         above_prompt_tokens: above,
         rate: rate(other),
     });
-    ShownPrice {
+    ModelPrice {
         model: entry.model().to_string(),
         from: (since > SystemTime::UNIX_EPOCH).then(|| rfc3339(since)),
         rate: rate(entry.rate()),

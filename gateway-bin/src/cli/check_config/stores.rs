@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::fs::{FlockOperation, flock};
 
 use super::files::{Place, place_of_new, writable};
 use super::redis;
@@ -60,8 +60,7 @@ pub(super) fn file(config: &Config, running: Option<&Running>) -> Vec<Check> {
         return vec![Check::wrong(FILE, says)];
     }
     let mut checks = vec![kept(&path, running)];
-    let kind = statfs(dir).map(|is| u64::try_from(is.f_type).unwrap_or_default());
-    match kind.unwrap_or_default() {
+    match file_system(dir) {
         kind if NETWORK.contains(&kind) => checks.push(Check::note(
             FILE,
             format!(
@@ -79,6 +78,19 @@ pub(super) fn file(config: &Config, running: Option<&Running>) -> Vec<Check> {
         _ => {}
     }
     checks
+}
+
+/// Which one a directory is on, by its number.
+#[cfg(target_os = "linux")]
+fn file_system(dir: &Path) -> u64 {
+    let kind = rustix::fs::statfs(dir).map(|is| u64::try_from(is.f_type).unwrap_or_default());
+    kind.unwrap_or_default()
+}
+
+/// The numbers are Linux's.
+#[cfg(not(target_os = "linux"))]
+fn file_system(_: &Path) -> u64 {
+    0
 }
 
 /// Who has the file, and of which version its tables are.

@@ -1,10 +1,9 @@
 //! Where people's workspaces are.
 
 use std::error::Error;
-use std::fs::File;
 use std::io;
 
-use rustix::fs::{Access, Mode, OFlags, ResolveFlags, access, openat2};
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use tower_workspace::fs::{Owner, Provisioner};
@@ -85,14 +84,22 @@ fn root(workspace: &Workspace, provisioner: &Provisioner) -> Check {
 }
 
 /// Opens it as every workspace is: beneath a directory, and through no link.
+#[cfg(target_os = "linux")]
 fn opens_beneath(workspace: &Workspace) -> Result<(), Errno> {
-    let root = File::open(&workspace.root).map_err(|error| {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+    let root = std::fs::File::open(&workspace.root).map_err(|error| {
         let code = error.raw_os_error();
         code.map_or(Errno::IO, Errno::from_raw_os_error)
     })?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     openat2(&root, ".", flags, Mode::empty(), resolve).map(drop)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn opens_beneath(_: &Workspace) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
 }
 
 #[cfg(test)]
