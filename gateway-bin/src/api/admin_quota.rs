@@ -240,7 +240,7 @@ pub(super) fn shown_terms(terms: &Terms) -> ShownTerms {
     ShownTerms {
         version: terms.version(),
         plan: terms.plan_name().map(ToString::to_string),
-        time_zone: terms.zone().map(|zone| zone.name().to_string()),
+        time_zone: terms.zone().map(|zone| zone.name().to_owned()),
         limits: terms.own_limits().iter().map(limit).collect(),
         grants: live.map(grant).collect(),
     }

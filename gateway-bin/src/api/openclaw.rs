@@ -244,7 +244,7 @@ pub(super) async fn status(
         has_sandbox: workspace.has_sandbox(),
         quota: quota::limits(&standings),
         instance: InstanceStatus {
-            name: workspace.instance().map(ToString::to_string),
+            name: workspace.instance().map(str::to_owned),
             healthy,
         },
         own_provider_keys: api.own_keys.providers_of(identity.user_id()),

@@ -1,6 +1,10 @@
 //! Who may ask what: every route of the API, asked by everybody there is.
 
-#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod rows;
 mod world;

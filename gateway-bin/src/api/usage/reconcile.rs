@@ -138,7 +138,8 @@ pub(in crate::api) async fn reconcile(
     compared: Result<Query<Compared>, QueryRejection>,
 ) -> Result<Json<Comparison>, ApiError> {
     let compared = read(compared)?;
-    let span = whole_days(span(compared.from.as_deref(), compared.to.as_deref())?);
+    let span = span(compared.from.as_deref(), compared.to.as_deref())?;
+    let span = whole_days(until_tomorrow(span));
     let mut ledger = BTreeMap::new();
     let by_user = api
         .records
@@ -266,6 +267,15 @@ async fn compared_row(
 
 fn unreadable(error: &LedgerError) -> ApiError {
     ApiError::unavailable("ledger", error)
+}
+
+/// The instance looks at each day, and nothing was used on those that come.
+fn until_tomorrow(Span { from, to }: Span) -> Span {
+    let to = to.min(clock::now() + DAY);
+    Span {
+        from: from.min(to),
+        to,
+    }
 }
 
 /// The instance knows days only.
@@ -427,6 +437,11 @@ mod tests {
             (span.from, day(span.from)),
             (UNIX_EPOCH, "1970-01-01".to_owned())
         );
+        let all = until_tomorrow(Span {
+            from: at(1 << 40),
+            to: at(1 << 41),
+        });
+        assert!(all.from == all.to && all.to < at(1 << 30));
     }
 
     #[test]
