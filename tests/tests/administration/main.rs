@@ -41,7 +41,7 @@ fn every_route_has_a_row() {
 }
 
 #[tokio::test]
-async fn d8_71_each_route_is_for_those_that_it_says_and_for_nobody_else() -> Result<()> {
+async fn d8_72_each_route_is_for_those_that_it_says_and_for_nobody_else() -> Result<()> {
     let mut world = World::new().await?;
     let before = world.picture().await?;
 
