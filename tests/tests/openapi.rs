@@ -23,8 +23,20 @@ const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/schemathesi
 /// It ends long before.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Everything that is found to be otherwise than it is described, for whoever sends this header, or none.
-async fn differences(gateway: &Gateway, dir: &Path, header: Option<&str>) -> Option<String> {
+/// Everything that is found to be otherwise than it is described, for whoever sends this header, or none. In paths, `user`
+/// is asked about, or else whoever comes to its mind.
+async fn differences(
+    gateway: &Gateway,
+    dir: &Path,
+    header: Option<&str>,
+    user: Option<&str>,
+) -> Option<String> {
+    let mut settings = fs::read_to_string(SETTINGS).expect("its settings");
+    if let Some(user) = user {
+        settings += &format!("[parameters]\n\"path.user_id\" = \"{user}\"\n");
+    }
+    let file = dir.join("schemathesis.toml");
+    fs::write(&file, settings).expect("its settings");
     let program = env::var_os("GATEWAY_TEST_SCHEMATHESIS").expect("tests/run says where it is");
     let mut command = Command::new(program);
     command
@@ -32,7 +44,7 @@ async fn differences(gateway: &Gateway, dir: &Path, header: Option<&str>) -> Opt
         .env("PATH", env::var_os("PATH").unwrap_or_default())
         .current_dir(dir)
         .arg("--config-file")
-        .arg(SETTINGS)
+        .arg(file)
         .arg("run")
         .arg(gateway.url("/openapi.json"))
         .kill_on_drop(true);
@@ -40,6 +52,13 @@ async fn differences(gateway: &Gateway, dir: &Path, header: Option<&str>) -> Opt
         // Those that it makes up would take the place of this one.
         command.arg("--generation-with-security-parameters=false");
         command.args(["--header", header]);
+    }
+    if user.is_some() {
+        // What changes them does so each time: tests/administration does it once.
+        command.args([
+            "--include-path-regex=user_id",
+            "--exclude-method-regex=POST|PUT|DELETE",
+        ]);
     }
     let run = timeout(LIMIT, command.output()).await;
     let done = run.expect("it ends").expect("it runs");
@@ -160,9 +179,8 @@ async fn every_answer_is_one_that_is_described() -> Result<()> {
     let dir = dir.path();
     let gateway = start(&kit, dir).await?;
     let mut alice = Browser::new();
-    alice
-        .sign_in_at(&gateway, &format!("alice-{}", secret::mark()?))
-        .await?;
+    let name = format!("alice-{}", secret::mark()?);
+    alice.sign_in_at(&gateway, &name).await?;
     // There is something to tell of both.
     let initialize = gateway.url("/api/openclaw/initialize");
     let opened = alice.fetch(Method::POST, &initialize, "{}").await?;
@@ -173,8 +191,17 @@ async fn every_answer_is_one_that_is_described() -> Result<()> {
     let opened = http::post(&initialize, Some(&token), &json!({})).await?;
     opened.expect_status(StatusCode::OK)?;
     let administrator = format!("Authorization: Bearer {token}");
-    for header in [None, Some(&*user), Some(&*administrator)] {
-        assert_eq!(differences(&gateway, dir, header).await, None);
+    let snapshots = gateway.url(&format!("/api/admin/users/{name}/snapshots"));
+    let taken = http::post(&snapshots, Some(&token), &json!({})).await?;
+    taken.expect_status(StatusCode::CREATED)?;
+    for (header, about) in [
+        (None, None),
+        (Some(&*user), None),
+        (Some(&*administrator), None),
+        (Some(&*administrator), Some(&*name)),
+    ] {
+        let differ = differences(&gateway, dir, header, about).await;
+        assert_eq!(differ, None);
     }
     // They were let in.
     let keys = gateway.url("/api/keys");

@@ -9,13 +9,14 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tower_usage::TokenCounts;
 use tower_usage::sqlite::{Group, GroupBy, LedgerError, Sum};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
+use super::comparison::{ComparedSession, ComparedUser, Comparison, ShownTokens};
 use super::query::{read, span};
 use crate::api::{Api, ApiError, rfc3339};
 use crate::clock;
@@ -52,50 +53,6 @@ pub(in crate::api) struct Compared {
     to: Option<String>,
     /// A user id; everybody unless it is said.
     user: Option<Arc<str>>,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(in crate::api) struct Comparison {
-    #[schema(format = DateTime)]
-    from: String,
-    #[schema(format = DateTime)]
-    to: String,
-    /// Those that were asked.
-    instances: Vec<String>,
-    /// How many users' tokens differ.
-    differing: usize,
-    users: Vec<ComparedUser>,
-}
-
-/// A user's tokens, as both have them.
-#[derive(Serialize, ToSchema)]
-struct ComparedUser {
-    user: Arc<str>,
-    agent: Option<String>,
-    ledger: ShownTokens,
-    instance: ShownTokens,
-    differs: bool,
-    /// Those that differ.
-    sessions: Vec<ComparedSession>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct ComparedSession {
-    session_key: String,
-    agent: Option<String>,
-    ledger: ShownTokens,
-    instance: ShownTokens,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct ShownTokens {
-    input_tokens: u64,
-    output_tokens: u64,
-    cache_read_tokens: u64,
-    cache_write_tokens: u64,
-    total_tokens: u64,
 }
 
 /// What one party says was used.
