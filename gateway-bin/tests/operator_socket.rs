@@ -540,6 +540,19 @@ async fn d8_72_every_act_leaves_a_row_also_if_it_is_refused() {
 }
 
 #[tokio::test]
+async fn the_description_of_the_api_has_what_only_operators_may_do() {
+    let mut fixture = Fixture::new();
+    fixture.start().await;
+    let described = fixture.ask(Method::GET, "/openapi.json", None).await;
+    let described = described.unwrap();
+    let paths = &described["paths"];
+    assert!(paths["/api/admin/log"]["put"].is_object());
+    assert!(paths["/api/admin/users"]["get"].is_object());
+    assert!(paths["/api/keys"].is_null(), "{described}");
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn what_was_done_is_listed_and_exported_and_a_signal_is_an_act_too() {
     let mut fixture = Fixture::new();
     fixture.start().await;

@@ -14,6 +14,7 @@ use gateway_tests::{
     kit::Kit,
     secret,
 };
+use serde_json::json;
 use tokio::{process::Command, time::timeout};
 
 /// Its settings: which checks, and how much of each route.
@@ -22,8 +23,20 @@ const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/schemathesi
 /// It ends long before.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Everything that is found to be otherwise than it is described, for whoever sends this header, or none.
-async fn differences(gateway: &Gateway, dir: &Path, header: Option<&str>) -> Option<String> {
+/// Everything that is found to be otherwise than it is described, for whoever sends this header, or none. In paths, `user`
+/// is asked about, or else whoever comes to its mind.
+async fn differences(
+    gateway: &Gateway,
+    dir: &Path,
+    header: Option<&str>,
+    user: Option<&str>,
+) -> Option<String> {
+    let mut settings = fs::read_to_string(SETTINGS).expect("its settings");
+    if let Some(user) = user {
+        settings += &format!("[parameters]\n\"path.user_id\" = \"{user}\"\n");
+    }
+    let file = dir.join("schemathesis.toml");
+    fs::write(&file, settings).expect("its settings");
     let program = env::var_os("GATEWAY_TEST_SCHEMATHESIS").expect("tests/run says where it is");
     let mut command = Command::new(program);
     command
@@ -31,11 +44,22 @@ async fn differences(gateway: &Gateway, dir: &Path, header: Option<&str>) -> Opt
         .env("PATH", env::var_os("PATH").unwrap_or_default())
         .current_dir(dir)
         .arg("--config-file")
-        .arg(SETTINGS)
+        .arg(file)
         .arg("run")
         .arg(gateway.url("/openapi.json"))
         .kill_on_drop(true);
-    command.args(header.iter().flat_map(|header| ["--header", header]));
+    if let Some(header) = header {
+        // Those that it makes up would take the place of this one.
+        command.arg("--generation-with-security-parameters=false");
+        command.args(["--header", header]);
+    }
+    if user.is_some() {
+        // What changes them does so each time: tests/administration does it once.
+        command.args([
+            "--include-path-regex=user_id",
+            "--exclude-method-regex=POST|PUT|DELETE",
+        ]);
+    }
     let run = timeout(LIMIT, command.output()).await;
     let done = run.expect("it ends").expect("it runs");
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
@@ -62,7 +86,7 @@ async fn what_is_malformed_is_refused_in_the_apis_form() -> Result<()> {
     let token = kit.issuer().token("admin").await?;
     let (longest, large) = ("a".repeat(512), "x".repeat(3 << 20));
     let of = |name: &str, what: &str| format!("/api/admin/users/{name}/{what}");
-    let json = "application/json";
+    let kind_of_json = "application/json";
     for (method, path, kind, body, status) in [
         ("GET", "/api/admin/audit?who=%00".to_owned(), "", "", 400),
         ("GET", "/api/admin/users?after=a%00".to_owned(), "", "", 400),
@@ -71,42 +95,48 @@ async fn what_is_malformed_is_refused_in_the_apis_form() -> Result<()> {
         ("DELETE", "/api/keys/%FF".to_owned(), "", "", 400),
         ("POST", of(&longest, "disable"), "", "", 204),
         ("POST", of(&format!("{longest}a"), "disable"), "", "", 400),
-        ("POST", of("a", "quota/reset"), json, r#"{"\u0000":1}"#, 400),
+        (
+            "POST",
+            of("a", "quota/reset"),
+            kind_of_json,
+            r#"{"\u0000":1}"#,
+            400,
+        ),
         (
             "POST",
             of("a", "identities"),
-            json,
+            kind_of_json,
             r#"{"provider":"corp","subject":"\u0000"}"#,
             400,
         ),
         ("POST", of("a", "identities"), "text/plain", "{}", 415),
-        ("POST", of("a", "identities"), json, &large, 413),
-        ("POST", of("a", "identities"), json, "{", 400),
+        ("POST", of("a", "identities"), kind_of_json, &large, 413),
+        ("POST", of("a", "identities"), kind_of_json, "{", 400),
         (
             "PUT",
             of("a", "quota"),
-            json,
+            kind_of_json,
             r#"{"version":18446744073709551616}"#,
             400,
         ),
         (
             "PUT",
             of("a", "quota"),
-            json,
+            kind_of_json,
             r#"{"version":18446744073709551615}"#,
             409,
         ),
         (
             "POST",
             of("a", "quota/grants"),
-            json,
+            kind_of_json,
             r#"{"dimension":"tokens","window":"day","amount":9223372036854775808,"expiresAt":"2100-01-01T00:00:00Z"}"#,
             400,
         ),
         (
             "POST",
             of("a", "quota/grants"),
-            json,
+            kind_of_json,
             r#"{"dimension":"tokens","window":"day","amount":1,"expiresAt":"+999999-01-01T00:00:00Z"}"#,
             400,
         ),
@@ -149,19 +179,37 @@ async fn every_answer_is_one_that_is_described() -> Result<()> {
     let dir = dir.path();
     let gateway = start(&kit, dir).await?;
     let mut alice = Browser::new();
-    alice
-        .sign_in_at(&gateway, &format!("alice-{}", secret::mark()?))
-        .await?;
-    // There is something to tell of her.
+    let name = format!("alice-{}", secret::mark()?);
+    alice.sign_in_at(&gateway, &name).await?;
+    // There is something to tell of both.
     let initialize = gateway.url("/api/openclaw/initialize");
     let opened = alice.fetch(Method::POST, &initialize, "{}").await?;
     opened.expect_status(StatusCode::OK)?;
     let cookies = alice.cookies(&gateway.url("/"))?.unwrap_or_default();
     let user = format!("Cookie: {cookies}");
     let token = kit.issuer().token("admin").await?;
+    let opened = http::post(&initialize, Some(&token), &json!({})).await?;
+    opened.expect_status(StatusCode::OK)?;
     let administrator = format!("Authorization: Bearer {token}");
-    for header in [None, Some(&*user), Some(&*administrator)] {
-        assert_eq!(differences(&gateway, dir, header).await, None);
+    let snapshots = gateway.url(&format!("/api/admin/users/{name}/snapshots"));
+    let taken = http::post(&snapshots, Some(&token), &json!({})).await?;
+    taken.expect_status(StatusCode::CREATED)?;
+    for (header, about) in [
+        (None, None),
+        (Some(&*user), None),
+        (Some(&*administrator), None),
+        (Some(&*administrator), Some(&*name)),
+    ] {
+        let differ = differences(&gateway, dir, header, about).await;
+        assert_eq!(differ, None);
     }
+    // They were let in.
+    let keys = gateway.url("/api/keys");
+    let keys = alice.fetch(Method::GET, &keys, "").await?;
+    let keys = keys.expect_status(StatusCode::OK)?.json()?;
+    assert_ne!(keys["keys"].as_array().map(Vec::len), Some(0));
+    let audit = http::get(&gateway.url("/api/admin/audit"), Some(&token)).await?;
+    let audit = audit.expect_status(StatusCode::OK)?.json()?;
+    assert_ne!(audit["audit"].as_array().map(Vec::len), Some(0));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What people have used, by `GET /api/usage…`, and what everybody has, for administrators.
 
+mod comparison;
 mod csv;
 pub(super) mod export;
 mod query;

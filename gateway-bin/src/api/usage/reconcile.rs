@@ -9,13 +9,14 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tower_usage::TokenCounts;
 use tower_usage::sqlite::{Group, GroupBy, LedgerError, Sum};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
+use super::comparison::{ComparedSession, ComparedUser, Comparison, ShownTokens};
 use super::query::{read, span};
 use crate::api::{Api, ApiError, rfc3339};
 use crate::clock;
@@ -52,50 +53,6 @@ pub(in crate::api) struct Compared {
     to: Option<String>,
     /// A user id; everybody unless it is said.
     user: Option<Arc<str>>,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(in crate::api) struct Comparison {
-    #[schema(format = DateTime)]
-    from: String,
-    #[schema(format = DateTime)]
-    to: String,
-    /// Those that were asked.
-    instances: Vec<String>,
-    /// How many users' tokens differ.
-    differing: usize,
-    users: Vec<ComparedUser>,
-}
-
-/// A user's tokens, as both have them.
-#[derive(Serialize, ToSchema)]
-struct ComparedUser {
-    user: Arc<str>,
-    agent: Option<String>,
-    ledger: ShownTokens,
-    instance: ShownTokens,
-    differs: bool,
-    /// Those that differ.
-    sessions: Vec<ComparedSession>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct ComparedSession {
-    session_key: String,
-    agent: Option<String>,
-    ledger: ShownTokens,
-    instance: ShownTokens,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct ShownTokens {
-    input_tokens: u64,
-    output_tokens: u64,
-    cache_read_tokens: u64,
-    cache_write_tokens: u64,
-    total_tokens: u64,
 }
 
 /// What one party says was used.
@@ -138,7 +95,8 @@ pub(in crate::api) async fn reconcile(
     compared: Result<Query<Compared>, QueryRejection>,
 ) -> Result<Json<Comparison>, ApiError> {
     let compared = read(compared)?;
-    let span = whole_days(span(compared.from.as_deref(), compared.to.as_deref())?);
+    let span = span(compared.from.as_deref(), compared.to.as_deref())?;
+    let span = whole_days(until_tomorrow(span));
     let mut ledger = BTreeMap::new();
     let by_user = api
         .records
@@ -266,6 +224,15 @@ async fn compared_row(
 
 fn unreadable(error: &LedgerError) -> ApiError {
     ApiError::unavailable("ledger", error)
+}
+
+/// The instance looks at each day, and nothing was used on those that come.
+fn until_tomorrow(Span { from, to }: Span) -> Span {
+    let to = to.min(clock::now() + DAY);
+    Span {
+        from: from.min(to),
+        to,
+    }
 }
 
 /// The instance knows days only.
@@ -427,6 +394,11 @@ mod tests {
             (span.from, day(span.from)),
             (UNIX_EPOCH, "1970-01-01".to_owned())
         );
+        let all = until_tomorrow(Span {
+            from: at(1 << 40),
+            to: at(1 << 41),
+        });
+        assert!(all.from == all.to && all.to < at(1 << 30));
     }
 
     #[test]
