@@ -117,6 +117,17 @@ impl Manager {
         opened.unwrap_or(Err(ConnectError::Silent))
     }
 
+    /// The same, again and again while the server does not answer, for as long as the caller waits: it has much to do when
+    /// a gateway was started again whose people all come back.
+    pub(super) async fn open_patiently(&self) -> Result<Connection, ConnectError> {
+        loop {
+            match self.open().await {
+                Err(ConnectError::Silent) => {}
+                opened => return opened,
+            }
+        }
+    }
+
     pub(super) const fn last_error(&self) -> &LastError {
         &self.last_error
     }

@@ -44,15 +44,7 @@ impl Way {
         let server: Arc<str> = self.server.as_str().into();
         let mut open = JoinSet::new();
         open.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (mut near, _) = listener.accept().await.unwrap();
-                let server = Arc::clone(&server);
-                connections.spawn(async move {
-                    let mut far = TcpStream::connect(&*server).await.unwrap();
-                    let _ = copy_bidirectional(&mut near, &mut far).await;
-                });
-            }
+            lead(listener, server).await;
         });
         self.open = Some(open);
     }
@@ -60,6 +52,19 @@ impl Way {
     /// As a server that is stopped: connections end, and there are no new ones.
     async fn cut(&mut self) {
         self.open.take().unwrap().shutdown().await;
+    }
+
+    /// As a server that has too much to do for the first who comes.
+    async fn be_slow_once(&mut self) {
+        self.cut().await;
+        let listener = self.listen().await;
+        let server: Arc<str> = self.server.as_str().into();
+        let mut open = JoinSet::new();
+        open.spawn(async move {
+            let _unanswered = listener.accept().await.unwrap();
+            lead(listener, server).await;
+        });
+        self.open = Some(open);
     }
 
     /// As a server that hangs: what is sent to it is not answered.
@@ -78,6 +83,19 @@ impl Way {
 
     async fn listen(&self) -> TcpListener {
         TcpListener::bind(("127.0.0.1", self.port)).await.unwrap()
+    }
+}
+
+/// Leads everybody who comes to the server.
+async fn lead(listener: TcpListener, server: Arc<str>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let server = Arc::clone(&server);
+        connections.spawn(async move {
+            let mut far = TcpStream::connect(&*server).await.unwrap();
+            let _ = copy_bidirectional(&mut near, &mut far).await;
+        });
     }
 }
 
@@ -114,6 +132,18 @@ async fn a_server_that_was_away_is_used_again() {
     }
     let alice = store.find_user(&"alice".into()).await.unwrap();
     assert!(alice.is_some());
+    database.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_slow_to_answer_is_asked_again_when_a_gateway_starts() {
+    let Some(database) = Database::new().await else {
+        return;
+    };
+    let mut way = Way::open(database.address()).await;
+    way.be_slow_once().await;
+    let store = Store::connect(&database.url_by(way.port)).await.unwrap();
+    store.ping().await.unwrap();
     database.end().await;
 }
 

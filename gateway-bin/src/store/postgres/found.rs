@@ -16,7 +16,7 @@ pub(in crate::store) async fn find(url: &str) -> Result<Found, StoreError> {
     let config: Config = url.parse().map_err(|_| StoreError::Url)?;
     let manager = Manager::new(config)?;
     let found = async {
-        let connection = manager.open().await?;
+        let connection = manager.open_patiently().await?;
         let client = &connection.client;
         Ok(Found {
             state: version(client, STATE).await?,

@@ -55,7 +55,7 @@ impl Server {
         let manager = Manager::new(config)?;
         // Not by the pool, which would not say what is wrong.
         let made = async {
-            let mut connection = manager.open().await?;
+            let mut connection = manager.open_patiently().await?;
             schema::migrate(&mut connection.client).await
         };
         timeout(CONNECT, made)
