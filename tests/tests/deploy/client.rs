@@ -24,6 +24,9 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Between two attempts to come back, in milliseconds: at least, and at most so much more.
 const PAUSE: (u64, u64) = (200, 800);
 
+/// Who is refused again and again comes less and less often: after so many pauses at most, some ten seconds.
+const MOST_PAUSES: u32 = 16;
+
 /// Who it is for, and what signs them in.
 #[derive(Clone)]
 pub(crate) enum Who {
@@ -40,8 +43,8 @@ pub(crate) struct Client {
     dice: Dice,
     /// Close codes of the sockets it has had.
     pub(crate) codes: Vec<u16>,
-    /// How often it has knocked in vain.
-    pub(crate) refused: u32,
+    /// How it was refused when it has knocked in vain.
+    pub(crate) refused: Vec<Error>,
 }
 
 // === impl Who ===
@@ -66,7 +69,7 @@ impl Who {
 impl Client {
     /// Opens its first socket. Clients with other seeds come back at other times.
     pub(crate) async fn open(who: Who, seed: u64) -> Result<Self> {
-        let (dice, mut refused) = (Dice::new(seed + 1), 0);
+        let (dice, mut refused) = (Dice::new(seed + 1), Vec::new());
         Ok(Self {
             socket: knock(&who, &dice, &mut refused).await?,
             who,
@@ -120,13 +123,24 @@ impl Client {
         }
     }
 
-    /// Asks something that may be asked again, until it is answered.
+    /// Asks something that may be asked again, until it is answered: also when it is told to ask again in a moment.
     pub(crate) async fn ask(&mut self, method: &str, params: &Value) -> Result<Value> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.socket.ws.call(method, params.clone()).await {
-                Err(Error::Closed { code, .. }) => self.come_back(code).await?,
-                answered => return answered,
+            let mut answer = match self.socket.ws.request(method, params.clone()).await {
+                Err(Error::Closed { code, .. }) => {
+                    self.come_back(code).await?;
+                    continue;
+                }
+                answered => answered?,
+            };
+            if answer["ok"] == true {
+                return Ok(answer["payload"].take());
             }
+            let error = &answer["error"];
+            assert_eq!(error["retryable"], true, "{method}: {error}");
+            assert!(Instant::now() < deadline, "{method}: {error}");
+            pause(&self.dice).await;
         }
     }
 
@@ -166,16 +180,20 @@ impl Client {
     }
 }
 
-/// Tries to open a socket until it is there.
-async fn knock(who: &Who, dice: &Dice, refused: &mut u32) -> Result<Socket> {
+/// Tries to open a socket until it is there, whatever it is refused with: 502 and 503, too, are no reason to stay away.
+async fn knock(who: &Who, dice: &Dice, refused: &mut Vec<Error>) -> Result<Socket> {
     let deadline = Instant::now() + PATIENCE;
+    let mut pauses = 1;
     loop {
         match who.open().await {
             Err(error) if Instant::now() > deadline => return Err(error),
-            Err(_) => *refused += 1,
+            Err(error) => refused.push(error),
             opened => return opened,
         }
-        pause(dice).await;
+        for _ in 0..pauses {
+            pause(dice).await;
+        }
+        pauses = MOST_PAUSES.min(2 * pauses);
     }
 }
 
