@@ -85,6 +85,7 @@ pub(crate) const ROWS: &[Row] = &[
     get("/api/admin/users/{user_id}/export"),
     get("/api/admin/users/{user_id}/snapshots"),
     get("/api/admin/users/{user_id}/sessions"),
+    get("/api/admin/users/{user_id}/keys"),
     get("/api/admin/users/{user_id}/quota"),
     get("/api/admin/users/{user_id}/quota/explain"),
     get("/api/admin/usage"),
@@ -95,6 +96,8 @@ pub(crate) const ROWS: &[Row] = &[
     get("/api/admin/instances"),
     get("/api/admin/quotas"),
     get("/api/admin/counters"),
+    get("/api/admin/plans"),
+    get("/api/admin/prices"),
     get("/api/admin/alerts"),
     get("/api/admin/audit"),
     // What they change.
@@ -132,6 +135,8 @@ pub(crate) const ROWS: &[Row] = &[
     // What ends something of the user's.
     post("/api/admin/users/{user_id}/virtual-key/rotate", "", 200),
     delete("/api/admin/users/{user_id}/virtual-key"),
+    delete("/api/admin/users/{user_id}/keys/{id}"),
+    delete("/api/admin/users/{user_id}/sessions/{id}"),
     delete("/api/admin/users/{user_id}/sessions"),
     delete_with("/api/admin/users/{user_id}/assignment", "?instance=pool-1"),
     post("/api/admin/users/{user_id}/disable", "", 204),
