@@ -148,7 +148,7 @@ pub struct Server {
     pub admin: Option<SocketAddr>,
     /// Unix socket of the command line; default: beside the SQLite file, with the extension `sock`.
     pub socket: Option<PathBuf>,
-    /// How long what is open may take to end when the gateway is told to stop, like `"30s"`, the default. Whatever stops
+    /// How long what is open may take to end when the gateway is told to stop, like `"60s"`, the default. Whatever stops
     /// it must give it half a minute more.
     #[serde(
         default = "default_shutdown_timeout",
@@ -644,7 +644,7 @@ pub enum QuotaMode {
 }
 
 fn default_shutdown_timeout() -> Duration {
-    Duration::from_secs(30)
+    Duration::from_secs(60)
 }
 
 fn default_idle() -> Duration {

@@ -200,12 +200,13 @@ impl LastShown {
         renumber: &Renumber,
     ) -> Option<String> {
         #[derive(Deserialize)]
-        struct Body {
-            payload: Value,
+        struct Body<'a> {
+            #[serde(borrow)]
+            payload: &'a RawValue,
         }
         let name = event.event.as_deref()?;
         let Body { payload } = serde_json::from_str(text).ok()?;
-        let shown = owner.show(payload, view)?;
+        let shown = owner.read(payload, view)?;
         let last = match view {
             View::Health => &mut self.health,
             _ => &mut self.presence,

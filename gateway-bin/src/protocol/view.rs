@@ -167,8 +167,7 @@ impl Owner {
             payload: &'a RawValue,
         }
         let Response { id, payload } = serde_json::from_str(text).ok()?;
-        let payload = serde_json::from_str(payload.get()).ok()?;
-        let shown = self.show(payload, view)?;
+        let shown = self.read(payload, view)?;
         let rows = shown.get("sessions").and_then(Value::as_array);
         let sessions = rows
             .into_iter()
@@ -180,6 +179,27 @@ impl Owner {
             id.get()
         );
         Some((frame, sessions))
+    }
+
+    /// The payload of a result or event as this user may see it, from its text.
+    pub(super) fn read(&self, payload: &RawValue, view: View) -> Option<Value> {
+        // Whenever somebody comes or goes, everybody is told of everybody: what is not one's own is not built.
+        if view == View::Presence && payload.get().starts_with('{') {
+            #[derive(Deserialize)]
+            struct Presence<'a> {
+                #[serde(borrow)]
+                presence: Vec<&'a RawValue>,
+            }
+            let Presence { presence } = serde_json::from_str(payload.get()).ok()?;
+            let user = serde_json::to_string(&self.user).ok()?;
+            let user = memchr::memmem::Finder::new(&user);
+            let named = presence
+                .into_iter()
+                .filter(|connection| user.find(connection.get().as_bytes()).is_some());
+            let named = named.filter_map(|connection| serde_json::from_str(connection.get()).ok());
+            return Some(json!({ "presence": self.own_connections(named.collect()) }));
+        }
+        self.show(serde_json::from_str(payload.get()).ok()?, view)
     }
 
     /// The payload of a result or event as this user may see it.
@@ -385,10 +405,12 @@ mod tests {
             {"user": {"email": "alice2", "name": "alice"}}, {"user": {"email": "bob"}}]);
         let own = r#"[{"instanceId":"mine","user":{"email":"alice","name":"alice"}}]"#;
         assert_eq!(show(View::Presence, connections.clone()), own);
-        assert_eq!(
-            show(View::Presence, json!({ "presence": connections })),
-            format!(r#"{{"presence":{own}}}"#)
-        );
+        let of_event = json!({ "presence": connections });
+        let own = format!(r#"{{"presence":{own}}}"#);
+        assert_eq!(show(View::Presence, of_event.clone()), own);
+        let text = serde_json::value::to_raw_value(&of_event).unwrap();
+        let read = Owner::new("slot-001", "alice").read(&text, View::Presence);
+        assert_eq!(read.unwrap().to_string(), own);
     }
 
     #[test]

@@ -24,7 +24,7 @@ const VARIABLE: &str = "GATEWAY_BIN";
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Time enough for `serve` to close its connections in order: `shutdown_timeout`, and what it takes to close the ledger.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(90);
 
 /// A running `gateway serve`. Dropping it kills it.
 #[derive(Debug)]

@@ -154,9 +154,11 @@ impl Deployment {
             let metrics = http::get(&gateway.admin_url("/metrics"), None)
                 .await?
                 .text();
-            let mut lines = metrics.lines();
-            let value = lines.find_map(|line| line.strip_prefix("gateway_connections "));
-            *sockets = value.and_then(|value| value.parse().ok()).unwrap_or(0);
+            let open = metrics.lines().filter_map(|line| {
+                let labelled = line.strip_prefix("gateway_instance_connections{")?;
+                labelled.rsplit(' ').next()?.parse::<u64>().ok()
+            });
+            *sockets = open.sum();
         }
         Ok(all)
     }
