@@ -13,6 +13,7 @@ mod admin_quota_list;
 mod admin_quota_reset;
 mod alerts;
 mod audit;
+mod auth;
 mod body;
 mod counters;
 mod cross_origin;
@@ -41,12 +42,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::Router;
 use axum::body::Body;
 use axum::middleware::{
     from_fn, from_fn_with_state, map_request_with_state, map_response_with_state,
 };
 use axum::routing::get;
+use axum::{Extension, Router};
 use tower::util::MapRequest;
 use tower_quota::{Plans, QuotaStore};
 use tower_sso::Require;
@@ -61,7 +62,7 @@ pub(crate) use self::error::NOTHING_RUNS;
 pub use self::pace::Pace;
 pub use self::plane::routes;
 pub(crate) use self::quota::limits as shown_limits;
-use self::routes::Routes;
+pub(crate) use self::routes::Routes;
 pub use self::routes::{Access, Route};
 use crate::client_address::TrustedProxies;
 use crate::counters::{CounterStore, Seeding};
@@ -156,33 +157,39 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
     let administration = administration(&api, [plane::administration()])
         .layer(from_fn(access::needs_person))
         .layer(layers.sign_in().require(Require::new().any_role([ADMIN])));
+    let in_openais_form = openai::routes().into_router();
+    let in_openais_form = in_openais_form
+        .layer(Extension(openai::Runs::new(&api, layers)))
+        .layer(layers.sign_in().reject_with(openai::RejectRun));
     let signed_in = read
         .merge(in_person)
         .merge(for_chat)
         .layer(layers.sign_in())
         .merge(administration)
-        .merge(openai::routes(&api, layers))
+        .merge(in_openais_form)
         // Inside of what answers preflights, which have a method that no route has.
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(api.origins.cors());
     // A socket's credential may be a cookie, or come in its first frame: see there.
-    let socket = Router::new()
-        .route("/ws", get(websocket::upgrade))
-        .layer(layers.bearer().optional());
+    let socket = plane::socket().into_router();
+    let socket = socket.layer(layers.bearer().optional());
     let mut routes = signed_in
         .merge(socket)
         .merge(plane::open().into_router())
         .merge(plane::description().into_router());
     if let Some((redirect, login)) = api.sign_in.login() {
-        let sign_in = Router::new()
-            .route_service("/auth/{*rest}", login.clone())
+        let sign_in = plane::sign_in().into_router();
+        let sign_in = sign_in
+            .layer(Extension(login.clone()))
             .layer(from_fn(access::forgets_on_logout))
             .layer(from_fn_with_state(api.clone(), pace::limit))
             .layer(api.origins.cors());
         // Where nobody can sign in in a browser, there is no page either.
-        routes = routes
-            .merge(sign_in)
-            .merge(ui::routes(layers, redirect.clone()));
+        let pages = ui::routes().into_router();
+        let pages = pages
+            .layer(from_fn(access::needs_person))
+            .layer(layers.sign_in().reject_with(redirect.clone()));
+        routes = routes.merge(sign_in).merge(pages);
     }
     let csrf = api.origins.csrf()?;
     let routes = routes

@@ -6,12 +6,14 @@ use super::routes::Noted::{BeforeAndAfter, WithChange};
 use super::routes::{Access, Route, Routes};
 use super::{
     added_instances, admin, admin_keys, admin_plans, admin_prices, admin_quota, admin_quota_list,
-    admin_quota_reset, alerts, audit, counters, health, instances, keys, log, openapi, openclaw,
-    provider_key, quota, snapshots, usage, user, user_export, users, virtual_keys,
+    admin_quota_reset, alerts, audit, auth, counters, health, instances, keys, log, openapi,
+    openclaw, provider_key, quota, snapshots, usage, user, user_export, users, virtual_keys,
+    websocket,
 };
 use crate::sign_in::scope;
+use crate::{openai, ui};
 
-/// All routes of the API.
+/// All routes of the public listener.
 #[must_use]
 pub fn routes() -> Vec<Route> {
     let all = public();
@@ -19,10 +21,14 @@ pub fn routes() -> Vec<Route> {
 }
 
 /// All routes of the public listener.
-pub(super) fn public() -> [Routes; 7] {
+pub(super) fn public() -> [Routes; 11] {
     [
         description(),
         open(),
+        sign_in(),
+        socket(),
+        ui::routes(),
+        openai::routes(),
         of_workspace(),
         for_chat(),
         read(),
@@ -53,6 +59,21 @@ pub(super) fn open() -> Routes {
         .add(routes!(health::healthy))
         .add(routes!(health::alive))
         .add(routes!(health::readyz))
+}
+
+/// Where people sign in in browsers.
+pub(super) fn sign_in() -> Routes {
+    Routes::new(Access::Anybody)
+        .add(routes!(auth::begin))
+        .add(routes!(auth::call_back))
+        .add(routes!(auth::log_out))
+        .add(routes!(auth::signed_out))
+        .add(routes!(auth::back_channel))
+}
+
+/// Who opens a socket may say in its first frame who they are.
+pub(super) fn socket() -> Routes {
+    Routes::new(Access::Anybody).add(routes!(websocket::upgrade))
 }
 
 /// What is asked of somebody's workspace.

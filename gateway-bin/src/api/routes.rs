@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::MethodRouter;
 use http::Method;
 use utoipa::openapi::path::{HttpMethod, Operation};
 use utoipa::openapi::schema::Schema;
@@ -12,13 +13,13 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::Api;
 
-/// A route of the API.
+/// A route of the public listener.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Route {
     /// Its method.
     pub method: Method,
-    /// Its path, with `{names}` of what stands there.
+    /// Its path, with `{names}` of what stands there, and `{*names}` of what may have slashes.
     pub path: Arc<str>,
     /// Who may ask.
     pub access: Access,
@@ -54,15 +55,21 @@ pub(super) enum Noted {
 }
 
 /// Routes that the same people may ask.
-pub(super) struct Routes {
+pub(crate) struct Routes {
     access: Access,
     declared: Vec<Declared>,
     schemas: Vec<(String, RefOr<Schema>)>,
     router: Router<Api>,
 }
 
+struct Declared {
+    route: Route,
+    /// None of a page: it is nothing for programs.
+    described: Option<(HttpMethod, Operation)>,
+}
+
 /// A route, and what its handler says of it.
-pub(super) struct Declared {
+pub(super) struct Described {
     pub(super) route: Route,
     pub(super) method: HttpMethod,
     pub(super) operation: Operation,
@@ -71,7 +78,7 @@ pub(super) struct Declared {
 // === impl Routes ===
 
 impl Routes {
-    pub(super) fn new(access: Access) -> Self {
+    pub(crate) fn new(access: Access) -> Self {
         Self {
             access,
             declared: Vec::new(),
@@ -81,27 +88,39 @@ impl Routes {
     }
 
     /// Adds `routes!(handler)`: its method, its path and its description stand at the handler.
-    pub(super) fn add(mut self, (schemas, paths, handler): UtoipaMethodRouter<Api>) -> Self {
+    pub(crate) fn add(mut self, (schemas, paths, handler): UtoipaMethodRouter<Api>) -> Self {
         for (path, item) in paths.paths {
             let path: Arc<str> = path.into();
             for (method, shown, operation) in operations(item) {
-                let route = Route {
-                    method,
-                    path: Arc::clone(&path),
-                    access: self.access,
-                    act: None,
-                    noted: Noted::BeforeAndAfter,
-                };
-                self.declared.push(Declared {
-                    route,
-                    method: shown,
-                    operation,
-                });
+                self.declare(method, &path, Some((shown, operation)));
             }
             self.router = self.router.route(&path, handler.clone());
         }
         self.schemas.extend(schemas);
         self
+    }
+
+    /// Adds a page, or a file of one, which `handler` has for GET.
+    pub(crate) fn page(mut self, path: &'static str, handler: MethodRouter<Api>) -> Self {
+        self.declare(Method::GET, &path.into(), None);
+        self.router = self.router.route(path, handler);
+        self
+    }
+
+    fn declare(
+        &mut self,
+        method: Method,
+        path: &Arc<str>,
+        described: Option<(HttpMethod, Operation)>,
+    ) {
+        let route = Route {
+            method,
+            path: Arc::clone(path),
+            access: self.access,
+            act: None,
+            noted: Noted::BeforeAndAfter,
+        };
+        self.declared.push(Declared { route, described });
     }
 
     /// Says that the route before is an administrative act.
@@ -117,8 +136,16 @@ impl Routes {
         self.declared.iter().map(|declared| &declared.route)
     }
 
-    pub(super) fn described(self) -> (Vec<Declared>, Vec<(String, RefOr<Schema>)>) {
-        (self.declared, self.schemas)
+    pub(super) fn described(self) -> (Vec<Described>, Vec<(String, RefOr<Schema>)>) {
+        let described = self.declared.into_iter().filter_map(|declared| {
+            let (method, operation) = declared.described?;
+            Some(Described {
+                route: declared.route,
+                method,
+                operation,
+            })
+        });
+        (described.collect(), self.schemas)
     }
 
     pub(super) fn into_router(self) -> Router<Api> {

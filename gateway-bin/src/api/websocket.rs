@@ -16,7 +16,21 @@ use crate::server::ConnectionPlace;
 use crate::socket::{Credential, accept, serve};
 use crate::telemetry::context;
 
-/// `GET /ws`
+/// Opens a socket to OpenClaw, in its gateway's protocol.
+///
+/// The credential is a bearer token, a session's cookie from a page of an allowed origin, or stands in the first frame, as
+/// `connect.params.auth`.
+#[utoipa::path(
+    get,
+    path = "/ws",
+    responses(
+        (status = SWITCHING_PROTOCOLS, description = "the socket"),
+        (status = UNAUTHORIZED, description = "the bearer token does not hold"),
+        (status = FORBIDDEN, description = "the request is of a page of another origin"),
+        (status = UPGRADE_REQUIRED, description = "the request is not one to open a WebSocket (RFC 6455 §4.1)"),
+        (status = SERVICE_UNAVAILABLE, description = "the gateway is about to end, or sign-in cannot be checked"),
+    )
+)]
 pub(super) async fn upgrade(
     State(api): State<Api>,
     address: Option<Extension<ClientAddress>>,

@@ -1,6 +1,23 @@
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::call::OWN;
+
+/// Models as OpenAI lists them (API reference, "List models").
+#[derive(Serialize, ToSchema)]
+pub(super) struct ModelList {
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+/// A name that an agent goes by.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Model {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+}
 
 /// The names of whoever's own agent, whose own name is `agent` where they have one.
 pub(super) fn names(agent: Option<&str>) -> impl Iterator<Item = String> {
@@ -8,13 +25,23 @@ pub(super) fn names(agent: Option<&str>) -> impl Iterator<Item = String> {
     OWN.into_iter().map(str::to_owned).chain(own)
 }
 
-/// All of them, as OpenAI lists models (API reference, "List models").
-pub(super) fn list(agent: Option<&str>) -> Value {
-    let models: Value = names(agent).map(|name| shown(&name)).collect();
-    json!({ "object": "list", "data": models })
+/// All of them.
+pub(super) fn list(agent: Option<&str>) -> ModelList {
+    ModelList {
+        object: "list",
+        data: names(agent).map(Model::new).collect(),
+    }
 }
 
-/// One of them.
-pub(super) fn shown(name: &str) -> Value {
-    json!({ "id": name, "object": "model", "created": 0, "owned_by": "openclaw" })
+// === impl Model ===
+
+impl Model {
+    pub(super) fn new(id: String) -> Self {
+        Self {
+            id,
+            object: "model",
+            created: 0,
+            owned_by: "openclaw",
+        }
+    }
 }

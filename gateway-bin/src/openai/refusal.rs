@@ -4,7 +4,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// An answer that says why not, in the form of OpenAI's errors (its API reference, "Error codes").
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,6 +17,25 @@ pub(super) struct Refusal {
     pub(super) param: Option<String>,
     /// Seconds after which another try is worth it.
     pub(super) retry_after: Option<u64>,
+}
+
+/// A [`Refusal`] as it is written.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ErrorAnswer<'a> {
+    #[schema(inline)]
+    error: ErrorContent<'a>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ErrorContent<'a> {
+    /// For people.
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    /// The member of the request that it is about.
+    param: Option<&'a str>,
+    /// For programs.
+    code: &'a str,
 }
 
 // === impl Refusal ===
@@ -65,9 +85,14 @@ impl Refusal {
             status if status.is_client_error() => "invalid_request_error",
             _ => "api_error",
         };
-        let (message, param, code) = (&self.message, &self.param, &self.code);
-        json!({ "error": { "message": message, "type": kind, "param": param, "code": code } })
-            .to_string()
+        let error = ErrorContent {
+            message: &self.message,
+            kind,
+            param: self.param.as_deref(),
+            code: &self.code,
+        };
+        // Texts only: it cannot fail.
+        serde_json::to_string(&ErrorAnswer { error }).unwrap_or_default()
     }
 
     pub(super) fn into_response<B>(self, body: impl FnOnce(Bytes) -> B) -> Response<B> {

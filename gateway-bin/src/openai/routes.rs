@@ -6,8 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Path, Request};
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -17,14 +16,16 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tower_sso::{ClientAddress, Identity};
 use tower_workspace::WorkspaceResolver;
+use utoipa_axum::routes;
 
 use super::call::{Endpoint, RunCall};
+use super::described::{ChatCompletionRequest, Refused, ResponseRequest, RunRefused};
 use super::forward::ForwardRun;
-use super::models;
-use super::policy::{RejectRun, unauthorized};
+use super::models::{self, Model, ModelList};
+use super::policy::unauthorized;
 use super::refusal::Refusal;
 use super::watch::Watched;
-use crate::api::Api;
+use crate::api::{Access, Api, Routes};
 use crate::cells::CellError;
 use crate::environment::{Environment, EnvironmentError};
 use crate::sign_in::scope;
@@ -46,59 +47,104 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs of people, through the layers.
 #[derive(Clone)]
-struct Runs {
+pub(crate) struct Runs {
     api: Api,
     places: Places,
     stack: BoxCloneSyncService<http::Request<RunCall>, Response, Infallible>,
 }
 
-/// The routes of OpenAI's API, for who is signed in.
-pub(crate) fn routes(api: &Api, layers: &Parts) -> Router<Api> {
-    let stack = layers.http_runs(ForwardRun::new(api.environments.clone()));
-    let stack = stack.map_response(|response: http::Response<_>| response.map(Body::new));
-    let runs = Runs {
-        api: api.clone(),
-        places: Places::default(),
-        stack: BoxCloneSyncService::new(stack),
-    };
-    let create = {
-        let runs = runs.clone();
-        move |endpoint| {
-            let runs = runs.clone();
-            post(move |identity, peer, request| create(runs, endpoint, identity, peer, request))
-        }
-    };
-    let list = {
-        let runs = runs.clone();
-        get(
-            move |Extension(identity): Extension<Arc<Identity>>| async move {
-                let agent = runs.agent_of(&identity).await?;
-                Ok::<_, Refusal>(Json(models::list(agent.as_deref())))
-            },
-        )
-    };
-    let show = get(
-        move |Extension(identity): Extension<Arc<Identity>>, Path(name): Path<String>| async move {
-            let agent = runs.agent_of(&identity).await?;
-            match models::names(agent.as_deref()).any(|known| known == name) {
-                true => Ok(Json(models::shown(&name))),
-                false => Err(no_such_model()),
-            }
-        },
-    );
-    Router::new()
-        .route(
-            Endpoint::ChatCompletions.path(),
-            create(Endpoint::ChatCompletions),
-        )
-        .route(Endpoint::Responses.path(), create(Endpoint::Responses))
-        .route("/v1/models", list)
-        .route("/v1/models/{*name}", show)
-        .layer(layers.sign_in().reject_with(RejectRun))
+/// The routes of OpenAI's API. Handlers need [`Runs`], and who is signed in, in extensions.
+pub(crate) fn routes() -> Routes {
+    Routes::new(Access::Scope(scope::CHAT))
+        .add(routes!(chat_completion))
+        .add(routes!(response))
+        .add(routes!(list))
+        .add(routes!(show))
+}
+
+/// Runs the caller's agent, by OpenAI's Chat Completions API.
+///
+/// Of that API's members those are taken that mean something to OpenClaw or do no harm; others are refused by name.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    request_body = ChatCompletionRequest,
+    responses(
+        (status = OK, content(
+            (Object = "application/json"),
+            (String = "text/event-stream"),
+        ), description = "a chat completion, or its chunks with `stream`"),
+        RunRefused,
+    )
+)]
+async fn chat_completion(
+    runs: Extension<Runs>,
+    identity: Extension<Arc<Identity>>,
+    address: Option<Extension<ClientAddress>>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    create(runs, Endpoint::ChatCompletions, identity, address, request).await
+}
+
+/// Runs the caller's agent, by OpenAI's Responses API.
+///
+/// Of that API's members those are taken that mean something to OpenClaw or do no harm; others are refused by name.
+#[utoipa::path(
+    post,
+    path = "/v1/responses",
+    request_body = ResponseRequest,
+    responses(
+        (status = OK, content(
+            (Object = "application/json"),
+            (String = "text/event-stream"),
+        ), description = "a response, or its events with `stream`"),
+        RunRefused,
+    )
+)]
+async fn response(
+    runs: Extension<Runs>,
+    identity: Extension<Arc<Identity>>,
+    address: Option<Extension<ClientAddress>>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    create(runs, Endpoint::Responses, identity, address, request).await
+}
+
+/// The names of the caller's agent, as OpenAI lists models.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    responses((status = OK, body = ModelList, description = "all of them"), Refused)
+)]
+async fn list(
+    Extension(runs): Extension<Runs>,
+    Extension(identity): Extension<Arc<Identity>>,
+) -> Result<Json<ModelList>, Refusal> {
+    let agent = runs.agent_of(&identity).await?;
+    Ok(Json(models::list(agent.as_deref())))
+}
+
+/// One of the names of the caller's agent.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{*name}",
+    responses((status = OK, body = Model, description = "it is one"), Refused)
+)]
+async fn show(
+    Extension(runs): Extension<Runs>,
+    Extension(identity): Extension<Arc<Identity>>,
+    Path(name): Path<String>,
+) -> Result<Json<Model>, Refusal> {
+    let agent = runs.agent_of(&identity).await?;
+    let mut known = models::names(agent.as_deref());
+    known
+        .find(|known| *known == name)
+        .map(|name| Json(Model::new(name)))
+        .ok_or_else(no_such_model)
 }
 
 async fn create(
-    runs: Runs,
+    Extension(runs): Extension<Runs>,
     endpoint: Endpoint,
     Extension(identity): Extension<Arc<Identity>>,
     address: Option<Extension<ClientAddress>>,
@@ -129,6 +175,16 @@ async fn create(
 // === impl Runs ===
 
 impl Runs {
+    pub(crate) fn new(api: &Api, layers: &Parts) -> Self {
+        let stack = layers.http_runs(ForwardRun::new(api.environments.clone()));
+        let stack = stack.map_response(|response: http::Response<_>| response.map(Body::new));
+        Self {
+            api: api.clone(),
+            places: Places::default(),
+            stack: BoxCloneSyncService::new(stack),
+        }
+    }
+
     fn allow(&self, identity: &Identity) -> Result<(), Refusal> {
         match self.api.sign_in.allows(identity, scope::CHAT) {
             true => Ok(()),

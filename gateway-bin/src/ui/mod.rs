@@ -8,32 +8,28 @@ mod proxy;
 mod socket;
 mod waiting;
 
-use axum::Router;
 use axum::routing::get;
-use tower_sso::login::RedirectToSignIn;
 
-use crate::api::Api;
-use crate::stack::Parts;
+use crate::api::{Access, Routes};
 
 pub use self::proxy::Pages;
 pub use self::socket::page_socket;
 
-/// The routes of the page. Whoever is not signed in is sent to where they can.
-pub fn routes(layers: &Parts, redirect: RedirectToSignIn) -> Router<Api> {
-    Router::new()
-        .route("/", get(page::page))
-        .route("/chat", get(page::page))
-        .route("/chat/{*rest}", get(page::page))
-        .route("/new", get(page::page))
-        .route("/assets/{*rest}", get(page::file))
-        .route("/file-icons/{*rest}", get(page::file))
-        .route("/fonts/{*rest}", get(page::file))
-        .route("/apple-touch-icon.png", get(page::file))
-        .route("/favicon-32.png", get(page::file))
-        .route("/favicon.ico", get(page::file))
-        .route("/favicon.svg", get(page::file))
-        .route("/manifest.webmanifest", get(page::file))
-        .route("/sw.js", get(page::file))
-        .route("/control-ui-config.json", get(page::configuration))
-        .layer(layers.sign_in().reject_with(redirect))
+/// The routes of the page.
+pub(crate) fn routes() -> Routes {
+    Routes::new(Access::Person)
+        .page("/", get(page::page))
+        .page("/chat", get(page::page))
+        .page("/chat/{*rest}", get(page::page))
+        .page("/new", get(page::page))
+        .page("/assets/{*rest}", get(page::file))
+        .page("/file-icons/{*rest}", get(page::file))
+        .page("/fonts/{*rest}", get(page::file))
+        .page("/apple-touch-icon.png", get(page::file))
+        .page("/favicon-32.png", get(page::file))
+        .page("/favicon.ico", get(page::file))
+        .page("/favicon.svg", get(page::file))
+        .page("/manifest.webmanifest", get(page::file))
+        .page("/sw.js", get(page::file))
+        .page("/control-ui-config.json", get(page::configuration))
 }

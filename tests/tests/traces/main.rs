@@ -175,13 +175,7 @@ async fn a_run_is_one_trace_from_the_client_to_the_provider_and_names_nobody() -
     until(&collector, "a refusal", refused).await;
     for delivery in collector.deliveries() {
         let text = String::from_utf8_lossy(&delivery.body);
-        for word in [
-            &*mark,
-            "alice",
-            "Bearer",
-            &alice.token,
-            &kit.provider_key,
-        ] {
+        for word in [&*mark, "alice", "Bearer", &alice.token, &kit.provider_key] {
             assert!(!text.contains(word), "{word}: {text}");
         }
     }
