@@ -15,7 +15,7 @@ use ::http::StatusCode;
 use gateway::api::{Access, Route, routes};
 use gateway_tests::error::Result;
 
-use rows::{ROWS, Row};
+use rows::{ROWS, Row, SIGN_OUT};
 use world::{World, assert_refused};
 
 /// What a route says of who may ask.
@@ -50,6 +50,10 @@ async fn d8_72_each_route_is_for_those_that_it_says_and_for_nobody_else() -> Res
         let access = route_of(row).access;
         let what = format!("{} {}", row.method, row.path);
         let nobody = world.by_token(None, row).await?;
+        if row.is_sign_out() {
+            assert_refused(&nobody, StatusCode::FORBIDDEN, &what);
+            continue;
+        }
         if access == Access::Anybody {
             assert_eq!(nobody.status.as_u16(), row.answer, "{what}");
             continue;
@@ -86,7 +90,7 @@ async fn d8_72_each_route_is_for_those_that_it_says_and_for_nobody_else() -> Res
     // Everybody has what is their own.
     for row in ROWS {
         let access = route_of(row).access;
-        if access == Access::Administrator {
+        if access == Access::Administrator || row.is_sign_out() {
             continue;
         }
         let what = format!("{} {}", row.method, row.path);
@@ -132,6 +136,15 @@ async fn d8_72_each_route_is_for_those_that_it_says_and_for_nobody_else() -> Res
                 answer.text()
             );
         }
+    }
+
+    // Who signs out is nobody.
+    for person in [&mut world.bob, &mut world.admin] {
+        let answer = person.ask(&world.names, &SIGN_OUT).await?;
+        assert_eq!(answer.status.as_u16(), SIGN_OUT.answer, "{}", answer.text());
+        let row = ROWS.iter().find(|row| row.path == "/api/user/info");
+        let refused = person.ask(&world.names, row.expect("it is one")).await?;
+        assert_refused(&refused, StatusCode::UNAUTHORIZED, "signed out");
     }
     Ok(())
 }

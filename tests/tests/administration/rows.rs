@@ -60,10 +60,36 @@ pub(crate) const ROWS: &[Row] = &[
     get("/health"),
     get("/livez"),
     get("/readyz"),
+    // Of whoever comes.
+    row(Method::GET, "/auth/login", "", "", 303),
+    row(Method::GET, "/auth/callback", "", "", 400),
+    get("/auth/signed-out"),
+    post("/auth/backchannel-logout", "", 400),
+    row(Method::GET, "/ws", "", "", 426),
     // Of people.
     post("/api/openclaw/initialize", "{}", 200),
     get("/api/openclaw/status"),
     get("/api/openclaw/credentials"),
+    post("/v1/chat/completions", CHAT, 200),
+    post("/v1/responses", RESPONSE, 200),
+    get("/v1/models"),
+    get("/v1/models/{*name}"),
+    // The page.
+    get("/"),
+    get("/chat"),
+    get("/chat/{*rest}"),
+    get("/new"),
+    get("/assets/{*rest}"),
+    row(Method::GET, "/file-icons/{*rest}", "", "", 404),
+    row(Method::GET, "/fonts/{*rest}", "", "", 404),
+    get("/apple-touch-icon.png"),
+    get("/favicon-32.png"),
+    get("/favicon.ico"),
+    get("/favicon.svg"),
+    get("/manifest.webmanifest"),
+    get("/sw.js"),
+    get("/control-ui-config.json"),
+    // What they know and have.
     get("/api/user/info"),
     get("/api/quota"),
     get("/api/quota/explain"),
@@ -142,13 +168,26 @@ pub(crate) const ROWS: &[Row] = &[
     post("/api/admin/users/{user_id}/disable", "", 204),
     post("/api/admin/users/{user_id}/enable", "", 204),
     delete("/api/admin/users/{user_id}"),
+    SIGN_OUT,
 ];
+
+/// What ends it for whoever asks, from a page.
+pub(crate) const SIGN_OUT: Row = post("/auth/logout", "", 200);
+
+const CHAT: &str =
+    r#"{"model":"openclaw","messages":[{"role":"user","content":"[[in=1]] [[out=1]] hi"}]}"#;
+
+const RESPONSE: &str = r#"{"model":"openclaw","input":"[[in=1]] [[out=1]] hi"}"#;
 
 // === impl Row ===
 
 impl Row {
-    /// Whether it is about a thing that is named.
+    /// Whether it is about a thing of somebody's that is named.
     pub(crate) fn names_a_thing(&self) -> bool {
-        self.path.contains('{')
+        self.path.contains('{') && !self.path.contains("{*")
+    }
+
+    pub(crate) fn is_sign_out(&self) -> bool {
+        self.path == SIGN_OUT.path
     }
 }

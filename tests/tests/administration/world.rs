@@ -42,6 +42,8 @@ pub(crate) struct Names {
     /// Another of the same person's.
     own_key: String,
     alert: String,
+    /// A file of the page.
+    asset: String,
 }
 
 /// Personal access tokens.
@@ -71,7 +73,12 @@ pub(crate) fn assert_refused(answer: &Response, status: StatusCode, what: &str) 
             .as_str()
             .is_some_and(|text| !text.is_empty())
     };
-    let is_whole = says("code") && says("message") && error["error"]["details"].is_object();
+    // OpenAI's API has its own form.
+    let has_rest = match what.contains(" /v1/") {
+        true => says("type") && error["error"].get("param").is_some(),
+        false => error["error"]["details"].is_object(),
+    };
+    let is_whole = says("code") && says("message") && has_rest;
     assert!(is_whole, "{what}: {}", answer.text());
 }
 
@@ -115,7 +122,12 @@ impl World {
             .get(&format!("/api/admin/users/{user}/sessions"))
             .await?;
         let session = sessions["sessions"][0]["id"].as_str().unwrap_or_default();
+        let page = alice.fetch(Method::GET, "/", "").await?;
+        let page = page.expect_status(StatusCode::OK)?.text();
+        let (_, asset) = page.split_once("assets/").unwrap_or_default();
+        let (asset, _) = asset.split_once('"').unwrap_or_default();
         let names = Names {
+            asset: asset.to_owned(),
             session: session.to_owned(),
             alert: alert.to_owned(),
             user,
@@ -270,6 +282,11 @@ impl Names {
             .replace("{user_id}", &self.user)
             .replace("{id}", id);
         let path = path.replace("{name}", name).replace("{member}", "nobody");
+        let file = match path.starts_with("/assets/") {
+            true => &self.asset,
+            false => "any",
+        };
+        let path = path.replace("{*name}", "openclaw").replace("{*rest}", file);
         assert!(!path.contains('{'), "say what is put into {path}");
         path + row.query
     }

@@ -12,9 +12,11 @@ pub(in crate::api) struct Comparison {
     pub(super) to: String,
     /// Those that were asked.
     pub(super) instances: Vec<String>,
-    /// How many users' tokens differ.
+    /// How many of these users' tokens differ.
     pub(super) differing: usize,
     pub(super) users: Vec<ComparedUser>,
+    /// What to ask for `after` where there are more.
+    pub(super) next: Option<Arc<str>>,
 }
 
 /// A user's tokens, as both have them.

@@ -1,17 +1,18 @@
 //! The ledger beside what an instance says itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tower_usage::TokenCounts;
 use tower_usage::sqlite::{Group, GroupBy, LedgerError, Sum};
 use utoipa::IntoParams;
@@ -24,8 +25,14 @@ use crate::instance::{Upstream, slot_name, slot_of};
 use crate::observed::agent_of;
 use crate::records::Span;
 
-/// How long an instance may take to add up; it does so in the background.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an instance may take to add up; it does so in the background. Proxies before us wait for a minute.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// How long others are waited for, once there is something to answer.
+const ENOUGH: Duration = Duration::from_secs(15);
+
+/// Most users of one answer, those that have used nothing among them.
+const PAGE: usize = 500;
 
 /// Pause before it is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -53,6 +60,8 @@ pub(in crate::api) struct Compared {
     to: Option<String>,
     /// A user id; everybody unless it is said.
     user: Option<Arc<str>>,
+    /// `next` of the answer before.
+    after: Option<Arc<str>>,
 }
 
 /// What one party says was used.
@@ -84,11 +93,16 @@ struct Both {
 }
 
 /// The tokens of each user as this gateway's ledger has them, and as the instances do.
+///
+/// Instances take seconds for each user. What was not compared in time comes with the next page.
 #[utoipa::path(
     get,
     path = "/api/admin/usage/reconcile",
     params(Compared),
-    responses((status = OK, body = Comparison, description = "who has used something"))
+    responses(
+        (status = OK, body = Comparison, description = "who has used something"),
+        (status = SERVICE_UNAVAILABLE, description = "an instance does not answer, or still adds up: ask again in a moment"),
+    )
 )]
 pub(in crate::api) async fn reconcile(
     State(api): State<Api>,
@@ -117,19 +131,40 @@ pub(in crate::api) async fn reconcile(
     if let Some(user) = &compared.user {
         subjects.retain(|subject, _| subject == user);
     }
+    if let Some(after) = &compared.after {
+        subjects.retain(|subject, _| subject > after);
+    }
+    let end = subjects.last_key_value().map(|(user, _)| Arc::clone(user));
     let (api, ledger) = (&api, &ledger);
     // A few at a time: its answers are never here all at once.
-    let rows = stream::iter(subjects).map(|(user, agents)| async move {
+    let rows = stream::iter(subjects.into_iter().take(PAGE));
+    let rows = rows.map(|(user, agents)| async move {
         let mut instance = Said::default();
         for (upstream, agent) in &agents {
             instance.add(said(upstream, span, agent).await?);
         }
         let agents: Vec<_> = agents.iter().map(|(_, agent)| &**agent).collect();
         let ledger = ledger.get(&user).copied().unwrap_or_default();
-        compared_row(api, span, &user, &agents, Both { ledger, instance }).await
+        let row = compared_row(api, span, &user, &agents, Both { ledger, instance }).await?;
+        Ok::<_, ApiError>((user, row))
     });
-    let rows: Vec<Option<ComparedUser>> = rows.buffered(AT_A_TIME).try_collect().await?;
-    let users: Vec<ComparedUser> = rows.into_iter().flatten().collect();
+    let mut rows = pin!(rows.buffered(AT_A_TIME));
+    let enough = Instant::now() + ENOUGH;
+    let mut users = Vec::new();
+    let mut last = None;
+    loop {
+        let row = rows.next();
+        let row = match last {
+            None => row.await,
+            Some(_) => timeout_at(enough, row).await.unwrap_or_default(),
+        };
+        let Some(row) = row else {
+            break;
+        };
+        let (user, row) = row?;
+        users.extend(row);
+        last = Some(user);
+    }
     let names = upstreams.iter().map(|upstream| upstream.name.to_string());
     Ok(Json(Comparison {
         from: rfc3339(span.from),
@@ -137,6 +172,7 @@ pub(in crate::api) async fn reconcile(
         instances: names.collect(),
         differing: users.iter().filter(|user| user.differs).count(),
         users,
+        next: last.filter(|last| Some(last) != end.as_ref()),
     }))
 }
 

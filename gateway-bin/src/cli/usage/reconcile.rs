@@ -74,12 +74,27 @@ impl Reconcile {
         client: &OperatorClient,
         json: bool,
     ) -> Result<ExitCode, OperateError> {
-        let answer = client.request(Method::GET, &self.path(), None).await?;
+        let answer = self.ask(client).await?;
         let differing = answer.get("differing").and_then(Value::as_u64);
         print(json, answer, shown)?;
-        match differing.ok_or(ClientError::Answer)? {
-            0 => Ok(ExitCode::SUCCESS),
+        match differing {
+            Some(0) => Ok(ExitCode::SUCCESS),
             _ => Ok(ExitCode::FAILURE),
+        }
+    }
+
+    /// All pages, as one.
+    async fn ask(&self, client: &OperatorClient) -> Result<Value, ClientError> {
+        let path = self.path();
+        let mut answer = client.request(Method::GET, &path, None).await?;
+        while let Some(next) = answer.get("next").and_then(Value::as_str) {
+            let path = format!("{path}&after={}", percent_encoded(next));
+            let mut page = client.request(Method::GET, &path, None).await?;
+            append(&mut answer, &mut page).ok_or(ClientError::Answer)?;
+        }
+        match answer.get("differing") {
+            Some(_) => Ok(answer),
+            None => Err(ClientError::Answer),
         }
     }
 
@@ -92,6 +107,19 @@ impl Reconcile {
         let query: Vec<String> = pairs.collect();
         format!("/api/admin/usage/reconcile?{}", query.join("&"))
     }
+}
+
+/// Adds a page to what was answered before; `None` if it is none.
+fn append(answer: &mut Value, page: &mut Value) -> Option<()> {
+    let count = |answer: &Value| answer.get("differing")?.as_u64();
+    let differing = count(answer)?.checked_add(count(page)?)?;
+    let next = page.get_mut("next")?.take();
+    let users = page.get_mut("users")?.as_array_mut()?;
+    let answer = answer.as_object_mut()?;
+    answer.get_mut("users")?.as_array_mut()?.append(users);
+    answer.insert("differing".to_owned(), differing.into());
+    answer.insert("next".to_owned(), next);
+    Some(())
 }
 
 fn shown(answer: Value) -> Result<String, ClientError> {
@@ -193,6 +221,18 @@ instance:one  -                      3       3         by class
         );
         let nobody = shown(json!({"differing": 0, "users": []})).unwrap();
         assert_eq!(nobody, "nobody has used anything\n");
+    }
+
+    #[test]
+    fn pages_are_one_answer() {
+        let mut answer = json!({"from": "f", "differing": 1, "users": ["a"], "next": "a"});
+        let mut page = json!({"from": "f", "differing": 2, "users": ["b", "c"], "next": null});
+        assert_eq!(append(&mut answer, &mut page), Some(()));
+        assert_eq!(
+            answer,
+            json!({"from": "f", "differing": 3, "users": ["a", "b", "c"], "next": null})
+        );
+        assert_eq!(append(&mut answer, &mut json!({"error": {}})), None);
     }
 
     #[test]

@@ -1,13 +1,16 @@
+use std::time::{Duration, UNIX_EPOCH};
+
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::DemoInstance;
 use super::run;
 use super::state::{Caller, Instance, Run, Session, now};
+use crate::api::rfc3339;
 use crate::protocol::ErrorShape;
 
 /// What it can be asked.
-pub(super) const METHODS: [&str; 23] = [
+pub(super) const METHODS: [&str; 24] = [
     "agent.identity.get",
     "agents.delete",
     "agents.list",
@@ -28,6 +31,7 @@ pub(super) const METHODS: [&str; 23] = [
     "sessions.patch",
     "sessions.resolve",
     "sessions.subscribe",
+    "sessions.usage",
     "system-presence",
     "users.list",
     "users.setRole",
@@ -51,7 +55,22 @@ pub(super) struct Call<'a> {
     pub(super) params: Value,
 }
 
+/// What a message's `usage` counts.
+const USAGE: [&str; 5] = ["input", "output", "cacheRead", "cacheWrite", "totalTokens"];
+
 type Answer = Result<Value, ErrorShape>;
+
+fn counts(counts: [(&str, u64); 5]) -> Value {
+    let counts = counts.map(|(name, count)| (name.to_owned(), count.into()));
+    Value::Object(counts.into_iter().collect())
+}
+
+/// The day of a message, in UTC, as APIs write it.
+fn day_of(message: &Value) -> Option<String> {
+    let millis = message.get("timestamp")?.as_u64()?;
+    let at = UNIX_EPOCH.checked_add(Duration::from_millis(millis))?;
+    Some(rfc3339(at).chars().take(10).collect())
+}
 
 fn invalid(message: impl Into<String>) -> ErrorShape {
     ErrorShape::new("INVALID_REQUEST", message.into())
@@ -125,6 +144,7 @@ impl Call<'_> {
                 instance.follow(self.connection, None, true);
                 Ok(json!({ "subscribed": true }))
             }
+            "sessions.usage" => Ok(self.usage(&instance)),
             "system-presence" => Ok(instance.presence()),
             "users.list" => Ok(profiles(&instance)),
             "users.setRole" => self.set_role(&mut instance),
@@ -242,6 +262,34 @@ impl Call<'_> {
             .map(|(key, _)| instance.row(key))
             .collect();
         json!({"ts": now(), "count": rows.len(), "totalCount": rows.len(), "hasMore": false, "sessions": rows})
+    }
+
+    /// What an agent's sessions have used on the days asked for.
+    fn usage(&self, instance: &Instance) -> Value {
+        let agent = self.text("agentId");
+        let days = self.text("startDate").unwrap_or_default()
+            ..=self.text("endDate").unwrap_or("9999-12-31");
+        let mut totals = USAGE.map(|name| (name, 0));
+        let mut rows = Vec::new();
+        for (key, session) in &instance.sessions {
+            if !instance.sees(self.caller, session)
+                || agent.is_some_and(|agent| session.agent != agent)
+            {
+                continue;
+            }
+            let mut used = USAGE.map(|name| (name, 0));
+            let messages = session.messages.iter().filter(|message| {
+                let day = day_of(message).unwrap_or_default();
+                days.contains(&&*day)
+            });
+            for usage in messages.filter_map(|message| message.get("usage")) {
+                for (name, count) in used.iter_mut().chain(&mut totals) {
+                    *count += usage.get(*name).and_then(Value::as_u64).unwrap_or(0);
+                }
+            }
+            rows.push(json!({"key": key, "usage": counts(used)}));
+        }
+        json!({"cacheStatus": {"status": "fresh"}, "totals": counts(totals), "sessions": rows})
     }
 
     fn history(&self, instance: &Instance) -> Answer {
