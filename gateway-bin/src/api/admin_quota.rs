@@ -55,6 +55,9 @@ struct WantedLimit {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schema(example = json!({
+    "dimension": "tokens", "window": "day", "amount": 100_000, "expiresAt": "2100-01-01T00:00:00Z",
+}))]
 pub(super) struct WantedGrant {
     /// `tokens`, `cost` or `calls`.
     dimension: String,

@@ -5,32 +5,71 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use utoipa::openapi::{Content, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{Content as Described, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::refusal::ErrorAnswer;
 
 /// A request of OpenAI's Chat Completions API, as far as it has to be a certain way.
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({
+    "model": "openclaw",
+    "messages": [{"role": "user", "content": "What is on my list?"}],
+    "user": "shopping",
+}))]
 #[expect(dead_code, reason = "`chat` reads it; this describes it")]
 pub(super) struct ChatCompletionRequest {
     /// A name of those that `/v1/models` lists.
     model: String,
     /// The conversation: messages of OpenAI's API, in which images are `data:` addresses.
     #[schema(min_items = 1)]
-    messages: Vec<Map<String, Value>>,
+    messages: Vec<Message>,
     /// Names a conversation of the agent's, which goes on with it. Without it there is nothing before.
     user: Option<String>,
     /// Whether the answer comes in pieces.
     stream: Option<bool>,
 }
 
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "`chat` reads it; this describes it")]
+struct Message {
+    #[schema(inline)]
+    role: Role,
+    #[schema(inline)]
+    content: Option<Content>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    Assistant,
+    Developer,
+    Function,
+    System,
+    Tool,
+    User,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "`chat` reads it; this describes it")]
+enum Content {
+    Text(String),
+    Parts(Vec<Map<String, Value>>),
+}
+
 /// A request of OpenAI's Responses API, as far as it has to be a certain way.
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({
+    "model": "openclaw",
+    "input": "What is on my list?",
+    "user": "shopping",
+}))]
 #[expect(dead_code, reason = "`responses` reads it; this describes it")]
 pub(super) struct ResponseRequest {
     /// A name of those that `/v1/models` lists.
     model: String,
+    #[schema(inline)]
     input: Input,
     /// Names a conversation of the agent's, which goes on with it.
     user: Option<String>,
@@ -60,7 +99,7 @@ fn refusals(
 ) -> BTreeMap<String, RefOr<Response>> {
     all.into_iter()
         .map(|(status, description)| {
-            let content = Content::new(Some(ErrorAnswer::schema()));
+            let content = Described::new(Some(ErrorAnswer::schema()));
             let response = ResponseBuilder::new()
                 .description(description)
                 .content("application/json", content);

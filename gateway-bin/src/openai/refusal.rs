@@ -32,9 +32,10 @@ struct ErrorContent<'a> {
     message: &'a str,
     #[serde(rename = "type")]
     kind: &'a str,
-    /// The member of the request that it is about.
+    /// The member of the request that it is about. The instance's own refusals do not have it.
     param: Option<&'a str>,
-    /// For programs.
+    /// For programs. The instance's own refusals do not have it.
+    #[schema(required = false)]
     code: &'a str,
 }
 

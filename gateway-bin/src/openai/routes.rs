@@ -72,7 +72,7 @@ pub(crate) fn routes() -> Routes {
     responses(
         (status = OK, content(
             (Object = "application/json"),
-            (String = "text/event-stream"),
+            (Value = "text/event-stream"),
         ), description = "a chat completion, or its chunks with `stream`"),
         RunRefused,
     )
@@ -96,7 +96,7 @@ async fn chat_completion(
     responses(
         (status = OK, content(
             (Object = "application/json"),
-            (String = "text/event-stream"),
+            (Value = "text/event-stream"),
         ), description = "a response, or its events with `stream`"),
         RunRefused,
     )
