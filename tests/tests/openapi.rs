@@ -215,7 +215,7 @@ async fn every_answer_is_one_that_is_described() -> Result<()> {
         (&*user, Part::AllButRuns),
         (&*administrator, Part::Runs),
         (&*administrator, Part::AllButRuns),
-        (&*administrator, Part::About(&*name)),
+        (&*administrator, Part::About(&name)),
     ] {
         let differ = differences(&gateway, dir, header, part).await;
         assert_eq!(differ, None);

@@ -6,7 +6,7 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{Method, StatusCode};
+use http::{Extensions, Method, StatusCode};
 use tower_sso::{ClientAddress, Identity};
 use tracing::error;
 
@@ -63,7 +63,7 @@ pub(super) async fn note(
     let Some((action, noted)) = acts.find(request.method(), path.as_str()) else {
         return next.run(request).await;
     };
-    let Some(actor) = actor(&request) else {
+    let Some(actor) = actor(request.extensions()) else {
         return ApiError::forbidden("nobody is signed in").into_response();
     };
     let act = Act::new(actor, action);
@@ -95,7 +95,7 @@ pub(super) async fn note(
         .unwrap_or_else(|stopped| ApiError::unavailable("gateway", &stopped).into_response())
 }
 
-fn outcome(status: StatusCode) -> Outcome {
+pub(super) fn outcome(status: StatusCode) -> Outcome {
     match status {
         _ if status.is_success() => Outcome::Done,
         _ if status.is_server_error() => Outcome::Failed,
@@ -103,8 +103,8 @@ fn outcome(status: StatusCode) -> Outcome {
     }
 }
 
-fn actor(request: &Request) -> Option<Actor> {
-    let extensions = request.extensions();
+/// Who asks, as a request's extensions have it.
+pub(super) fn actor(extensions: &Extensions) -> Option<Actor> {
     let identity = extensions.get::<Arc<Identity>>()?;
     if is_operator(identity) {
         let process = extensions.get::<Process>();

@@ -11,8 +11,8 @@ use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{
-    Components, Content, Info, License, ObjectBuilder, OpenApi, Paths, Ref, RefOr, Required,
-    ResponseBuilder, Type,
+    Components, Content, Header, Info, License, Object, ObjectBuilder, OpenApi, Paths, Ref, RefOr,
+    Required, ResponseBuilder, Type,
 };
 
 use super::error::{ERROR_SCHEMA, ErrorAnswer};
@@ -132,6 +132,13 @@ fn completed(mut operation: Operation, route: &Route) -> Operation {
         if status.as_str() >= "400" && response.content.is_empty() {
             let error = Content::new(Some(Ref::from_schema_name(ERROR_SCHEMA)));
             response.content.insert(JSON.to_owned(), error.into());
+        }
+        if matches!(&**status, "429" | "503") {
+            let mut seconds = Header::new(Object::with_type(Type::Integer));
+            seconds.description = Some("seconds after which it is worth another try".to_owned());
+            response
+                .headers
+                .insert("retry-after".to_owned(), seconds.into());
         }
     }
     operation

@@ -4,19 +4,24 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::{Extension, Json};
 use futures_util::FutureExt;
-use http::StatusCode;
+use http::{Extensions, StatusCode};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tower_quota::{Allowance, Dimension, Limit, Limits, Standing, Subject, Window};
 use tower_sso::Identity;
 use tower_usage::NanoUsd;
 use tower_workspace::Workspace;
+use tracing::error;
 use utoipa::ToSchema;
 
+use super::admin_quota::shown_terms;
 use super::body::JsonBody;
 use super::quota::LimitStanding;
-use super::{ADMIN, Api, ApiError, quota, rfc3339};
+use super::{ADMIN, Api, ApiError, acts, quota, rfc3339};
+use crate::audit::{Act, Actor};
 use crate::environment::EnvironmentError;
 use crate::protocol::ExtendedChat;
+use crate::store::Outcome;
 use crate::terms::TermsError;
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -101,6 +106,7 @@ struct InstanceStatus {
 pub(super) async fn initialize(
     State(api): State<Api>,
     Extension(identity): Extension<Arc<Identity>>,
+    extensions: Extensions,
     body: Option<JsonBody<Initialize>>,
 ) -> Result<Json<Initialized>, ApiError> {
     // None at all asks for nothing in particular.
@@ -110,10 +116,14 @@ pub(super) async fn initialize(
     let terms = api.quota.terms(&subject).await;
     let terms = terms.map_err(|error| ApiError::unavailable("quota store", &error))?;
     // What is their own already is not more than their plan, whoever gave it to them.
-    let wanted = asked.limits(
-        &api.plans.limits_of(&terms.limits(Limits::default())),
-        &identity,
-    )?;
+    let plan = api.plans.limits_of(&terms.limits(Limits::default()));
+    let wanted = asked.limits()?;
+    let is_above = wanted.iter().any(|limit| exceeds(limit, &plan));
+    if is_above && !identity.roles().iter().any(|role| &**role == ADMIN) {
+        let message = "only an administrator may set more than the plan has";
+        let status = StatusCode::FORBIDDEN;
+        return Err(ApiError::new(status, "quota_above_plan", message));
+    }
     // Whose sign-in has ended makes nothing anew: perhaps they were deleted.
     if api.sign_in.ended(&identity).now_or_never().is_some() {
         return Err(ApiError::new(
@@ -143,17 +153,11 @@ pub(super) async fn initialize(
     if !wanted.is_empty() {
         let wanted =
             Limits::new(wanted).map_err(|error| ApiError::unavailable("limits", &error))?;
-        let changed = api.terms.change(user_id, |terms| {
-            let limits = terms.own_limits().overridden_by(&wanted);
-            terms.limits(limits)
-        });
-        changed.await.map_err(|error| match error {
-            TermsError::Changed => {
-                let message = "your limits are being changed by somebody else; try again";
-                ApiError::new(StatusCode::CONFLICT, "conflict", message)
-            }
-            error => ApiError::unavailable("quota", &error),
-        })?;
+        let actor = acts::actor(&extensions).filter(|_| is_above);
+        match actor {
+            Some(actor) => raise(&api, actor, user_id, &wanted).await?,
+            None => set(&api, user_id, &wanted, None).await?,
+        }
     }
     let standings = api.quota.standings(&subject).await;
     let standings = standings.map_err(|error| ApiError::unavailable("quota store", &error))?;
@@ -177,6 +181,66 @@ pub(super) async fn initialize(
         quota_tokens_per_day: amount(Dimension::Tokens, Window::Day),
         quota_cost_per_month: amount(Dimension::Cost, Window::Month).map(quota::dollars),
     }))
+}
+
+/// Sets limits of an administrator's own that are above their plan, which is an act of theirs as any other.
+async fn raise(
+    api: &Api,
+    actor: Actor,
+    user_id: &Arc<str>,
+    wanted: &Limits,
+) -> Result<(), ApiError> {
+    let act = Act::new(actor, "quota.raise");
+    act.to_user(user_id);
+    let begun = act.begin(&api.store).await;
+    begun.map_err(|error| ApiError::unavailable("audit log", &error))?;
+    let done = set(api, user_id, wanted, Some(&act)).await;
+    let (outcome, code) = match &done {
+        Ok(()) => (Outcome::Done, None),
+        Err(error) => (acts::outcome(error.status()), Some(error.code())),
+    };
+    if let Err(error) = act.end(&api.store, outcome, code).await {
+        error!(
+            error = &error as &dyn std::error::Error,
+            "how an act ended is not noted"
+        );
+    }
+    done
+}
+
+async fn set(
+    api: &Api,
+    user_id: &Arc<str>,
+    wanted: &Limits,
+    act: Option<&Act>,
+) -> Result<(), ApiError> {
+    let changed = api.terms.change(user_id, |terms| {
+        if let Some(act) = act {
+            act.was(json!(shown_terms(&terms)));
+        }
+        let limits = terms.own_limits().overridden_by(wanted);
+        terms.limits(limits)
+    });
+    let terms = changed.await.map_err(|error| match error {
+        TermsError::Changed => {
+            let message = "your limits are being changed by somebody else; try again";
+            ApiError::new(StatusCode::CONFLICT, "conflict", message)
+        }
+        error => ApiError::unavailable("quota", &error),
+    })?;
+    if let Some(act) = act {
+        act.is_now(json!(shown_terms(&terms)));
+    }
+    Ok(())
+}
+
+/// Whether a limit allows more than the plan's.
+fn exceeds(limit: &Limit, plan: &Limits) -> bool {
+    let of_plan = plan.find(limit.dimension(), limit.window());
+    match (limit.allowance(), of_plan.map(Limit::allowance)) {
+        (Allowance::AtMost(amount), Some(Allowance::AtMost(most))) => amount > most,
+        _ => false,
+    }
 }
 
 /// With what a client of the caller's opens a socket; makes the caller's environment if there is none.
@@ -254,8 +318,8 @@ pub(super) async fn status(
 // === impl Initialize ===
 
 impl Initialize {
-    /// The limits that are asked for: at most the plan's, but for administrators.
-    fn limits(&self, plan: &Limits, identity: &Identity) -> Result<Vec<Limit>, ApiError> {
+    /// The limits that are asked for.
+    fn limits(&self) -> Result<Vec<Limit>, ApiError> {
         let mut wanted = Vec::new();
         if let Some(tokens) = self.quota_tokens_per_day {
             if i64::try_from(tokens).is_err() {
@@ -275,22 +339,9 @@ impl Initialize {
             })?;
             wanted.push((Dimension::Cost, Window::Month, nanos));
         }
-        let is_admin = identity.roles().iter().any(|role| &**role == ADMIN);
-        wanted
-            .into_iter()
-            .map(|(dimension, window, amount)| {
-                let of_plan = plan.find(dimension, window).map(Limit::allowance);
-                let more = matches!(of_plan, Some(Allowance::AtMost(most)) if amount > most);
-                if more && !is_admin {
-                    let message = "only an administrator may set more than the plan has";
-                    return Err(ApiError::new(
-                        StatusCode::FORBIDDEN,
-                        "quota_above_plan",
-                        message,
-                    ));
-                }
-                Ok(Limit::at_most(dimension, window, amount))
-            })
-            .collect()
+        let limits = wanted.into_iter();
+        Ok(limits
+            .map(|(dimension, window, amount)| Limit::at_most(dimension, window, amount))
+            .collect())
     }
 }

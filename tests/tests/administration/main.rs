@@ -15,7 +15,8 @@ use ::http::StatusCode;
 use gateway::api::{Access, Route, routes};
 use gateway_tests::error::Result;
 
-use rows::{ROWS, Row, SIGN_OUT};
+use rows::{RAISE, ROWS, Row, SIGN_OUT};
+use serde_json::json;
 use world::{World, assert_refused};
 
 /// What a route says of who may ask.
@@ -137,6 +138,28 @@ async fn d8_72_each_route_is_for_those_that_it_says_and_for_nobody_else() -> Res
             );
         }
     }
+
+    // What administrators give themselves is an act, and nobody else can.
+    let refused = world.bob.ask(&world.names, &RAISE).await?;
+    assert_refused(&refused, StatusCode::FORBIDDEN, "raise");
+    let raised = world.admin.ask(&world.names, &RAISE).await?;
+    assert_eq!(raised.status, StatusCode::OK, "{}", raised.text());
+    let acts = world.admin.get("/api/admin/audit?action=quota.raise");
+    let acts = acts.await?;
+    let [done, begun] = acts["audit"].as_array().map_or(&[][..], Vec::as_slice) else {
+        panic!("{acts}");
+    };
+    assert_eq!(
+        (&begun["result"], &done["result"]),
+        (&json!("begun"), &json!("done"))
+    );
+    assert_eq!(
+        (&done["who"]["id"], &done["user"]),
+        (&json!("admin"), &json!("admin")),
+        "{done}"
+    );
+    assert_eq!(done["before"]["limits"], json!([]), "{done}");
+    assert_eq!(done["after"]["limits"][0]["limit"], 3_000_000, "{done}");
 
     // Who signs out is nobody.
     for person in [&mut world.bob, &mut world.admin] {

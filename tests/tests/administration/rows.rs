@@ -174,6 +174,13 @@ pub(crate) const ROWS: &[Row] = &[
 /// What ends it for whoever asks, from a page.
 pub(crate) const SIGN_OUT: Row = post("/auth/logout", "", 200);
 
+/// More than the plan has, for oneself.
+pub(crate) const RAISE: Row = post(
+    "/api/openclaw/initialize",
+    r#"{"quotaTokensPerDay":3000000}"#,
+    200,
+);
+
 const CHAT: &str =
     r#"{"model":"openclaw","messages":[{"role":"user","content":"[[in=1]] [[out=1]] hi"}]}"#;
 

@@ -238,7 +238,7 @@ impl Somebody {
         self.browser.fetch(method, &url, body).await
     }
 
-    async fn get(&mut self, path: &str) -> Result<Value> {
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Value> {
         let answer = self.fetch(Method::GET, path, "").await?;
         answer.expect_status(StatusCode::OK)?.json()
     }
