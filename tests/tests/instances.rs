@@ -2,40 +2,24 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::{env, fs, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, command},
     kit::Kit,
     openclaw::USER_HEADER,
     person::{Person, Socket},
     port, secret,
 };
 use serde_json::{Value, json};
-use tokio::{
-    process::Command,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
 use tokio_postgres::NoTls;
 
 /// What `gateway instances` prints, or why it does not do it.
 async fn instances(dir: &Path, arguments: &[&str]) -> std::result::Result<String, String> {
-    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-    let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .arg("instances")
-        .args(arguments)
-        .arg("--config")
-        .arg(dir.join("gateway.toml"));
-    let run = timeout(Duration::from_secs(60), command.output()).await;
-    let done = run.expect("it ends").expect("it runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match done.status.success() {
-        true => Ok(text(&done.stdout)),
-        false => Err(text(&done.stderr)),
-    }
+    let arguments = [&["instances"], arguments].concat();
+    command(dir, &arguments).await.expect("it runs").done()
 }
 
 /// Opens a socket as soon as somebody is let in.

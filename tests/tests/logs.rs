@@ -2,38 +2,24 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::{env, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, command},
     http,
     kit::Kit,
     person::Person,
 };
 use serde_json::Value;
-use tokio::{
-    process::Command,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
 
 /// What `gateway log` prints, or why it does not do it.
 async fn log(dir: &Path, arguments: &[&str]) -> std::result::Result<String, String> {
-    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-    let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .arg("log")
-        .args(arguments)
-        .arg("--socket")
-        .arg(dir.join("gateway.sock"));
-    let run = timeout(Duration::from_secs(60), command.output()).await;
-    let done = run.expect("it ends").expect("it runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    match done.status.success() {
-        true => Ok(text(&done.stdout)),
-        false => Err(text(&done.stderr)),
-    }
+    let arguments = [&["log"], arguments].concat();
+    let said = command(dir, &arguments).await.expect("it runs").done();
+    let trimmed = |text: String| text.trim().to_owned();
+    said.map(trimmed).map_err(trimmed)
 }
 
 /// The lines of the log so far, of which each is an object.

@@ -4,49 +4,34 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
-    process::Output,
-    time::Duration,
 };
 
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, Said, command},
     kit::Kit,
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use tokio::{process::Command, time::timeout};
 
-/// Runs `gateway migrate` with the configuration in `dir`.
-async fn migrate(dir: &Path, arguments: &[&str]) -> Output {
-    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-    let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .arg("migrate")
-        .args(arguments)
-        .arg("--config")
-        .arg(dir.join("gateway.toml"));
-    let run = timeout(Duration::from_secs(60), command.output()).await;
-    run.expect("it ends").expect("it runs")
-}
-
-/// What it answers when it does what it says.
+/// What `gateway migrate` answers when it does what it says, with the configuration in `dir`.
 async fn answer(dir: &Path, arguments: &[&str]) -> Value {
     let arguments = [arguments, &["--json"]].concat();
-    let done = migrate(dir, &arguments).await;
-    let error = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{arguments:?}: {error}");
-    serde_json::from_slice(&done.stdout).expect("JSON")
+    migrate(dir, &arguments).await.json().expect("an answer")
 }
 
 /// What it says when it does not.
 async fn refusal(dir: &Path, arguments: &[&str]) -> String {
     let refused = migrate(dir, arguments).await;
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    String::from_utf8_lossy(&refused.stderr).into_owned()
+    refused.error
+}
+
+async fn migrate(dir: &Path, arguments: &[&str]) -> Said {
+    let arguments = [&["migrate"], arguments].concat();
+    command(dir, &arguments).await.expect("it runs")
 }
 
 /// Of each kind of tables the version that there was.
@@ -87,8 +72,7 @@ async fn a_file_is_made_and_brought_up_to_date_and_a_gateway_goes_on_with_it() -
     let first = &planned["tables"][0]["migrations"][0];
     assert_eq!(first["version"], 1, "{planned}");
     let name = first["name"].as_str().expect("a name");
-    let told = migrate(dir, &["--dry-run"]).await;
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let told = migrate(dir, &["--dry-run"]).await.text;
     assert!(
         told.contains(name) && told.contains("would be made"),
         "{told}"

@@ -6,14 +6,13 @@
 
 use std::{
     collections::BTreeMap,
-    env,
     path::Path,
     time::{Duration, Instant},
 };
 
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, command},
     kit::Kit,
     openclaw::OpenClaw,
     person::{Person, Socket, Turn, connect_params, send_params},
@@ -22,10 +21,7 @@ use gateway_tests::{
 };
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
-use tokio::{
-    process::Command,
-    time::{sleep, timeout},
-};
+use tokio::time::sleep;
 use tokio_postgres::NoTls;
 
 /// A gateway that died is not the one that meters any more after this; the product promises a minute.
@@ -137,17 +133,10 @@ async fn have(dirs: &[&Path], user: &str, all: (usize, u64, u64), within: Durati
 
 /// `gateway usage reconcile`: how it ends, and what it says.
 async fn reconcile(dir: &Path, user: &str) -> (Option<i32>, Value) {
-    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-    let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .args(["usage", "reconcile", user, "--json", "--config"])
-        .arg(dir.join("gateway.toml"));
-    let run = timeout(Duration::from_secs(90), command.output()).await;
-    let done = run.expect("it ends").expect("it runs");
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    let answer = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| json!(said));
-    (done.status.code(), answer)
+    let arguments = ["usage", "reconcile", user, "--json"];
+    let said = command(dir, &arguments).await.expect("it runs");
+    let answer = serde_json::from_str(&said.text).unwrap_or_else(|_| json!(said.error));
+    (said.status.code(), answer)
 }
 
 /// The configuration of one of two gateways before an instance without egress.

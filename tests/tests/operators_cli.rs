@@ -7,55 +7,39 @@
     reason = "a test that cannot go on has failed"
 )]
 
-use std::{env, path::Path, process::Output, time::Duration};
+use std::{path::Path, time::Duration};
 
 use ::http::{Method, StatusCode};
 use gateway_tests::{
     browser::Browser,
     error::Result,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, command},
     kit::Kit,
     person::Person,
 };
 use serde_json::{Value, json};
-use tokio::{process::Command, time::timeout};
+use tokio::time::timeout;
 
 /// How long gateways may take to hear of something.
 const HEARD: Duration = Duration::from_secs(5);
 
-/// Runs a command beside the gateway whose configuration is in `dir`.
-async fn run(dir: &Path, arguments: &[&str]) -> Output {
-    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-    let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .args(arguments)
-        .arg("--config")
-        .arg(dir.join("gateway.toml"));
-    let run = timeout(Duration::from_secs(30), command.output()).await;
-    run.expect("it ends").expect("it runs")
-}
-
-/// What it prints when it does what it says.
+/// What a command prints when it does what it says.
 async fn say(dir: &Path, arguments: &[&str]) -> String {
-    let done = run(dir, arguments).await;
-    let error = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{arguments:?}: {error}");
-    String::from_utf8_lossy(&done.stdout).into_owned()
+    let said = command(dir, arguments).await.expect("it runs");
+    said.done().expect("it does it")
 }
 
 /// The same for programs.
 async fn answer(dir: &Path, arguments: &[&str]) -> Value {
-    let mut all = arguments.to_vec();
-    all.push("--json");
-    serde_json::from_str(&say(dir, &all).await).expect("JSON")
+    let arguments = [arguments, &["--json"]].concat();
+    let said = command(dir, &arguments).await.expect("it runs");
+    said.json().expect("an answer")
 }
 
 /// What it says when it does not.
 async fn refusal(dir: &Path, arguments: &[&str]) -> String {
-    let done = run(dir, arguments).await;
-    assert!(!done.status.success(), "{arguments:?}");
-    String::from_utf8_lossy(&done.stderr).into_owned()
+    let said = command(dir, arguments).await.expect("it runs");
+    said.done().expect_err("it does not do it")
 }
 
 fn ids(answer: &Value, of: &str) -> Vec<String> {

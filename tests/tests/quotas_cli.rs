@@ -2,40 +2,27 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::{env, fs, os::unix::fs::PermissionsExt, path::Path, process::Output, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use ::http::{Method, StatusCode};
 use gateway_tests::{
     browser::Browser,
     error::Result,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, Said, command},
     kit::Kit,
     person::{Person, Socket, send_params},
     stopwatch::Stopwatch,
 };
 use serde_json::{Value, json};
-use tokio::{process::Command, time::timeout};
 
-/// Runs `gateway quotas` beside the gateway whose configuration is in `dir`.
-async fn quotas(dir: &Path, arguments: &[&str]) -> Output {
-    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-    let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .arg("quotas")
-        .args(arguments)
-        .arg("--config")
-        .arg(dir.join("gateway.toml"));
-    let run = timeout(Duration::from_secs(30), command.output()).await;
-    run.expect("it ends").expect("it runs")
+/// What `gateway quotas` prints when it does what it says, beside the gateway whose configuration is in `dir`.
+async fn say(dir: &Path, arguments: &[&str]) -> String {
+    quotas(dir, arguments).await.done().expect("it does it")
 }
 
-/// What it prints when it does what it says.
-async fn say(dir: &Path, arguments: &[&str]) -> String {
-    let done = quotas(dir, arguments).await;
-    let error = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{arguments:?}: {error}");
-    String::from_utf8_lossy(&done.stdout).into_owned()
+async fn quotas(dir: &Path, arguments: &[&str]) -> Said {
+    let arguments = [&["quotas"], arguments].concat();
+    command(dir, &arguments).await.expect("it runs")
 }
 
 async fn refused(socket: &mut Socket) -> Result<Value> {
@@ -105,9 +92,8 @@ async fn what_an_operator_sets_is_in_force_at_once() -> Result<()> {
         ("plan=none", 1, "plan: must be one"),
     ] {
         let wrong = quotas(dir, &["set", "quota-vic", change]).await;
-        let error = String::from_utf8_lossy(&wrong.stderr);
-        assert_eq!(wrong.status.code(), Some(code), "{error}");
-        assert!(error.contains(said), "{error}");
+        assert_eq!(wrong.status.code(), Some(code), "{wrong:?}");
+        assert!(wrong.error.contains(said), "{wrong:?}");
     }
 
     // After a crash the socket is another one, and what was set is there.
@@ -115,9 +101,8 @@ async fn what_an_operator_sets_is_in_force_at_once() -> Result<()> {
     drop(socket);
     gateway.kill9().await?;
     let nobody = quotas(dir, &["list"]).await;
-    let error = String::from_utf8_lossy(&nobody.stderr);
     assert_eq!(nobody.status.code(), Some(1));
-    assert!(error.contains("no gateway listens at"), "{error}");
+    assert!(nobody.error.contains("no gateway listens at"), "{nobody:?}");
     gateway.start_again().await?;
     assert_eq!(mode(&socket_file), 0o600);
     let listed = say(dir, &["list"]).await;

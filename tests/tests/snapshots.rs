@@ -2,12 +2,12 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::{collections::BTreeMap, env, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use ::http::StatusCode;
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, command},
     http,
     kit::Kit,
     person::Person,
@@ -16,27 +16,15 @@ use gateway_tests::{
 use serde_json::{Value, json};
 use tokio::{
     process::Command,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_postgres::NoTls;
 
 /// What `gateway users` answers, if it does what it says.
 async fn users(dir: &Path, arguments: &[&str]) -> Option<Value> {
-    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-    let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .arg("users")
-        .args(arguments)
-        .args(["--json", "--config"])
-        .arg(dir.join("gateway.toml"));
-    let run = timeout(Duration::from_secs(60), command.output()).await;
-    let done = run.expect("it ends").expect("it runs");
-    if !done.status.success() {
-        println!("{}", String::from_utf8_lossy(&done.stderr));
-        return None;
-    }
-    serde_json::from_slice(&done.stdout).ok()
+    let arguments = [&["users"], arguments, &["--json"]].concat();
+    let said = command(dir, &arguments).await.expect("it runs").json();
+    said.inspect_err(|error| println!("{error}")).ok()
 }
 
 /// The snapshots of one taking, by type.

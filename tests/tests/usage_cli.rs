@@ -2,37 +2,25 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::{env, fs, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use ::http::{Request, StatusCode};
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway, person_with_key, person_with_shared_key},
+    gateway::{Config, Gateway, command, person_with_key, person_with_shared_key},
     http,
     kit::Kit,
     redis::Redis,
     secret,
 };
 use serde_json::{Value, json};
-use tokio::{
-    process::Command,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 /// What `gateway usage` answers.
 async fn usage(dir: &Path, arguments: &[&str]) -> Value {
-    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-    let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .arg("usage")
-        .args(arguments)
-        .args(["--json", "--socket"])
-        .arg(dir.join("gateway.sock"));
-    let done = command.output().await.expect("it runs");
-    let error = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{arguments:?}: {error}");
-    serde_json::from_slice(&done.stdout).expect("JSON")
+    let arguments = [&["usage"], arguments, &["--json"]].concat();
+    let said = command(dir, &arguments).await.expect("it runs");
+    said.json().expect("an answer")
 }
 
 /// The same, again and again until it is as it should be.

@@ -6,36 +6,24 @@
     reason = "a test that cannot go on has failed"
 )]
 
-use std::{env, fs, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, command},
     kit::Kit,
     person::Person,
     secret,
 };
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
-use tokio::{process::Command, time::timeout};
+use tokio::process::Command;
 
 /// What `gateway users` answers, if it does what it says.
 async fn users(dir: &Path, arguments: &[&str]) -> Option<Value> {
-    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-    let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .arg("users")
-        .args(arguments)
-        .args(["--json", "--config"])
-        .arg(dir.join("gateway.toml"));
-    let run = timeout(Duration::from_secs(300), command.output()).await;
-    let done = run.expect("it ends").expect("it runs");
-    if !done.status.success() {
-        println!("{}", String::from_utf8_lossy(&done.stderr));
-        return None;
-    }
-    serde_json::from_slice(&done.stdout).ok()
+    let arguments = [&["users"], arguments, &["--json"]].concat();
+    let said = command(dir, &arguments).await.expect("it runs").json();
+    said.inspect_err(|error| println!("{error}")).ok()
 }
 
 /// The agent of somebody in the list of all, if they are in it.

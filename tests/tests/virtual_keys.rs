@@ -2,34 +2,23 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::{env, path::Path, time::Duration};
+use std::path::Path;
 
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, command},
     kit::Kit,
     person::Person,
     secret,
 };
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
-use tokio::{process::Command, time::timeout};
 
 /// What `gateway virtual-keys` answers, if it does what it says.
 async fn keys(dir: &Path, arguments: &[&str]) -> Option<Value> {
-    let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-    let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .arg("virtual-keys")
-        .args(arguments)
-        .args(["--json", "--config"])
-        .arg(dir.join("gateway.toml"));
-    let run = timeout(Duration::from_secs(120), command.output()).await;
-    let done = run.expect("it ends").expect("it runs");
-    done.status
-        .success()
-        .then(|| serde_json::from_slice(&done.stdout).unwrap_or_default())
+    let arguments = [&["virtual-keys"], arguments, &["--json"]].concat();
+    let said = command(dir, &arguments).await.expect("it runs").json();
+    said.inspect_err(|error| println!("{error}")).ok()
 }
 
 /// The id of somebody's key in such an answer.

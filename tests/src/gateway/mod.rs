@@ -1,9 +1,11 @@
 //! The gateway under test, as a process.
 
+mod command;
 mod config;
 mod process;
 mod virtual_key;
 
+pub use command::{Said, command};
 pub use config::Config;
 pub(crate) use config::STORE;
 pub use process::Gateway;

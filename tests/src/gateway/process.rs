@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The variable that names the binary.
-const VARIABLE: &str = "GATEWAY_BIN";
+pub(super) const VARIABLE: &str = "GATEWAY_BIN";
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 

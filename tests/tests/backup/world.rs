@@ -6,7 +6,7 @@ use ::http::StatusCode;
 use gateway_tests::{
     browser::Browser,
     error::Result,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, command},
     http,
     kit::Kit,
     ledger::Recorded,
@@ -29,10 +29,8 @@ pub(crate) async fn run(program: &str, arguments: &[&str]) -> String {
 
 /// `gateway …` with the configuration of the gateway in `dir`.
 pub(crate) async fn gateway(dir: &Path, arguments: &[&str]) -> String {
-    let binary = env::var("GATEWAY_BIN").expect("tests/run says which binary");
-    let config = dir.join("gateway.toml").display().to_string();
-    let arguments = [arguments, &["--config", &config]].concat();
-    run(&binary, &arguments).await
+    let said = command(dir, arguments).await.expect("it runs");
+    said.done().expect("it does it")
 }
 
 /// What somebody has: their limits with what is used, and what was recorded.

@@ -1,7 +1,7 @@
 //! A gateway of whose cells a test is, and the people who come to it.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,17 +9,14 @@ use std::{
 use gateway_tests::{
     cells::Cells,
     error::{Error, Result},
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, command},
     kit::Kit,
     person::{Person, Socket},
     secret,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tokio::{
-    process::Command,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
 
 /// How long a cell, or several at once, may take until it can be used.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(360);
@@ -84,21 +81,10 @@ impl World {
 
     /// What `gateway users` answers, if it does what it says.
     pub(crate) async fn users(&self, arguments: &[&str]) -> Option<Value> {
-        let binary = env::var_os("GATEWAY_BIN").expect("tests/run says which binary");
-        let mut command = Command::new(binary);
-        command
-            .env_clear()
-            .arg("users")
-            .args(arguments)
-            .args(["--json", "--config"])
-            .arg(self.dir.path().join("gateway.toml"));
-        let done = timeout(PATIENCE, command.output()).await;
-        let done = done.expect("it ends").expect("it runs");
-        if !done.status.success() {
-            println!("{}", String::from_utf8_lossy(&done.stderr));
-            return None;
-        }
-        serde_json::from_slice(&done.stdout).ok()
+        let arguments = [&["users"], arguments, &["--json"]].concat();
+        let said = command(self.dir.path(), &arguments).await;
+        let said = said.expect("it runs").json();
+        said.inspect_err(|error| println!("{error}")).ok()
     }
 
     /// Where the gateway keeps what there is of somebody's cell.
