@@ -33,7 +33,7 @@ const SOCKETS: usize = 10;
 const WRITERS: usize = 6;
 
 /// A reply of four seconds, which ends within the time that a gateway has to end. OpenClaw tells each part of it to all two
-/// hundred, and a debug build passes on only so much.
+/// hundred.
 const REPLY: &str = "[[words=20]] [[chunk_delay=200]]";
 
 const PATIENCE: Duration = Duration::from_secs(240);
