@@ -62,6 +62,12 @@ impl Act {
         }))
     }
 
+    /// What it is.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        self.0.action
+    }
+
     /// Says to which user it is done.
     pub fn to_user(&self, user_id: impl Display) {
         self.told().user_id = Some(user_id.to_string());

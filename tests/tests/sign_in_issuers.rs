@@ -307,21 +307,19 @@ async fn d7_67_a_page_of_an_origin_that_is_allowed_may_read_and_no_other() -> Re
     let answer = paula.fetch_from(app, Method::POST, &keys, made).await?;
     assert_eq!(answer.status, StatusCode::CREATED);
 
-    let asked = |origin: &str| {
-        Request::builder()
-            .method(Method::OPTIONS)
-            .uri(&keys)
-            .header("origin", origin)
-            .header("access-control-request-method", "POST")
-            .header("access-control-request-headers", "content-type")
-    };
-    let preflight = http::send(asked(app), String::new()).await?;
-    assert_eq!(
-        header(&preflight, "access-control-allow-origin").as_deref(),
-        Some(app)
-    );
-    let preflight = http::send(asked(evil), String::new()).await?;
-    assert_eq!(header(&preflight, "access-control-allow-origin"), None);
+    for path in ["/api/keys", "/auth/logout", "/v1/responses"] {
+        for (origin, may) in [(app, Some(app)), (evil, None)] {
+            let asked = Request::builder()
+                .method(Method::OPTIONS)
+                .uri(gateway.url(path))
+                .header("origin", origin)
+                .header("access-control-request-method", "POST")
+                .header("access-control-request-headers", "content-type");
+            let preflight = http::send(asked, String::new()).await?;
+            let allowed = header(&preflight, "access-control-allow-origin");
+            assert_eq!(allowed.as_deref(), may, "{origin} at {path}");
+        }
+    }
 
     let ws = gateway.ws_url("/ws");
     paula.socket(app, &ws).await?;

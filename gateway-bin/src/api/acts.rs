@@ -74,28 +74,55 @@ pub(super) async fn note(
         }
     }
     request.extensions_mut().insert(act.clone());
-    let done = tokio::spawn(async move {
-        if noted == Noted::BeforeAndAfter
-            && let Err(error) = act.begin(&acts.store).await
-        {
-            return ApiError::unavailable("audit log", &error).into_response();
-        }
-        let response = next.run(request).await;
+    let ended = |response: &Response| {
         let code = response.extensions().get().map(|ErrorCode(code)| *code);
-        let ended = act.end(&acts.store, outcome(response.status()), code).await;
-        if let Err(error) = ended {
-            error!(
-                error = &error as &dyn std::error::Error,
-                action, "how an act ended is not noted"
-            );
-        }
-        response
-    });
-    done.await
-        .unwrap_or_else(|stopped| ApiError::unavailable("gateway", &stopped).into_response())
+        (outcome(response.status()), code)
+    };
+    let done = perform(acts.store, act, noted, next.run(request), ended);
+    done.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-pub(super) fn outcome(status: StatusCode) -> Outcome {
+/// Does what is an act although its route is for everybody.
+pub(super) async fn perform_own(
+    store: Store,
+    act: Act,
+    work: impl Future<Output = Result<(), ApiError>> + Send + 'static,
+) -> Result<(), ApiError> {
+    let ended = |done: &Result<(), ApiError>| match done {
+        Ok(()) => (Outcome::Done, None),
+        Err(error) => (outcome(error.status()), Some(error.code())),
+    };
+    perform(store, act, Noted::BeforeAndAfter, work, ended).await?
+}
+
+async fn perform<T: Send + 'static>(
+    store: Store,
+    act: Act,
+    noted: Noted,
+    work: impl Future<Output = T> + Send + 'static,
+    ended: impl FnOnce(&T) -> (Outcome, Option<&'static str>) + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::spawn(async move {
+        if noted == Noted::BeforeAndAfter {
+            let begun = act.begin(&store).await;
+            begun.map_err(|error| ApiError::unavailable("audit log", &error))?;
+        }
+        let done = work.await;
+        let (outcome, code) = ended(&done);
+        if let Err(error) = act.end(&store, outcome, code).await {
+            error!(
+                error = &error as &dyn std::error::Error,
+                action = act.action(),
+                "how an act ended is not noted"
+            );
+        }
+        Ok(done)
+    });
+    done.await
+        .unwrap_or_else(|stopped| Err(ApiError::unavailable("gateway", &stopped)))
+}
+
+fn outcome(status: StatusCode) -> Outcome {
     match status {
         _ if status.is_success() => Outcome::Done,
         _ if status.is_server_error() => Outcome::Failed,

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "the service reads them; this describes them")]
-pub(super) struct Wanted {
+pub(super) struct BeginQuery {
     /// The alias of the provider to sign in with. Without it a page lists all, or the browser goes to the only one.
     provider: Option<String>,
     /// Where the browser goes when it has signed in: a path, or an address of an allowed origin.
@@ -25,7 +25,7 @@ pub(super) struct Wanted {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "the service reads them; this describes them")]
-pub(super) struct Outcome {
+pub(super) struct CallbackQuery {
     /// Which sign-in it is of.
     state: String,
     /// What the provider gives the sign-in's tokens for; this, or `error`.
@@ -63,9 +63,9 @@ type Answer = Response<Full<Bytes>>;
 #[utoipa::path(
     get,
     path = "/auth/login",
-    params(Wanted),
+    params(BeginQuery),
     responses(
-        (status = OK, content_type = "text/html", body = String, description = "a page with all providers, to choose of"),
+        (status = OK, content_type = "text/html", body = String, description = "a page with all providers, to choose from"),
         (status = SEE_OTHER, description = "to the provider"),
         (status = TOO_MANY_REQUESTS, description = "too many sign-ins from the caller's address"),
         (status = SERVICE_UNAVAILABLE, description = "the provider does not answer"),
@@ -81,7 +81,7 @@ pub(super) async fn begin(login: Extension<LoginService>, request: Request) -> A
 #[utoipa::path(
     get,
     path = "/auth/callback",
-    params(Outcome),
+    params(CallbackQuery),
     responses(
         (status = SEE_OTHER, description = "signed in, by a cookie; to where the sign-in was to lead"),
         (status = FORBIDDEN, description = "the person may not sign in here, or does not want to"),
@@ -101,7 +101,7 @@ pub(super) async fn call_back(login: Extension<LoginService>, request: Request) 
     post,
     path = "/auth/logout",
     responses(
-        (status = OK, body = SignedOut, description = "signed out; for who asks for `application/json`"),
+        (status = OK, body = SignedOut, description = "signed out; for scripts, and who asks for `application/json`"),
         (status = SEE_OTHER, description = "signed out; to the provider, or to `/auth/signed-out`"),
         (status = FORBIDDEN, description = "the request is not from a page of an allowed origin"),
         (status = SERVICE_UNAVAILABLE, description = "the session store does not answer"),

@@ -20,7 +20,7 @@ pub struct ApiError {
 }
 
 /// What [`ErrorAnswer`] is called in the API's description.
-pub(super) const ERROR_SCHEMA: &str = "Error";
+pub(crate) const ERROR_SCHEMA: &str = "Error";
 
 /// Why something was not done.
 #[derive(Serialize, ToSchema)]

@@ -58,12 +58,14 @@ use self::acts::Acts;
 pub(crate) use self::alerts::shown as shown_alert;
 pub use self::cross_origin::{NotAnOrigin, Origins};
 pub use self::error::ApiError;
-pub(crate) use self::error::NOTHING_RUNS;
+pub(crate) use self::error::{ERROR_SCHEMA, NOTHING_RUNS};
+pub(crate) use self::openapi::retry_after;
 pub use self::pace::Pace;
 pub use self::plane::routes;
 pub(crate) use self::quota::limits as shown_limits;
 pub(crate) use self::routes::Routes;
 pub use self::routes::{Access, Route};
+pub(crate) use self::usage::ADDS_UP;
 use crate::client_address::TrustedProxies;
 use crate::counters::{CounterStore, Seeding};
 use crate::egress::{OwnKeys, Target};
@@ -180,6 +182,7 @@ pub fn public(api: Api, layers: &Parts) -> Result<Router, NotAnOrigin> {
     if let Some((redirect, login)) = api.sign_in.login() {
         let sign_in = plane::sign_in().into_router();
         let sign_in = sign_in
+            .method_not_allowed_fallback(error::method_not_allowed)
             .layer(Extension(login.clone()))
             .layer(from_fn(access::forgets_on_logout))
             .layer(from_fn_with_state(api.clone(), pace::limit))

@@ -31,9 +31,10 @@ const SESSION: &str = "session";
 
 const JSON: &str = "application/json";
 
-const ABOUT: &str = "Sign-in, workspaces, quotas, usage and administration of a gateway before OpenClaw. What is below \
-    `/api/admin/` is for people with the role `admin`. Everything that is refused is answered with \
-    `{\"error\":{\"code\",\"message\",\"details\"}}`, and has its id in `x-request-id`.";
+const ABOUT: &str = "Sign-in, workspaces, quotas, usage and administration of a gateway before OpenClaw, and OpenAI's API \
+    before its agents. What is below `/api/admin/` is for people with the role `admin`; `/auth/` is there where people can \
+    sign in in browsers, which is where an issuer has a `client_id`. What is refused is answered with \
+    `{\"error\":{\"code\",\"message\",\"details\"}}`, but as OpenAI does below `/v1/`, and has its id in `x-request-id`.";
 
 static PUBLIC: LazyLock<OpenApi> = LazyLock::new(|| document(plane::public()));
 
@@ -77,6 +78,13 @@ fn document(all: impl IntoIterator<Item = Routes>) -> OpenApi {
     document
 }
 
+/// When to come again, as an answer's header.
+pub(crate) fn retry_after() -> (String, RefOr<Header>) {
+    let mut seconds = Header::new(Object::with_type(Type::Integer));
+    seconds.description = Some("seconds after which it is worth another try".to_owned());
+    ("retry-after".to_owned(), seconds.into())
+}
+
 /// The path as OpenAPI has it, where a name's slashes are escaped.
 fn template(route: &Route) -> String {
     route.path.replace("{*", "{")
@@ -86,19 +94,23 @@ fn template(route: &Route) -> String {
 fn completed(mut operation: Operation, route: &Route) -> Operation {
     operation.operation_id = Some(operation_id(route));
     operation.tags = Some(vec![tag(&route.path).to_owned()]);
-    operation.security = Some(security(route.access));
+    let security = || security(route.access);
+    operation.security.get_or_insert_with(security);
     let path = template(route);
     let names = path.split('{').skip(1);
     let names = names.filter_map(|rest| Some(rest.split_once('}')?.0));
     let parameters = operation.parameters.get_or_insert_default();
     parameters.splice(0..0, names.map(|name| path_parameter(name).into()));
-    let has_body = operation.request_body.is_some();
+    let is_json = match &operation.request_body {
+        Some(RefOr::T(body)) => body.content.contains_key(JSON),
+        _ => false,
+    };
     let mut answers = vec![(StatusCode::BAD_REQUEST, "what is asked for is malformed")];
     if route.access != Access::Anybody {
         answers.push((StatusCode::UNAUTHORIZED, "nobody is signed in"));
         answers.push((StatusCode::SERVICE_UNAVAILABLE, "try again in a moment"));
     }
-    if has_body {
+    if is_json {
         answers.push((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"));
         let unsupported = "the body is not said to be application/json";
         answers.push((StatusCode::UNSUPPORTED_MEDIA_TYPE, unsupported));
@@ -132,13 +144,9 @@ fn completed(mut operation: Operation, route: &Route) -> Operation {
         if status.as_str() >= "400" && response.content.is_empty() {
             let error = Content::new(Some(Ref::from_schema_name(ERROR_SCHEMA)));
             response.content.insert(JSON.to_owned(), error.into());
-        }
-        if matches!(&**status, "429" | "503") {
-            let mut seconds = Header::new(Object::with_type(Type::Integer));
-            seconds.description = Some("seconds after which it is worth another try".to_owned());
-            response
-                .headers
-                .insert("retry-after".to_owned(), seconds.into());
+            if matches!(&**status, "429" | "503") {
+                response.headers.extend([retry_after()]);
+            }
         }
     }
     operation

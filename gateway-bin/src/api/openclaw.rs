@@ -11,17 +11,15 @@ use tower_quota::{Allowance, Dimension, Limit, Limits, Standing, Subject, Window
 use tower_sso::Identity;
 use tower_usage::NanoUsd;
 use tower_workspace::Workspace;
-use tracing::error;
 use utoipa::ToSchema;
 
 use super::admin_quota::shown_terms;
 use super::body::JsonBody;
 use super::quota::LimitStanding;
 use super::{ADMIN, Api, ApiError, acts, quota, rfc3339};
-use crate::audit::{Act, Actor};
+use crate::audit::Act;
 use crate::environment::EnvironmentError;
 use crate::protocol::ExtendedChat;
-use crate::store::Outcome;
 use crate::terms::TermsError;
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -153,10 +151,9 @@ pub(super) async fn initialize(
     if !wanted.is_empty() {
         let wanted =
             Limits::new(wanted).map_err(|error| ApiError::unavailable("limits", &error))?;
-        let actor = acts::actor(&extensions).filter(|_| is_above);
-        match actor {
-            Some(actor) => raise(&api, actor, user_id, &wanted).await?,
-            None => set(&api, user_id, &wanted, None).await?,
+        match is_above {
+            true => raise(&api, &extensions, user_id, wanted).await?,
+            false => set(&api, user_id, &wanted, None).await?,
         }
     }
     let standings = api.quota.standings(&subject).await;
@@ -186,26 +183,19 @@ pub(super) async fn initialize(
 /// Sets limits of an administrator's own that are above their plan, which is an act of theirs as any other.
 async fn raise(
     api: &Api,
-    actor: Actor,
+    extensions: &Extensions,
     user_id: &Arc<str>,
-    wanted: &Limits,
+    wanted: Limits,
 ) -> Result<(), ApiError> {
+    let actor = acts::actor(extensions);
+    let actor = actor.ok_or_else(|| ApiError::forbidden("nobody is signed in"))?;
     let act = Act::new(actor, "quota.raise");
     act.to_user(user_id);
-    let begun = act.begin(&api.store).await;
-    begun.map_err(|error| ApiError::unavailable("audit log", &error))?;
-    let done = set(api, user_id, wanted, Some(&act)).await;
-    let (outcome, code) = match &done {
-        Ok(()) => (Outcome::Done, None),
-        Err(error) => (acts::outcome(error.status()), Some(error.code())),
+    let work = {
+        let (api, user_id, act) = (api.clone(), Arc::clone(user_id), act.clone());
+        async move { set(&api, &user_id, &wanted, Some(&act)).await }
     };
-    if let Err(error) = act.end(&api.store, outcome, code).await {
-        error!(
-            error = &error as &dyn std::error::Error,
-            "how an act ended is not noted"
-        );
-    }
-    done
+    acts::perform_own(api.store.clone(), act, work).await
 }
 
 async fn set(

@@ -12,6 +12,7 @@ use governor::clock::DefaultClock;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use http::StatusCode;
+use http::header::{HeaderValue, RETRY_AFTER};
 use tower_sso::ClientAddress;
 
 use super::{Api, ApiError};
@@ -42,12 +43,12 @@ pub(super) async fn limit(State(api): State<Api>, request: Request, next: Next) 
     if address.is_some_and(|address| !api.pace.admits(*address)) {
         metrics::counter!("gateway_refusals_total", "plane" => "api", "reason" => "sign_in_pace")
             .increment(1);
-        return ApiError::new(
+        let refusal = ApiError::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too_many_requests",
             "too many sign-ins from your address; try again in a moment",
-        )
-        .into_response();
+        );
+        return ([(RETRY_AFTER, HeaderValue::from_static("1"))], refusal).into_response();
     }
     next.run(request).await
 }

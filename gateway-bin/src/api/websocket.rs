@@ -23,6 +23,7 @@ use crate::telemetry::context;
 #[utoipa::path(
     get,
     path = "/ws",
+    security((), ("token" = []), ("session" = []), ("key" = ["chat"])),
     responses(
         (status = SWITCHING_PROTOCOLS, description = "the socket"),
         (status = UNAUTHORIZED, description = "the bearer token does not hold"),

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use utoipa::openapi::{Content as Described, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{
+    Content as Described, OneOfBuilder, Ref, RefOr, Response, ResponseBuilder, Schema,
+};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::refusal::ErrorAnswer;
+use crate::api::{ERROR_SCHEMA, retry_after};
 
 /// A request of OpenAI's Chat Completions API, as far as it has to be a certain way.
 #[derive(Deserialize, ToSchema)]
@@ -88,7 +91,7 @@ enum Input {
     Items(Vec<Map<String, Value>>),
 }
 
-/// The refusals of every route.
+/// The refusals of every route. What is refused before a route is found is refused in the form of the other API.
 pub(super) struct Refused;
 
 /// Those of a run too.
@@ -99,11 +102,24 @@ fn refusals(
 ) -> BTreeMap<String, RefOr<Response>> {
     all.into_iter()
         .map(|(status, description)| {
-            let content = Described::new(Some(ErrorAnswer::schema()));
-            let response = ResponseBuilder::new()
+            let mut schema = ErrorAnswer::schema();
+            if matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) {
+                let of_api = Ref::from_schema_name(ERROR_SCHEMA);
+                let either = OneOfBuilder::new().item(schema).item(of_api);
+                schema = Schema::OneOf(either.build()).into();
+            }
+            let content = Described::new(Some(schema));
+            let mut response = ResponseBuilder::new()
                 .description(description)
-                .content("application/json", content);
-            (status.as_str().to_owned(), response.build().into())
+                .content("application/json", content)
+                .build();
+            if matches!(
+                status,
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+            ) {
+                response.headers.extend([retry_after()]);
+            }
+            (status.as_str().to_owned(), response.into())
         })
         .collect()
 }

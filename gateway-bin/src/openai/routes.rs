@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use axum::response::Response;
 use axum::{Extension, Json};
@@ -133,8 +134,10 @@ async fn list(
 async fn show(
     Extension(runs): Extension<Runs>,
     Extension(identity): Extension<Arc<Identity>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, Refusal> {
+    // What is not UTF-8 names none.
+    let Path(name) = name.map_err(|_| no_such_model())?;
     let agent = runs.agent_of(&identity).await?;
     let mut known = models::names(agent.as_deref());
     known

@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 
 pub(super) use self::export::json_lines;
 use self::query::{Grouping, Page, Range};
+pub(crate) use self::reconcile::ADDS_UP;
 use self::shown::{ShownRecord, ShownSum};
 use super::{Api, ApiError, rfc3339};
 use crate::records::{Whose, group_key};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -25,14 +25,17 @@ use crate::instance::{Upstream, slot_name, slot_of};
 use crate::observed::agent_of;
 use crate::records::Span;
 
-/// How long an instance may take to add up; it does so in the background. Proxies before us wait for a minute.
+/// How long the instances may take to add up; they do so in the background. Proxies before us wait for a minute.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// How long others are waited for, once there is something to answer.
+/// After how long what is there is answered, without those that are missing.
 const ENOUGH: Duration = Duration::from_secs(15);
 
 /// Most users of one answer, those that have used nothing among them.
 const PAGE: usize = 500;
+
+/// The code of an answer that comes too early.
+pub(crate) const ADDS_UP: &str = "instance_adds_up";
 
 /// Pause before it is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -108,6 +111,7 @@ pub(in crate::api) async fn reconcile(
     State(api): State<Api>,
     compared: Result<Query<Compared>, QueryRejection>,
 ) -> Result<Json<Comparison>, ApiError> {
+    let begun = Instant::now();
     let compared = read(compared)?;
     let span = span(compared.from.as_deref(), compared.to.as_deref())?;
     let span = whole_days(until_tomorrow(span));
@@ -123,7 +127,9 @@ pub(in crate::api) async fn reconcile(
     let upstreams = api.environments.upstreams().all();
     let mut subjects = Subjects::new();
     for upstream in &upstreams {
-        add_subjects(&api, upstream, &mut subjects).await?;
+        let added = add_subjects(&api, upstream, &mut subjects);
+        let added = timeout_at(begun + PATIENCE, added).await;
+        added.unwrap_or_else(|_| Err(still_adds_up()))?;
     }
     for user in ledger.keys() {
         subjects.entry(Arc::clone(user)).or_default();
@@ -131,9 +137,7 @@ pub(in crate::api) async fn reconcile(
     if let Some(user) = &compared.user {
         subjects.retain(|subject, _| subject == user);
     }
-    if let Some(after) = &compared.after {
-        subjects.retain(|subject, _| subject > after);
-    }
+    skip(&mut subjects, compared.after.as_deref());
     let end = subjects.last_key_value().map(|(user, _)| Arc::clone(user));
     let (api, ledger) = (&api, &ledger);
     // A few at a time: its answers are never here all at once.
@@ -148,23 +152,8 @@ pub(in crate::api) async fn reconcile(
         let row = compared_row(api, span, &user, &agents, Both { ledger, instance }).await?;
         Ok::<_, ApiError>((user, row))
     });
-    let mut rows = pin!(rows.buffered(AT_A_TIME));
-    let enough = Instant::now() + ENOUGH;
-    let mut users = Vec::new();
-    let mut last = None;
-    loop {
-        let row = rows.next();
-        let row = match last {
-            None => row.await,
-            Some(_) => timeout_at(enough, row).await.unwrap_or_default(),
-        };
-        let Some(row) = row else {
-            break;
-        };
-        let (user, row) = row?;
-        users.extend(row);
-        last = Some(user);
-    }
+    let (users, last) = page(rows.buffered(AT_A_TIME), begun).await?;
+    let users: Vec<ComparedUser> = users.into_iter().flatten().collect();
     let names = upstreams.iter().map(|upstream| upstream.name.to_string());
     Ok(Json(Comparison {
         from: rfc3339(span.from),
@@ -174,6 +163,43 @@ pub(in crate::api) async fn reconcile(
         users,
         next: last.filter(|last| Some(last) != end.as_ref()),
     }))
+}
+
+/// Leaves out who was on the pages before.
+fn skip(subjects: &mut Subjects, after: Option<&str>) {
+    subjects.retain(|subject, _| after.is_none_or(|after| **subject > *after));
+}
+
+/// What there is in time of rows that come in their order, and whose is the last; all of them where they are fast enough.
+async fn page<T>(
+    rows: impl Stream<Item = Result<(Arc<str>, T), ApiError>>,
+    begun: Instant,
+) -> Result<(Vec<T>, Option<Arc<str>>), ApiError> {
+    let mut rows = pin!(rows);
+    let (mut page, mut last) = (Vec::new(), None);
+    loop {
+        let until = match last {
+            None => begun + PATIENCE,
+            Some(_) => begun + ENOUGH,
+        };
+        match (timeout_at(until, rows.next()).await, &last) {
+            (Ok(Some(row)), _) => {
+                let (user, row) = row?;
+                page.push(row);
+                last = Some(user);
+            }
+            (Err(_), None) => return Err(still_adds_up()),
+            (Ok(None) | Err(_), _) => return Ok((page, last)),
+        }
+    }
+}
+
+fn still_adds_up() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        ADDS_UP,
+        "the instance still adds up what its sessions used; ask again in a moment",
+    )
 }
 
 /// The agents of an instance, by whoever pays for what they use.
@@ -286,7 +312,7 @@ fn whole_days(Span { from, to }: Span) -> Span {
     }
 }
 
-/// What the instance says of an agent, once it has added up.
+/// What the instance says of an agent, once it has added up. Whoever asks has a limit for it.
 async fn said(upstream: &Upstream, span: Span, agent: &str) -> Result<Said, ApiError> {
     let last = span.to.checked_sub(SECOND).unwrap_or(span.from);
     // OpenClaw keeps an answer for half a minute (`USAGE_CACHE_TTL_MS`), for whoever asks the very same.
@@ -295,7 +321,6 @@ async fn said(upstream: &Upstream, span: Span, agent: &str) -> Result<Said, ApiE
         "agentId": agent, "mode": "utc", "groupBy": "instance", "limit": limit,
         "startDate": day(span.from), "endDate": day(last),
     });
-    let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = upstream.admin.call("sessions.usage", params.clone());
         let answer = answer
@@ -306,13 +331,6 @@ async fn said(upstream: &Upstream, span: Span, agent: &str) -> Result<Said, ApiE
             .and_then(Value::as_str);
         if status.is_none_or(|status| status == "fresh") {
             return Ok(Said::of(&answer, limit));
-        }
-        if Instant::now() > deadline {
-            return Err(ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "instance_adds_up",
-                "the instance still adds up what its sessions used; ask again in a moment",
-            ));
         }
         sleep(AGAIN).await;
     }
@@ -411,6 +429,44 @@ impl Both {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Rows of which each takes so many seconds more.
+    async fn of(seconds: &[u64]) -> Result<(Vec<usize>, Option<Arc<str>>), ApiError> {
+        let begun = Instant::now();
+        let rows = stream::iter(seconds.iter().enumerate()).then(|(n, seconds)| async move {
+            sleep(Duration::from_secs(*seconds)).await;
+            Ok((Arc::from(format!("user-{n}")), n))
+        });
+        page(rows, begun).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_has_who_comes_in_time_and_at_least_one() {
+        let name = |name: &str| Some(Arc::from(name));
+        assert_eq!(of(&[]).await.unwrap(), (vec![], None));
+        assert_eq!(
+            of(&[5, 5, 4]).await.unwrap(),
+            (vec![0, 1, 2], name("user-2"))
+        );
+        assert_eq!(of(&[5, 11, 1]).await.unwrap(), (vec![0], name("user-0")));
+        assert_eq!(of(&[40, 1]).await.unwrap(), (vec![0], name("user-0")));
+        assert_eq!(of(&[46]).await.unwrap_err().code(), ADDS_UP);
+        let rows = stream::iter([
+            Ok((Arc::from("a"), 0)),
+            Err(ApiError::bad_request("it does not answer")),
+        ]);
+        assert!(page(rows, Instant::now()).await.is_err());
+    }
+
+    #[test]
+    fn what_comes_after_somebody_is_without_them() {
+        let mut subjects = Subjects::new();
+        for user in ["a", "b", "c"] {
+            subjects.insert(user.into(), Vec::new());
+        }
+        skip(&mut subjects, Some("b"));
+        assert_eq!(subjects.into_keys().collect::<Vec<_>>(), ["c".into()]);
+    }
 
     #[test]
     fn days_are_whole() {

@@ -6,6 +6,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::api::ADDS_UP;
 use crate::cli::operate::{OperateError, Table, print, read};
 use crate::operator::{ClientError, OperatorClient, percent_encoded};
 
@@ -20,6 +21,9 @@ Only tokens are compared: the instance has prices of its own. The two count diff
   - several gateways run without a database: each has a ledger of its own, and is asked for that;
   - something was recorded in the last seconds, which the database has not got yet;
   - the instance was not always metered, or a day begins in the middle of a call.";
+
+/// How often a page is asked for that the instance has not added up.
+const ATTEMPTS: usize = 5;
 
 #[derive(Debug, Args)]
 pub(super) struct Reconcile {
@@ -86,10 +90,10 @@ impl Reconcile {
     /// All pages, as one.
     async fn ask(&self, client: &OperatorClient) -> Result<Value, ClientError> {
         let path = self.path();
-        let mut answer = client.request(Method::GET, &path, None).await?;
+        let mut answer = patiently(client, &path).await?;
         while let Some(next) = answer.get("next").and_then(Value::as_str) {
             let path = format!("{path}&after={}", percent_encoded(next));
-            let mut page = client.request(Method::GET, &path, None).await?;
+            let mut page = patiently(client, &path).await?;
             append(&mut answer, &mut page).ok_or(ClientError::Answer)?;
         }
         match answer.get("differing") {
@@ -109,8 +113,21 @@ impl Reconcile {
     }
 }
 
-/// Adds a page to what was answered before; `None` if it is none.
+/// Asks again while the instance adds up, which it does meanwhile.
+async fn patiently(client: &OperatorClient, path: &str) -> Result<Value, ClientError> {
+    for _ in 1..ATTEMPTS {
+        match client.request(Method::GET, path, None).await {
+            Err(ClientError::Refused { code, .. }) if code == ADDS_UP => {}
+            answered => return answered,
+        }
+    }
+    client.request(Method::GET, path, None).await
+}
+
+/// Adds a page to what was answered before; `None` if it is none, or of other days, as after midnight.
 fn append(answer: &mut Value, page: &mut Value) -> Option<()> {
+    let days = |answer: &Value| Some((answer.get("from")?.clone(), answer.get("to")?.clone()));
+    days(answer).filter(|own| days(page).as_ref() == Some(own))?;
     let count = |answer: &Value| answer.get("differing")?.as_u64();
     let differing = count(answer)?.checked_add(count(page)?)?;
     let next = page.get_mut("next")?.take();
@@ -225,14 +242,14 @@ instance:one  -                      3       3         by class
 
     #[test]
     fn pages_are_one_answer() {
-        let mut answer = json!({"from": "f", "differing": 1, "users": ["a"], "next": "a"});
-        let mut page = json!({"from": "f", "differing": 2, "users": ["b", "c"], "next": null});
+        let of = |to: &str, differing: u64, users: &[&str], next: Option<&str>| json!({"from": "f", "to": to, "differing": differing, "users": users, "next": next});
+        let mut answer = of("t", 1, &["a"], Some("a"));
+        let mut page = of("t", 2, &["b", "c"], None);
         assert_eq!(append(&mut answer, &mut page), Some(()));
-        assert_eq!(
-            answer,
-            json!({"from": "f", "differing": 3, "users": ["a", "b", "c"], "next": null})
-        );
+        assert_eq!(answer, of("t", 3, &["a", "b", "c"], None));
         assert_eq!(append(&mut answer, &mut json!({"error": {}})), None);
+        let mut of_other_days = of("u", 0, &[], None);
+        assert_eq!(append(&mut answer, &mut of_other_days), None);
     }
 
     #[test]
