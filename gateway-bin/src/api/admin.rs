@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::actor::Actor;
 use super::body::JsonBody;
-use super::{Api, ApiError, rfc3339};
+use super::{Api, ApiError, keys, rfc3339};
 use crate::audit::Act;
 use crate::store::Link;
 
@@ -180,6 +180,13 @@ pub(super) async fn end_sessions(
     Extension(act): Extension<Act>,
     Path(user_id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
+    let sessions = api.sign_in.sessions().list(&user_id).await;
+    let sessions = sessions.map_err(|error| store_down(&error))?;
+    let sessions: Vec<_> = sessions.iter().map(shown).collect();
+    let tokens = api.sign_in.access_tokens().list(&user_id).await;
+    let tokens = tokens.map_err(|error| store_down(&error))?;
+    let tokens: Vec<_> = tokens.iter().map(keys::shown).collect();
+    act.was(json!({ "sessions": sessions, "keys": tokens }));
     let ended = api.sign_in.end(End::User(user_id.into())).await;
     let ended = ended.map_err(|error| store_down(&error))?;
     act.is_now(json!({ "ended": ended }));

@@ -5,13 +5,13 @@ use std::time::SystemTime;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use tower_usage::{PriceEntry, Rate};
+use tower_usage::{PriceEntry, PriceList, Rate};
 use utoipa::ToSchema;
 
 use super::{Api, rfc3339};
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct ModelPrices {
+pub(crate) struct ModelPrices {
     prices: Vec<ModelPrice>,
     /// The model whose price all others have.
     fallback: Option<String>,
@@ -63,11 +63,15 @@ struct OtherRate {
     ))
 )]
 pub(super) async fn list(State(api): State<Api>) -> Json<ModelPrices> {
-    let list = api.prices.load();
-    Json(ModelPrices {
+    Json(all(&api.prices.load()))
+}
+
+/// A price list as it is shown.
+pub(crate) fn all(list: &PriceList) -> ModelPrices {
+    ModelPrices {
         prices: list.entries().iter().map(shown).collect(),
         fallback: list.fallback_model().map(ToString::to_string),
-    })
+    }
 }
 
 fn shown(entry: &PriceEntry) -> ModelPrice {

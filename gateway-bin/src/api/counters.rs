@@ -6,12 +6,14 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::json;
 use tower_sso::Identity;
 use tracing::info;
 use utoipa::ToSchema;
 
 use super::actor::Actor;
 use super::{Api, ApiError};
+use crate::audit::Act;
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Counters {
@@ -56,8 +58,13 @@ pub(super) async fn show(State(api): State<Api>) -> Result<Json<Counters>, ApiEr
 pub(super) async fn forget(
     State(api): State<Api>,
     Extension(admin): Extension<Arc<Identity>>,
+    Extension(act): Extension<Act>,
     Path(member): Path<String>,
 ) -> Result<StatusCode, ApiError> {
+    let members = api.seeding.members().await;
+    let members = members.map_err(|error| ApiError::unavailable("quota store", &error))?;
+    let known = members.iter().find(|(ledger, _)| *ledger == member);
+    act.was(json!({ "counted": known.map(|(_, counted)| counted) }));
     let forgotten = api.seeding.forget(&member).await;
     forgotten.map_err(|error| ApiError::unavailable("quota store", &error))?;
     info!(by = %Actor(&admin), "a ledger is not waited for any more");

@@ -55,6 +55,7 @@ use tower_usage::Prices;
 use tower_usage::sqlite::SqliteLedger;
 
 use self::acts::Acts;
+pub(crate) use self::admin_prices::all as shown_prices;
 pub(crate) use self::alerts::shown as shown_alert;
 pub use self::cross_origin::{NotAnOrigin, Origins};
 pub use self::error::ApiError;

@@ -130,6 +130,7 @@ pub(super) async fn reseal(
     let (resealed, lost) = (keys + instances, lost_keys + lost_instances);
     info!(by = %Actor(&admin), resealed, lost, "keys were sealed anew");
     let counts = Resealed { resealed, lost };
+    act.was(json!({ "sealedUnderAnother": resealed + lost }));
     act.is_now(json!(counts));
     Ok(Json(counts))
 }

@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod chat;
 mod check_config;
+mod counters;
 mod dev;
 mod instances;
 mod keys;
@@ -88,6 +89,9 @@ enum Command {
     /// Show what administrators have done.
     #[command(after_help = "Example: gateway audit list --user alice")]
     Audit(audit::Audit),
+    /// Show where what is used is counted, and whose ledgers are counted together.
+    #[command(after_help = "Example: gateway counters list")]
+    Counters(counters::Counters),
     /// Show and change people's quotas.
     #[command(after_help = "Example: gateway quotas set alice tokens/day=2000000 plan=pro")]
     Quotas(quotas::Quotas),
@@ -186,6 +190,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Prices(prices) => operated(runtime.block_on(prices.run())),
         Command::Sessions(sessions) => operated(runtime.block_on(sessions.run())),
         Command::Audit(audit) => operated(runtime.block_on(audit.run())),
+        Command::Counters(counters) => operated(runtime.block_on(counters.run())),
         Command::Quotas(quotas) => operated(runtime.block_on(quotas.run())),
         Command::Keys(keys) => operated(runtime.block_on(keys.run())),
         Command::Instances(instances) => operated(runtime.block_on(instances.run())),

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
@@ -8,13 +9,14 @@ use tower_usage::Prices;
 use tower_workspace::vault::Vault;
 use tracing::{error, info, warn};
 
+use crate::api::shown_prices;
 use crate::audit::{Act, Actor};
 use crate::config::{Config, ConfigError};
 use crate::instance::Roster;
 use crate::prices::price_list;
 use crate::sinks::Sinks;
 use crate::store::{ActorKind, Outcome, Store, StoreError};
-use crate::telemetry::log::set_filter;
+use crate::telemetry::log::{self, set_filter};
 
 /// Says when the configuration is to be read again, and reads it.
 pub(super) struct Reload {
@@ -129,9 +131,16 @@ impl Reloadable {
 
     /// What of a configuration is in force that can be exchanged, without secrets.
     fn described(&self) -> Value {
+        let prices = json!(shown_prices(&self.prices.load())).to_string();
+        let digest = digest(&SHA256, prices.as_bytes());
+        let digest = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
+        let keys = self.vault.as_ref().map(Vault::master_key_ids);
+        let keys = keys.unwrap_or_default().into_iter();
         json!({
-            "instances": self.roster.names_in_file(),
-            "pricedModels": self.prices.load().models().count(),
+            "instances": self.roster.in_file(),
+            "prices": { "models": self.prices.load().models().count(), "sha256": digest.collect::<String>() },
+            "masterKeys": keys.map(|id| id.to_string()).collect::<Vec<_>>(),
+            "logFilter": log::filter().map(|filter| filter.as_str().to_owned()),
         })
     }
 

@@ -1,9 +1,6 @@
 //! `gateway users …`: the people, on the gateway's own host.
 
-use std::fs::{self, OpenOptions};
-use std::io::BufWriter;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -11,7 +8,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::operate::{OperateError, Reach, Table, all_pages, done, print, read, taken};
+use super::operate::{OperateError, Reach, Table, all_pages, done, download, print, read, taken};
 use super::snapshots;
 use crate::operator::{ClientError, OperatorClient, percent_encoded};
 
@@ -139,7 +136,8 @@ impl Users {
                 done(self.reach.json, "linked\n")
             }
             What::Export(Export { whose, output }) => {
-                let length = export(&client, &whose.user, &output).await?;
+                let path = format!("{}/export", path_of(&whose.user));
+                let length = download(&client, &path, &output).await?;
                 print(self.reach.json, json!({ "bytes": length }), |_| {
                     Ok(format!("{length} bytes in {}\n", output.display()))
                 })
@@ -163,25 +161,6 @@ impl Users {
             }
         }
     }
-}
-
-/// Writes the archive to where nothing is yet, for our eyes only; nothing is left of one that is not whole.
-async fn export(client: &OperatorClient, user: &str, output: &Path) -> Result<u64, OperateError> {
-    let mut new = OpenOptions::new();
-    let file = new.write(true).create_new(true).mode(0o600).open(output);
-    let file = file.map_err(|error| {
-        OperateError::Argument(format!("--output {}: {error}", output.display()))
-    })?;
-    let path = format!("{}/export", path_of(user));
-    let written = client.download(&path, BufWriter::new(&file)).await;
-    let written = written.and_then(|length| {
-        let synced = file.sync_all().map_err(ClientError::Write);
-        synced.map(|()| length)
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(output);
-    }
-    Ok(written?)
 }
 
 fn path_of(user: &str) -> String {

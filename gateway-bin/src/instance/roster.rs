@@ -1,5 +1,6 @@
 //! The instances of the configuration file, and those that administrators have added.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -116,11 +117,13 @@ impl Roster {
         Ok(())
     }
 
-    /// The names of the instances of the file.
+    /// The names and addresses of the instances of the file.
     #[must_use]
-    pub fn names_in_file(&self) -> Vec<String> {
+    pub fn in_file(&self) -> BTreeMap<String, String> {
         let sources = self.sources();
-        sources.file.iter().map(|one| one.name.clone()).collect()
+        let file = sources.file.iter();
+        file.map(|one| (one.name.clone(), one.url.to_string()))
+            .collect()
     }
 
     /// Whether an instance was added, and is not of the file.

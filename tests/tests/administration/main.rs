@@ -15,7 +15,7 @@ use ::http::StatusCode;
 use gateway::api::{Access, Route, routes};
 use gateway_tests::error::Result;
 
-use rows::{RAISE, ROWS, Row, SIGN_OUT};
+use rows::{RAISE, ROWS, Row, SIGN_OUT, STATES};
 use serde_json::json;
 use world::{World, assert_refused};
 
@@ -28,8 +28,9 @@ fn route_of(row: &Row) -> Route {
 
 #[test]
 fn every_route_has_a_row() {
-    let routes = routes().into_iter();
-    let declared: BTreeSet<_> = routes
+    let all = routes();
+    let declared: BTreeSet<_> = all
+        .iter()
         .map(|route| format!("{} {}", route.method, route.path))
         .collect();
     let rows = ROWS
@@ -39,6 +40,9 @@ fn every_route_has_a_row() {
     let distinct: BTreeSet<_> = rows.iter().cloned().collect();
     assert_eq!(declared, distinct, "add a row for it to rows.rs");
     assert_eq!(rows.len(), distinct.len());
+    let acts: BTreeSet<_> = all.iter().filter_map(|route| route.act).collect();
+    let listed: BTreeSet<_> = STATES.iter().map(|(action, _)| *action).collect();
+    assert_eq!(acts, listed, "say in rows.rs what the log has of it");
 }
 
 #[tokio::test]
@@ -138,6 +142,21 @@ async fn d8_72_each_route_is_for_those_that_it_says_and_for_nobody_else() -> Res
             );
         }
     }
+
+    // Each act says what was before, and what is after it.
+    let mut wrong = Vec::new();
+    for (action, states) in STATES {
+        let of_act = format!("/api/admin/audit?action={action}");
+        let acts = world.admin.get(&of_act).await?;
+        let mut rows = acts["audit"].as_array().into_iter().flatten();
+        let done = rows.find(|row| row["result"] == "done").cloned();
+        let done = done.unwrap_or_default();
+        let has = |name: &str| !done[name].is_null();
+        if [has("before"), has("after")] != *states {
+            wrong.push((action, done));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
 
     // What administrators give themselves is an act, and nobody else can.
     let refused = world.bob.ask(&world.names, &RAISE).await?;

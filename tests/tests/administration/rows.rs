@@ -186,6 +186,41 @@ const CHAT: &str =
 
 const RESPONSE: &str = r#"{"model":"openclaw","input":"[[in=1]] [[out=1]] hi"}"#;
 
+/// Whether the log has what was before an act, and what is after it.
+pub(crate) const STATES: &[(&str, [bool; 2])] = &[
+    ("alert.acknowledge", CHANGES),
+    ("alert.resolve", CHANGES),
+    ("counters.forget", ENDS),
+    ("instance.add", MAKES),
+    ("instance.drain", CHANGES),
+    ("instance.remove", ENDS),
+    ("instance.resume", CHANGES),
+    ("key.revoke", ENDS),
+    ("provider-keys.reseal", CHANGES),
+    ("quota.grant", CHANGES),
+    ("quota.reset", CHANGES),
+    ("quota.set", CHANGES),
+    ("session.end", ENDS),
+    ("sessions.end", CHANGES),
+    ("snapshot.take", MAKES),
+    ("usage.reprice", CHANGES),
+    ("user.delete", ENDS),
+    ("user.disable", CHANGES),
+    ("user.enable", CHANGES),
+    // It takes out, and changes nothing.
+    ("user.export", [false, false]),
+    ("user.link", CHANGES),
+    ("user.unassign", ENDS),
+    ("virtual-key.revoke", CHANGES),
+    ("virtual-key.rotate", CHANGES),
+];
+
+const CHANGES: [bool; 2] = [true, true];
+
+const MAKES: [bool; 2] = [false, true];
+
+const ENDS: [bool; 2] = [true, false];
+
 // === impl Row ===
 
 impl Row {

@@ -62,6 +62,7 @@ pub(in crate::api) async fn reprice(
         unsettled: repriced.unsettled,
         uncounted: corrected.uncounted,
     };
+    act.was(json!({ "unpriced": counts.records + counts.unpriced + counts.unsettled }));
     act.is_now(json!(counts));
     Ok(Json(counts))
 }

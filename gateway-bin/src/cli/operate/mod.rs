@@ -2,8 +2,10 @@
 
 mod table;
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use http::Method;
@@ -93,6 +95,29 @@ pub(super) fn print(
     // Whoever reads may have seen enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
+}
+
+/// Writes what `path` answers to where nothing is yet, for our eyes only; nothing is left of what is not whole. Its length
+/// in bytes.
+pub(super) async fn download(
+    client: &OperatorClient,
+    path: &str,
+    output: &Path,
+) -> Result<u64, OperateError> {
+    let mut new = OpenOptions::new();
+    let file = new.write(true).create_new(true).mode(0o600).open(output);
+    let file = file.map_err(|error| {
+        OperateError::Argument(format!("--output {}: {error}", output.display()))
+    })?;
+    let written = client.download(path, BufWriter::new(&file)).await;
+    let written = written.and_then(|length| {
+        let synced = file.sync_all().map_err(ClientError::Write);
+        synced.map(|()| length)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(output);
+    }
+    Ok(written?)
 }
 
 /// Says that something is done of which there is nothing to show.

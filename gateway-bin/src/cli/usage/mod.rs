@@ -1,6 +1,8 @@
 //! `gateway usage …`: what people have used, on the gateway's own host.
 
+mod of_whom;
 mod reconcile;
+mod records;
 mod show;
 
 use std::process::ExitCode;
@@ -10,6 +12,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 
 use self::reconcile::Reconcile;
+use self::records::{Export, Records};
 use self::show::Show;
 use super::operate::{OperateError, Reach, print, read};
 use crate::operator::OperatorClient;
@@ -30,6 +33,14 @@ enum What {
         after_help = "Examples:\n  gateway usage show --by user --from 2026-11-01\n  gateway usage show alice --by model"
     )]
     Show(Show),
+    /// The records of somebody, or of everybody, the latest first.
+    #[command(after_help = "Example: gateway usage records alice --from 2026-11-01")]
+    Records(Records),
+    /// Write all records of somebody, or of everybody, to a file, the first ones first.
+    #[command(
+        after_help = "Example: gateway usage export --from 2026-11-01 --to 2026-11-30 --output november.csv"
+    )]
+    Export(Export),
     /// Price what this gateway has recorded without a price, by the prices that it has read last; what has a price keeps
     /// it. Each of several gateways has records of its own.
     #[command(after_help = "Example: kill -HUP $(pidof gateway) && gateway usage reprice")]
@@ -59,6 +70,8 @@ impl Usage {
         let client = OperatorClient::new(self.reach.socket()?).within(TIME);
         match self.what {
             What::Show(show) => show.run(&client, self.reach.json).await?,
+            What::Records(records) => records.run(&client, self.reach.json).await?,
+            What::Export(export) => export.run(&client, self.reach.json).await?,
             What::Reconcile(reconcile) => return reconcile.run(&client, self.reach.json).await,
             What::Reprice => {
                 let path = "/api/admin/usage/reprice";

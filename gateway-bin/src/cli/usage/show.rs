@@ -3,20 +3,14 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::of_whom::OfWhom;
 use crate::cli::operate::{OperateError, Table, print, read};
-use crate::operator::{ClientError, OperatorClient, percent_encoded};
+use crate::operator::{ClientError, OperatorClient};
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// The user's id; everybody if it is left out.
-    #[arg(value_name = "USER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    user: Option<String>,
-    /// The first day, in UTC; 30 days ago if it is left out.
-    #[arg(long, value_name = "DAY", value_parser = day)]
-    from: Option<String>,
-    /// The last day, in UTC; today if it is left out.
-    #[arg(long, value_name = "DAY", value_parser = day)]
-    to: Option<String>,
+    #[command(flatten)]
+    of: OfWhom,
     /// What it is added up by.
     #[arg(long, value_enum, default_value_t = By::Day)]
     by: By,
@@ -58,25 +52,13 @@ struct Group {
     rest: Map<String, Value>,
 }
 
-fn day(text: &str) -> Result<String, &'static str> {
-    match crate::prices::parse_day(text) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("write a day like 2026-01-31"),
-    }
-}
-
 // === impl Show ===
 
 impl Show {
     /// Asks, and prints the answer.
     pub(super) async fn run(self, client: &OperatorClient, json: bool) -> Result<(), OperateError> {
         let by = self.by.name();
-        let mut path = format!("/api/admin/usage?group_by={by}");
-        for (name, value) in [("user", &self.user), ("from", &self.from), ("to", &self.to)] {
-            if let Some(value) = value {
-                path += &format!("&{name}={}", percent_encoded(value));
-            }
-        }
+        let path = self.of.path("/api/admin/usage", [("group_by", Some(by))]);
         let answer = client.request(Method::GET, &path, None).await?;
         print(json, answer, |answer| shown(answer, by))
     }
