@@ -77,6 +77,8 @@ mod schema;
 mod shipper;
 mod shipping;
 mod statements;
+#[cfg(test)]
+mod testing;
 mod value;
 
 pub use self::{export::Export, ledger::PostgresLedger, schema::SCHEMA, shipper::Shipper};
