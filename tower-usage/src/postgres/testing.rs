@@ -4,10 +4,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_postgres::{Client, NoTls};
 
+use super::PostgresLedger;
+
 /// A new database, dropped by [`end`](Self::end).
 pub(super) struct Database {
     /// In it.
     pub(super) client: Client,
+    url: String,
     name: String,
     admin: Client,
 }
@@ -32,9 +35,14 @@ impl Database {
         let url = format!("{before}/{name}");
         Some(Self {
             client: client(&url).await,
+            url,
             name,
             admin,
         })
+    }
+
+    pub(super) fn ledger(&self) -> PostgresLedger {
+        PostgresLedger::new(&self.url).unwrap()
     }
 
     pub(super) async fn end(self) {
