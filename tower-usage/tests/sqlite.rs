@@ -151,66 +151,6 @@ async fn reads_back_every_field() {
 }
 
 #[tokio::test]
-async fn d5_55_a_file_of_before_there_were_hours_in_the_cache_stays_right() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = open(&directory);
-    let mut old = model_call("alice", time(DAY), 5);
-    old.tokens.cache_write = Some(9);
-    old.rate = Some(Rate::new("1".parse().unwrap(), "2".parse().unwrap()));
-    record(&ledger, old.clone());
-    ledger.close().await.unwrap();
-    drop(ledger);
-    let conn = Connection::open(path(directory.path())).unwrap();
-    as_of_version_5(&conn);
-    // A call that had begun when the process was killed.
-    conn.execute_batch(
-        "INSERT INTO token_usage_begun SELECT randomblob(16), 'bob', operation, provider, model, requested_model,
-            session_key, run_id, response_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
-            reasoning_tokens, total_tokens, calls, cost_nano_usd, source, outcome, settle_ref, settled, admitted_at,
-            created_at, input_price, output_price, cache_read_price, cache_write_price, metadata FROM token_usage_logs",
-    )
-    .unwrap();
-    let ledger = open(&directory);
-    let all = |user| {
-        ledger
-            .records(user, time(0), time(9 * DAY), 10, None)
-            .unwrap()
-    };
-    assert_eq!(all("alice"), [old.clone()]);
-    let [lost] = &all("bob")[..] else { panic!() };
-    assert_eq!(
-        (lost.tokens, lost.cost, lost.rate),
-        (old.tokens, old.cost, old.rate)
-    );
-    let sum = ledger.sum("alice", time(0), time(9 * DAY)).unwrap();
-    assert_eq!((sum.cache_write_tokens, sum.cache_write_1h_tokens), (9, 0));
-    assert_eq!(
-        sum.cost,
-        old.cost.unwrap(),
-        "recorded is what it was priced at"
-    );
-}
-
-/// Takes out of a file what came after version 5 of its schema.
-fn as_of_version_5(conn: &Connection) {
-    conn.execute_batch(
-        "DROP TRIGGER token_usage_logs_changed;
-         CREATE TRIGGER token_usage_logs_changed AFTER UPDATE OF user_id ON token_usage_logs
-            WHEN EXISTS (SELECT 1 FROM token_usage_shipped)
-            BEGIN INSERT INTO token_usage_changed (seq, changed_at) VALUES (new.seq, unixepoch() * 1000); END;
-         ALTER TABLE token_usage_logs DROP COLUMN cache_write_1h_tokens;
-         ALTER TABLE token_usage_logs DROP COLUMN cache_write_1h_price;
-         ALTER TABLE token_usage_begun DROP COLUMN cache_write_1h_tokens;
-         ALTER TABLE token_usage_begun DROP COLUMN cache_write_1h_price;
-         DROP INDEX token_usage_logs_by_key;
-         ALTER TABLE token_usage_logs DROP COLUMN idempotency_key;
-         ALTER TABLE token_usage_begun DROP COLUMN idempotency_key;
-         UPDATE token_usage_schema SET version = 5",
-    )
-    .unwrap();
-}
-
-#[tokio::test]
 async fn stores_a_record_once_by_its_id() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = open(&directory);

@@ -77,6 +77,10 @@ mod schema;
 mod shipper;
 mod shipping;
 mod statements;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod upgrades;
 mod value;
 
 pub use self::{export::Export, ledger::PostgresLedger, schema::SCHEMA, shipper::Shipper};

@@ -154,7 +154,10 @@ async fn ask_now(client: &Client) -> Result<Month, tokio_postgres::Error> {
 }
 
 /// Makes a month, unless there is a table of its name: if it is not attached, somebody wants it so.
-async fn make_one(client: &mut Client, month: Month) -> Result<(), tokio_postgres::Error> {
+pub(super) async fn make_one(
+    client: &mut Client,
+    month: Month,
+) -> Result<(), tokio_postgres::Error> {
     let name = format!("token_usage_logs_{}", month.to_string().replace('-', "_"));
     let is_there = format!("SELECT to_regclass('{name}') IS NOT NULL");
     let row = client.query_typed_one(&is_there, &[]).await?;

@@ -3,13 +3,14 @@
 use std::time::{Duration, SystemTime};
 
 use tokio_postgres::{
-    Client, NoTls,
+    Client,
     types::{ToSql, Type},
 };
 use uuid::Uuid;
 
 use super::{
-    GroupBy, PostgresLedger, schema, statements,
+    GroupBy, schema, statements,
+    testing::Database,
     value::{Moment, Text},
 };
 
@@ -47,24 +48,11 @@ fn assert_is_served(plan: &str, index: &str) {
 
 #[tokio::test]
 async fn every_query_is_served_by_an_index_over_a_million_records() {
-    let Ok(server) = std::env::var("TOWER_USAGE_TEST_POSTGRES") else {
-        println!("not tested: TOWER_USAGE_TEST_POSTGRES is not set");
+    let Some(mut database) = Database::new().await else {
         return;
     };
-    let (admin, connection) = tokio_postgres::connect(&server, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    let name = format!("usage_plans_{}", std::process::id());
-    admin
-        .batch_execute(&format!("CREATE DATABASE {name}"))
-        .await
-        .unwrap();
-    let (before, _) = server.rsplit_once('/').unwrap();
-    let url = format!("{before}/{name}");
-    let ledger = PostgresLedger::new(&url).unwrap();
-    ledger.migrate().await.unwrap();
-    let (mut client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    schema::migrate(&mut client).await.unwrap();
+    let client = &mut database.client;
+    schema::migrate(client).await.unwrap();
     for statement in [MONTHS, MILLION, "ANALYZE"] {
         client.batch_execute(statement).await.unwrap();
     }
@@ -86,7 +74,7 @@ async fn every_query_is_served_by_an_index_over_a_million_records() {
             (to, Type::TIMESTAMPTZ),
             (user, Type::TEXT),
         ];
-        let sum = plan(&client, &statements::sum(of_user), &scope).await;
+        let sum = plan(client, &statements::sum(of_user), &scope).await;
         assert_is_served(&sum, index);
         for by in [
             GroupBy::Day,
@@ -94,7 +82,7 @@ async fn every_query_is_served_by_an_index_over_a_million_records() {
             GroupBy::Session,
             GroupBy::User,
         ] {
-            let totals = plan(&client, &statements::totals(of_user, by), &scope).await;
+            let totals = plan(client, &statements::totals(of_user, by), &scope).await;
             assert_is_served(&totals, index);
         }
         scope.push((&most, Type::INT8));
@@ -109,28 +97,24 @@ async fn every_query_is_served_by_an_index_over_a_million_records() {
                 (amid as &(dyn ToSql + Sync), Type::TIMESTAMPTZ),
                 (id, Type::UUID),
             ]);
-            let records = plan(&client, &statements::records(of_user, before), &values).await;
+            let records = plan(client, &statements::records(of_user, before), &values).await;
             assert_is_served(&records, index);
             assert!(!records.contains("Sort  ("), "{records}");
         }
         for (after, id) in [(false, &none.1), (true, &id)] {
             let mut values = scope.clone();
             values.push((id as &(dyn ToSql + Sync), Type::UUID));
-            let export = plan(&client, &statements::export(of_user, after), &values).await;
+            let export = plan(client, &statements::export(of_user, after), &values).await;
             assert_is_served(&export, index);
             assert!(!export.contains("Sort  ("), "{export}");
         }
         let values = [(&id as &(dyn ToSql + Sync), Type::UUID), (user, Type::TEXT)];
-        let time = plan(&client, statements::FIND_TIME, &values).await;
+        let time = plan(client, statements::FIND_TIME, &values).await;
         assert_is_served(&time, "pkey");
     }
     let answer = [(&Text("answer 5") as &(dyn ToSql + Sync), Type::TEXT)];
-    let by_response = plan(&client, &statements::by_response(), &answer).await;
+    let by_response = plan(client, &statements::by_response(), &answer).await;
     assert_is_served(&by_response, "hashtextextended_admitted_at_idx");
 
-    drop(client);
-    admin
-        .batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)"))
-        .await
-        .unwrap();
+    database.end().await;
 }

@@ -91,16 +91,21 @@ pub(super) const LOCK: i32 = 0x7573_6167;
 
 /// Brings the tables up to date. Other tables are not touched.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), LedgerError> {
+    migrate_to(client, STEPS.len()).await
+}
+
+/// Brings them to this version, if they are of an earlier one.
+pub(super) async fn migrate_to(client: &mut Client, version: usize) -> Result<(), LedgerError> {
     let known = STEPS.len() as i64;
-    let found = apply(client, known).await?;
+    let found = apply(client, version).await?;
     if found > known {
         return Err(LedgerError::NewerSchema { found, known });
     }
     Ok(())
 }
 
-/// Applies the steps that are missing; gives the version there was.
-async fn apply(client: &mut Client, known: i64) -> Result<i64, LedgerError> {
+/// Applies the steps that are missing up to a version; gives the version there was.
+async fn apply(client: &mut Client, until: usize) -> Result<i64, LedgerError> {
     let encoding = client
         .query_typed_one("SELECT current_setting('server_encoding')", &[])
         .await
@@ -111,14 +116,14 @@ async fn apply(client: &mut Client, known: i64) -> Result<i64, LedgerError> {
     }
     // To ask whether it is there takes no right to make it.
     if let Some(version) = version(client).await.map_err(LedgerError::postgres)?
-        && version >= known
+        && version >= until as i64
     {
         return Ok(version);
     }
-    make(client).await.map_err(LedgerError::postgres)
+    make(client, until).await.map_err(LedgerError::postgres)
 }
 
-async fn make(client: &mut Client) -> Result<i64, tokio_postgres::Error> {
+async fn make(client: &mut Client, until: usize) -> Result<i64, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     transaction
         .batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK}, 0)"))
@@ -133,7 +138,8 @@ async fn make(client: &mut Client) -> Result<i64, tokio_postgres::Error> {
         .query_typed_one("SELECT version FROM token_usage_schema", &[])
         .await?;
     let found: i64 = row.try_get(0)?;
-    for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+    let steps = STEPS.iter().take(until);
+    for step in steps.skip(usize::try_from(found).unwrap_or(0)) {
         transaction.batch_execute(step).await?;
         transaction
             .batch_execute("UPDATE token_usage_schema SET version = version + 1")

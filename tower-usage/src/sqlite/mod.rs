@@ -46,6 +46,8 @@ pub(crate) mod row;
 mod schema;
 mod settle;
 mod settler;
+#[cfg(test)]
+pub(crate) mod upgrades;
 mod writer;
 
 pub use self::{

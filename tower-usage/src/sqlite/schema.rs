@@ -174,16 +174,21 @@ CREATE INDEX token_usage_logs_by_key ON token_usage_logs (idempotency_key, respo
 
 /// Brings the tables of a file up to date. Other tables of the file are not touched.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), LedgerError> {
+    migrate_to(conn, STEPS.len())
+}
+
+/// Brings them to this version, if they are of an earlier one.
+pub(super) fn migrate_to(conn: &mut Connection, version: usize) -> Result<(), LedgerError> {
     let known = STEPS.len() as i64;
-    let found = apply(conn).map_err(LedgerError::store)?;
+    let found = apply(conn, version).map_err(LedgerError::store)?;
     if found > known {
         return Err(LedgerError::NewerSchema { found, known });
     }
     Ok(())
 }
 
-/// Applies the steps that are missing; gives the version the file had.
-fn apply(conn: &mut Connection) -> Result<i64, rusqlite::Error> {
+/// Applies the steps that are missing up to a version; gives the version the file had.
+fn apply(conn: &mut Connection, until: usize) -> Result<i64, rusqlite::Error> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.execute_batch(
         "CREATE TABLE IF NOT EXISTS token_usage_schema (version INTEGER NOT NULL) STRICT",
@@ -194,11 +199,11 @@ fn apply(conn: &mut Connection) -> Result<i64, rusqlite::Error> {
         })
         .optional()?;
     let found: i64 = version.unwrap_or(0);
-    let missing = STEPS.iter().skip(usize::try_from(found).unwrap_or(0));
+    let steps = STEPS.iter().take(until);
     if version.is_none() {
         tx.execute("INSERT INTO token_usage_schema VALUES (0)", [])?;
     }
-    for step in missing {
+    for step in steps.skip(usize::try_from(found).unwrap_or(0)) {
         tx.execute_batch(step)?;
         tx.execute("UPDATE token_usage_schema SET version = version + 1", [])?;
     }

@@ -83,24 +83,9 @@ async fn what_was_in_the_file_before_is_shipped_and_what_is_stored_later_by_itse
     let directory = tempfile::tempdir().unwrap();
     let to = database.ledger();
     {
-        // A file of the version before there was shipping.
         let ledger = open(&directory);
         record(&ledger, model_call("alice", time(DAY), 1)).await;
         ledger.close().await.unwrap();
-        let conn = file(&directory);
-        conn.execute_batch(
-            "DROP TRIGGER token_usage_logs_changed; DROP TABLE token_usage_refused; DROP TABLE token_usage_changed;
-             DROP TABLE token_usage_shipped;
-             ALTER TABLE token_usage_logs DROP COLUMN cache_write_1h_tokens;
-             ALTER TABLE token_usage_logs DROP COLUMN cache_write_1h_price;
-             ALTER TABLE token_usage_begun DROP COLUMN cache_write_1h_tokens;
-             ALTER TABLE token_usage_begun DROP COLUMN cache_write_1h_price;
-             DROP INDEX token_usage_logs_by_key;
-             ALTER TABLE token_usage_logs DROP COLUMN idempotency_key;
-             ALTER TABLE token_usage_begun DROP COLUMN idempotency_key;
-             UPDATE token_usage_schema SET version = 4",
-        )
-        .unwrap();
     }
     let ledger = open(&directory);
     let shipper = Shipper::start(&ledger, &to).await.unwrap();
