@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway, command},
+    gateway::{Config, Gateway, command_by_socket},
     http,
     kit::Kit,
     person::Person,
@@ -17,7 +17,10 @@ use tokio::time::{Instant, sleep};
 /// What `gateway log` prints, or why it does not do it.
 async fn log(dir: &Path, arguments: &[&str]) -> std::result::Result<String, String> {
     let arguments = [&["log"], arguments].concat();
-    let said = command(dir, &arguments).await.expect("it runs").done();
+    let said = command_by_socket(dir, &arguments)
+        .await
+        .expect("it runs")
+        .done();
     let trimmed = |text: String| text.trim().to_owned();
     said.map(trimmed).map_err(trimmed)
 }

@@ -7,7 +7,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
-use std::{path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use ::http::{Method, StatusCode};
 use gateway_tests::{
@@ -210,6 +210,32 @@ async fn plans_prices_and_alerts_are_as_they_are() -> Result<()> {
     person
         .wait_for("/api/alerts", |alerts| !alerts["alerts"][0].is_null())
         .await?;
+    let records = say(dir, &["usage", "records", who]).await;
+    assert!(
+        records.contains("model_call") && records.contains("860"),
+        "{records}"
+    );
+    let one = ["usage", "records", who, "--limit", "1"];
+    let first = answer(dir, &one).await;
+    let next = first["next"].as_str().expect("there is one more");
+    let second = answer(dir, &[&one[..], &["--before", next]].concat()).await;
+    assert_ne!(first["records"][0]["id"], second["records"][0]["id"]);
+    let file = dir.join("usage.jsonl");
+    let to = file.to_str().expect("a path");
+    let export = ["usage", "export", who, "--format", "jsonl", "--output", to];
+    let said = say(dir, &export).await;
+    let text = fs::read_to_string(&file).expect("it is written");
+    assert_eq!(said, format!("{} bytes written\n", text.len()));
+    assert_eq!(text.lines().count(), 2, "a run and its call: {text}");
+    let mode = fs::metadata(&file).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let error = refusal(dir, &export).await;
+    assert!(error.contains("--output"), "{error}");
+    let counters = say(dir, &["counters", "list"]).await;
+    assert_eq!(counters, "in memory; they say what the ledgers say\n");
+    let forgotten = say(dir, &["counters", "forget", "none"]).await;
+    assert_eq!(forgotten, "forgotten\n");
+
     let triggered = ["alerts", "list", "--user", who, "--state", "triggered"];
     let alert = ids(&answer(dir, &triggered).await, "alerts");
     assert_eq!(alert.len(), 1);

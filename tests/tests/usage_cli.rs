@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 /// What `gateway usage` answers.
 async fn usage(dir: &Path, arguments: &[&str]) -> Value {
     let arguments = [&["usage"], arguments, &["--json"]].concat();
-    let said = command(dir, &arguments).await.expect("it runs");
+    let said = command_by_socket(dir, &arguments).await.expect("it runs");
     said.json().expect("an answer")
 }
 

@@ -27,14 +27,27 @@ pub struct Said {
 ///
 /// [`Error::NoKit`] without a binary, [`Error::Run`], and [`Error::Late`] after five minutes.
 pub async fn command(dir: &Path, arguments: &[&str]) -> Result<Said> {
+    run(arguments, "--config", &dir.join("gateway.toml")).await
+}
+
+/// The same with `--socket gateway.sock`, which needs no configuration that is right.
+///
+/// # Errors
+///
+/// As [`command`].
+pub async fn command_by_socket(dir: &Path, arguments: &[&str]) -> Result<Said> {
+    run(arguments, "--socket", &dir.join("gateway.sock")).await
+}
+
+async fn run(arguments: &[&str], reach: &str, path: &Path) -> Result<Said> {
     let binary = env::var_os(VARIABLE).ok_or_else(|| Error::NoKit(VARIABLE.to_owned()))?;
     let program = || format!("gateway {}", arguments.join(" "));
     let mut command = Command::new(binary);
     command
         .env_clear()
         .args(arguments)
-        .arg("--config")
-        .arg(dir.join("gateway.toml"))
+        .arg(reach)
+        .arg(path)
         .kill_on_drop(true);
     let output = timeout(LIMIT, command.output()).await;
     let output = output

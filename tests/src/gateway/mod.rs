@@ -5,7 +5,7 @@ mod config;
 mod process;
 mod virtual_key;
 
-pub use command::{Said, command};
+pub use command::{Said, command, command_by_socket};
 pub use config::Config;
 pub(crate) use config::STORE;
 pub use process::Gateway;
