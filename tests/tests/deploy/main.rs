@@ -15,6 +15,7 @@ mod chat;
 mod client;
 mod compose;
 mod configuration;
+mod dashboards;
 mod deployment;
 mod egress;
 mod ending;
