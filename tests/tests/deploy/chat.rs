@@ -146,6 +146,9 @@ async fn two_people_chat_while_a_gateway_is_restarted_and_nginx_reloaded() -> Re
         assert!(used.total() > 0, "{name}");
     }
     forgeries::nobody_is_elsewhere(&deployment).await?;
+    // How fast things go is asked of the last minute.
+    let mut another = alice.open(&deployment).await?;
+    alice.turn(&deployment, &mut another, "six").await?;
     prometheus.answers_everything().await?;
     drop((hers, his));
     deployment.stop().await

@@ -13,6 +13,7 @@ const WORDS: [&str; 8] = [
 ];
 
 /// An expression, and where it stands.
+#[derive(Debug)]
 pub(crate) struct Expression {
     pub(crate) place: String,
     pub(crate) text: String,
@@ -47,7 +48,7 @@ pub(crate) fn of_dashboards() -> Vec<Expression> {
 }
 
 /// The metrics of an expression: what is no function, label, text or number in it.
-pub(crate) fn metrics_of(expression: &str) -> BTreeSet<String> {
+fn metrics_of(expression: &str) -> BTreeSet<String> {
     let mut bare = String::new();
     let (mut depth, mut text) = (0_usize, false);
     for c in expression.chars() {
