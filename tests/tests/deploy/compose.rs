@@ -194,6 +194,38 @@ async fn what_the_compose_file_names_exists_and_only_nginx_can_be_reached() -> R
     Ok(())
 }
 
+#[test]
+fn what_builds_an_image_is_not_in_it() {
+    for (file, tools, made) in [
+        (
+            "gateway/Dockerfile",
+            &["cargo", "rust", "clang", "cmake", "make"][..],
+            "COPY --from=build /out/gateway /usr/local/bin/gateway",
+        ),
+        (
+            "openclaw/Dockerfile",
+            &["npm"],
+            "COPY --from=build /usr/local/lib/node_modules/openclaw /usr/local/lib/node_modules/openclaw",
+        ),
+    ] {
+        let text = shipped(file);
+        let lines = text.lines().filter(|line| !line.trim().starts_with('#'));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let stages: Vec<_> = text.split("\nFROM ").skip(1).collect();
+        let [build, .., image] = &*stages else {
+            panic!("{file} has {} stages", stages.len());
+        };
+        let from = build.lines().next().unwrap_or_default();
+        assert!(from.ends_with(" AS build"), "{file}: {from}");
+        assert!(image.lines().any(|line| line == made), "{file}: {image}");
+        let mut words = image.split_whitespace();
+        let left = words.find(|word| tools.contains(word));
+        assert_eq!(left, None, "{file}: {image}");
+        let slim = image.lines().next().unwrap_or_default();
+        assert!(slim.ends_with("-slim"), "{file}: {slim}");
+    }
+}
+
 fn each_instance_is_alone_with_the_gateways(compose: &Value) {
     let service = |name: &str| &compose["services"][name];
     let workspaces = serde_json::json!("workspaces:/data/openclaw-users");
