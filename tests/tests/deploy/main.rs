@@ -24,6 +24,7 @@ mod forgeries;
 mod headers;
 mod http2;
 mod instance;
+mod probes;
 mod prometheus;
 mod rolling;
 mod schema;
