@@ -28,6 +28,7 @@ mod probes;
 mod prometheus;
 mod rolling;
 mod schema;
+mod systemd;
 mod table;
 mod timeouts;
 
