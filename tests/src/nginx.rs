@@ -134,6 +134,12 @@ impl Nginx {
         )
     }
 
+    /// Where it listens for those who come by TLS.
+    #[must_use]
+    pub fn https(&self) -> SocketAddr {
+        self.https
+    }
+
     /// Where it listens for those who come without TLS.
     #[must_use]
     pub fn http(&self) -> SocketAddr {

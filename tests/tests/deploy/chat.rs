@@ -1,4 +1,7 @@
-//! People sign in and chat through nginx, by TLS, while a gateway is restarted and nginx reloaded, and Prometheus looks on.
+//! People sign in and chat through nginx, by TLS, while a gateway is restarted and nginx reloaded, and Prometheus looks on. At last
+//! an OpenClaw is stopped, and the alert for it fires.
+
+use std::time::Duration;
 
 use gateway_tests::{
     browser::Browser,
@@ -12,11 +15,15 @@ use crate::{
     client::{Client, Who},
     deployment::Deployment,
     forgeries,
+    prometheus::Prometheus,
 };
 
 /// A reply of four seconds, and what it says.
 const LONG: &str = "[[words=80]] [[chunk_delay=50]]";
 const LONG_WORDS: usize = 80;
+
+/// `InstanceDown` is raised after a minute; the rest is for the gateways to see it, and Prometheus.
+const FIRES: Duration = Duration::from_secs(90);
 
 /// Somebody with a session in a browser, and a token for what counts.
 struct Visitor {
@@ -98,6 +105,22 @@ fn is_final(turn: &Turn) {
     assert_eq!(turn.state, "final", "{}", turn.text);
 }
 
+/// By the rules as they are shipped, which wait for a minute.
+async fn an_alert_says_which_instance_is_stopped(
+    deployment: &mut Deployment,
+    prometheus: &Prometheus,
+) -> Result<()> {
+    let name = deployment.stop_an_instance().await?;
+    let alert = prometheus.fires("InstanceDown", FIRES).await?;
+    assert_eq!(alert["labels"]["name"], name);
+    assert_eq!(alert["labels"]["severity"], "critical");
+    let summary = &alert["annotations"]["summary"];
+    assert_eq!(*summary, format!("OpenClaw {name} does not serve people"));
+    let firing = prometheus.firing().await?;
+    assert_eq!(firing.len(), 1, "nothing else is wrong: {firing:#?}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_people_chat_while_a_gateway_is_restarted_and_nginx_reloaded() -> Result<()> {
     let mut deployment = Deployment::start().await?;
@@ -146,7 +169,11 @@ async fn two_people_chat_while_a_gateway_is_restarted_and_nginx_reloaded() -> Re
         assert!(used.total() > 0, "{name}");
     }
     forgeries::nobody_is_elsewhere(&deployment).await?;
+    // How fast things go is asked of the last minute.
+    let mut another = alice.open(&deployment).await?;
+    alice.turn(&deployment, &mut another, "six").await?;
     prometheus.answers_everything().await?;
-    drop((hers, his));
+    drop((hers, his, another));
+    an_alert_says_which_instance_is_stopped(&mut deployment, &prometheus).await?;
     deployment.stop().await
 }

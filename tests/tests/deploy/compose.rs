@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 use gateway_tests::{error::Result, kit::Kit, script};
 use serde_json::Value;
 
-use crate::{configuration::make_secrets, deploy, shipped};
+use crate::{configuration::make_secrets, dashboards, deploy, probes, shipped};
 
 const PARTS: [&str; 10] = [
     "gateway-1",
@@ -142,10 +142,11 @@ async fn what_the_compose_file_names_exists_and_only_nginx_can_be_reached() -> R
                 "{name}: a version"
             ),
         }
-        // A container of OpenClaw says in its Dockerfile how it is.
-        let is_asked = service["healthcheck"].is_object()
-            || shipped("openclaw/Dockerfile").contains("\nHEALTHCHECK ");
-        assert!(is_asked, "{name}");
+        let probe = match name.starts_with("openclaw-") {
+            true => probes::of_openclaw(),
+            false => service["healthcheck"]["test"].clone(),
+        };
+        assert!(probes::needs_an_answer(&probe), "{name}: {probe}");
         // These two change their user themselves when they start.
         if !["postgres", "redis"].contains(&name) {
             assert_eq!(service["cap_drop"], serde_json::json!(["ALL"]), "{name}");
@@ -192,6 +193,38 @@ async fn what_the_compose_file_names_exists_and_only_nginx_can_be_reached() -> R
     each_instance_is_alone_with_the_gateways(&compose);
     gateways_are_where_others_look_for_them(&compose);
     Ok(())
+}
+
+#[test]
+fn what_builds_an_image_is_not_in_it() {
+    for (file, tools, made) in [
+        (
+            "gateway/Dockerfile",
+            &["cargo", "rust", "clang", "cmake", "make"][..],
+            "COPY --from=build /out/gateway /usr/local/bin/gateway",
+        ),
+        (
+            "openclaw/Dockerfile",
+            &["npm"],
+            "COPY --from=build /usr/local/lib/node_modules/openclaw /usr/local/lib/node_modules/openclaw",
+        ),
+    ] {
+        let text = shipped(file);
+        let lines = text.lines().filter(|line| !line.trim().starts_with('#'));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let stages: Vec<_> = text.split("\nFROM ").skip(1).collect();
+        let [build, .., image] = &*stages else {
+            panic!("{file} has {} stages", stages.len());
+        };
+        let from = build.lines().next().unwrap_or_default();
+        assert!(from.ends_with(" AS build"), "{file}: {from}");
+        assert!(image.lines().any(|line| line == made), "{file}: {image}");
+        let mut words = image.split_whitespace();
+        let left = words.find(|word| tools.contains(word));
+        assert_eq!(left, None, "{file}: {image}");
+        let slim = image.lines().next().unwrap_or_default();
+        assert!(slim.ends_with("-slim"), "{file}: {slim}");
+    }
 }
 
 fn each_instance_is_alone_with_the_gateways(compose: &Value) {
@@ -320,14 +353,8 @@ async fn grafana_finds_its_data_source_and_its_dashboards() -> Result<()> {
     let mounted = format!("./grafana/dashboards:{path}:ro");
     assert!(shipped("compose.yaml").contains(&mounted), "{mounted}");
     let mut uids = BTreeSet::new();
-    for entry in fs::read_dir(deploy("grafana/dashboards")).expect("dashboards") {
-        let text = fs::read_to_string(entry.expect("a dashboard").path()).expect("a dashboard");
-        let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    for dashboard in dashboards::shipped() {
         let uid = dashboard["uid"].as_str().expect("a uid").to_owned();
-        assert!(
-            uid.len() <= 40 && dashboard["schemaVersion"].is_u64(),
-            "{uid}"
-        );
         assert!(uids.insert(uid), "each dashboard has a uid of its own");
     }
     assert_eq!(uids.len(), 6);

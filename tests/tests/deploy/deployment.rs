@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::try_join_all;
 use gateway_tests::{
     browser::Browser,
     error::Result,
@@ -38,8 +39,8 @@ pub(crate) struct Deployment {
     pub(crate) kit: Kit,
     pub(crate) nginx: Nginx,
     pub(crate) gateways: [Gateway; 2],
-    /// `openclaw-1` and `openclaw-2`.
-    pub(crate) instances: [Instance; 2],
+    /// `openclaw-1` and `openclaw-2`, unless that was stopped.
+    instances: Vec<Instance>,
     /// A way through nginx by TLS, for clients that know none.
     pub(crate) tunnel: Tunnel,
     /// A word that nobody else says to a model.
@@ -100,7 +101,7 @@ impl Deployment {
             kit,
             nginx,
             gateways: [one, two],
-            instances,
+            instances: instances.into(),
             tunnel,
             mark: secret::mark()?,
             dirs,
@@ -163,15 +164,24 @@ impl Deployment {
         Ok(all)
     }
 
-    /// Stops the instances, which must end well.
+    /// Stops an instance, which must end well; answers its name.
+    pub(crate) async fn stop_an_instance(&mut self) -> Result<&'static str> {
+        let last = self.instances.pop().expect("both run");
+        last.stop().await?;
+        Ok("openclaw-2")
+    }
+
+    /// Stops the instances that run, which must end well.
     pub(crate) async fn stop(self) -> Result<()> {
         let Self {
             gateways,
-            instances: [one, two],
+            instances,
             ..
         } = self;
         drop(gateways);
-        tokio::try_join!(one.stop(), two.stop()).map(|_| ())
+        try_join_all(instances.into_iter().map(Instance::stop))
+            .await
+            .map(drop)
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use serde_json::Value;
-
-use crate::{deploy, shipped};
+use crate::{dashboards, deploy, shipped};
 
 /// What Prometheus itself knows of every target.
 const OF_PROMETHEUS: [&str; 2] = ["up", "scrape_duration_seconds"];
@@ -15,6 +13,7 @@ const WORDS: [&str; 8] = [
 ];
 
 /// An expression, and where it stands.
+#[derive(Debug)]
 pub(crate) struct Expression {
     pub(crate) place: String,
     pub(crate) text: String,
@@ -23,12 +22,9 @@ pub(crate) struct Expression {
 /// Those of all dashboards, for a window of a minute.
 pub(crate) fn of_dashboards() -> Vec<Expression> {
     let mut expressions = Vec::new();
-    for entry in fs::read_dir(deploy("grafana/dashboards")).expect("dashboards") {
-        let path = entry.expect("a dashboard").path();
-        let text = fs::read_to_string(&path).expect("a dashboard");
-        let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    for dashboard in dashboards::shipped() {
         let title = dashboard["title"].as_str().expect("a title");
-        let panels = dashboard["panels"].as_array().expect("panels");
+        let panels = dashboards::panels(&dashboard);
         let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
         assert_eq!(
             ids.len(),
@@ -52,7 +48,7 @@ pub(crate) fn of_dashboards() -> Vec<Expression> {
 }
 
 /// The metrics of an expression: what is no function, label, text or number in it.
-pub(crate) fn metrics_of(expression: &str) -> BTreeSet<String> {
+fn metrics_of(expression: &str) -> BTreeSet<String> {
     let mut bare = String::new();
     let (mut depth, mut text) = (0_usize, false);
     for c in expression.chars() {
