@@ -7,7 +7,7 @@ use std::{fs, path::Path, time::Duration};
 use ::http::{Request, StatusCode};
 use gateway_tests::{
     error::Result,
-    gateway::{Config, Gateway, command, person_with_key, person_with_shared_key},
+    gateway::{Config, Gateway, command_by_socket, person_with_key, person_with_shared_key},
     http,
     kit::Kit,
     redis::Redis,
