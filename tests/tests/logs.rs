@@ -97,6 +97,9 @@ async fn the_log_says_for_whom_and_is_changed_while_the_gateway_runs() -> Result
             line["fields"]["message"] == "socket closed"
         })
         .await?;
+        let request = opened["request"].as_str().unwrap_or_default();
+        assert_eq!(request.len(), 32, "{opened}");
+        assert!(opened["connection"].is_u64(), "{opened}");
         for of in ["user", "request", "connection"] {
             assert_eq!(opened[of], closed[of], "{opened} {closed}");
         }

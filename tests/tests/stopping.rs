@@ -35,7 +35,10 @@ const SOCKETS: usize = 10;
 /// Forty sockets go within a second.
 const AT_LEAST: Duration = Duration::from_millis(400);
 
-/// Much less than `shutdown_timeout` of the gateways here, which is 10 s.
+/// `shutdown_timeout` of the gateways here.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Much less than that.
 const AT_ONCE: Duration = Duration::from_secs(6);
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -207,12 +210,7 @@ async fn who_tells_it_twice_is_not_kept_waiting() -> Result<()> {
     let dir = dir.path();
     let mut gateway = Gateway::start(Config::new(&kit, dir)?, dir).await?;
     let name = format!("twice-{}", secret::mark()?);
-    let person = Person::sign_in(&kit, &name, &gateway).await?;
-    let mut socket = person.open().await?;
-    let long = format!("{name} [[words=2000]] [[chunk_delay=50]] [[in=500]] [[out=2000]]");
-    let run = socket.start(&long).await?;
-    let begun = |frame: &Value| frame["event"] == "chat" && frame["payload"]["state"] == "delta";
-    socket.ws.find(begun).await?;
+    let (mut socket, run) = reply_of_minutes(&kit, &name, &gateway).await?;
 
     gateway.signal(Signal::TERM);
     assert_eq!(socket.ws.closed().await?.0, 1012);
@@ -227,6 +225,42 @@ async fn who_tells_it_twice_is_not_kept_waiting() -> Result<()> {
     let records = settled_at_the_next_start(&mut gateway, dir, &name).await?;
     assert_eq!(records, [("model_call", None), ("run", Some(run))].map(own));
     Ok(())
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_cut_off_and_recorded() -> Result<()> {
+    let kit = Kit::from_env()?;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path();
+    let mut gateway = Gateway::start(Config::new(&kit, dir)?, dir).await?;
+    let name = format!("late-{}", secret::mark()?);
+    let (mut socket, run) = reply_of_minutes(&kit, &name, &gateway).await?;
+
+    let told = Instant::now();
+    gateway.signal(Signal::TERM);
+    assert_eq!(socket.ws.closed().await?.0, 1012);
+    let status = gateway.ended().await?;
+    let took = told.elapsed();
+    assert!(status.success(), "{status}");
+    assert!((LIMIT..LIMIT + AT_ONCE).contains(&took), "{took:?}");
+    let log = gateway.log()?;
+    for said in ["some calls did not end in time", "ledger closed"] {
+        assert!(log.contains(said), "{log}");
+    }
+    let records = settled_at_the_next_start(&mut gateway, dir, &name).await?;
+    assert_eq!(records, [("model_call", None), ("run", Some(run))].map(own));
+    Ok(())
+}
+
+/// Somebody's socket, and the run of a reply that has begun and takes minutes.
+async fn reply_of_minutes(kit: &Kit, name: &str, gateway: &Gateway) -> Result<(Socket, String)> {
+    let person = Person::sign_in(kit, name, gateway).await?;
+    let mut socket = person.open().await?;
+    let long = format!("{name} [[words=2000]] [[chunk_delay=50]] [[in=500]] [[out=2000]]");
+    let run = socket.start(&long).await?;
+    let begun = |frame: &Value| frame["event"] == "chat" && frame["payload"]["state"] == "delta";
+    socket.ws.find(begun).await?;
+    Ok((socket, run))
 }
 
 fn own((operation, run): (&str, Option<String>)) -> (String, Option<String>) {

@@ -20,6 +20,9 @@ use crate::{
 /// Requests of strangers, each with words of its own.
 const STRANGERS: usize = 2_000;
 
+/// People who come for the first time, each with a token of the issuer.
+const NEWCOMERS: usize = 300;
+
 async fn metrics(gateway: &Gateway) -> Result<String> {
     let answer = http::get(&gateway.admin_url("/metrics"), None).await?;
     Ok(answer.text())
@@ -30,8 +33,16 @@ fn series(text: &str) -> BTreeSet<String> {
     names.map(|(name, _)| name.to_owned()).collect()
 }
 
-/// d8_72: paths, methods, queries, tokens, headers and virtual keys that nobody has used before make no series.
-async fn strangers_make_no_series(gateway: &Gateway) -> Result<()> {
+/// d8_72: paths, methods, queries, tokens, headers and virtual keys that nobody has used before make no series, nor do people.
+async fn strangers_make_no_series(kit: &Kit, gateway: &Gateway) -> Result<()> {
+    let sign_in = async |range: std::ops::Range<usize>| -> Result<()> {
+        for n in range {
+            let token = kit.issuer().token(&format!("stranger-{n}")).await?;
+            let answer = http::get(&gateway.url("/api/user/info"), Some(&token)).await?;
+            answer.expect_status(::http::StatusCode::OK)?;
+        }
+        Ok(())
+    };
     let come = async |range: std::ops::Range<usize>| -> Result<()> {
         for n in range {
             let mut word = String::new();
@@ -62,8 +73,10 @@ async fn strangers_make_no_series(gateway: &Gateway) -> Result<()> {
         Ok(())
     };
     come(0..40).await?;
+    sign_in(0..2).await?;
     let before = series(&metrics(gateway).await?);
     come(40..STRANGERS).await?;
+    sign_in(2..NEWCOMERS).await?;
     let text = metrics(gateway).await?;
     let new: Vec<_> = series(&text).difference(&before).cloned().collect();
     assert_eq!(new, Vec::<String>::new());
@@ -114,7 +127,7 @@ async fn an_alert_says_which_instance_was_stopped() -> Result<()> {
     prometheus
         .until_there_are(r#"gateway_instance_people{name="pool-1"} == 1"#)
         .await?;
-    strangers_make_no_series(&gateway).await?;
+    strangers_make_no_series(&kit, &gateway).await?;
     let firing = prometheus.firing().await?;
     assert!(firing.is_empty(), "nothing is wrong yet: {firing:?}");
 
