@@ -22,8 +22,7 @@ use crate::{
 
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
-/// A running Redis that writes nothing to a disk. Dropping it kills it. It forgets everything when
-/// it ends.
+/// A running Redis, which writes nothing to a disk unless its configuration says so. Dropping it kills it.
 ///
 /// It is there in some milliseconds: a test that counts on exact keys, or breaks the server, starts
 /// its own.
@@ -44,6 +43,15 @@ impl Redis {
     /// [`Error::File`], [`Error::Run`] without `redis-server` on `PATH`, [`Error::NotReady`] with the
     /// end of its log.
     pub async fn start(dir: &Path) -> Result<Self> {
+        Self::start_with(dir, "save \"\"\nappendonly no\n").await
+    }
+
+    /// The same with the configuration that is given, but for where it listens, the password, and the directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with(dir: &Path, rest: &str) -> Result<Self> {
         let address = free_address()?;
         let password = secret::random()?;
         let dir = dir.join("redis");
@@ -53,7 +61,7 @@ impl Redis {
         };
         fs::create_dir(&dir).map_err(file)?;
         let dir = dir.canonicalize().map_err(file)?;
-        let config = config(address, &password);
+        let config = config(address, &password, rest);
         fs::write(dir.join("redis.conf"), config).map_err(file)?;
         let process = spawn(&dir)?;
         let mut server = Self {
@@ -146,11 +154,13 @@ async fn answers(address: SocketAddr) -> std::io::Result<bool> {
     Ok(&answer == b"-NOAUTH")
 }
 
-fn config(address: SocketAddr, password: &str) -> String {
+fn config(address: SocketAddr, password: &str, rest: &str) -> String {
     let (host, port) = (address.ip(), address.port());
-    format!(
-        "bind {host}\nport {port}\nrequirepass {password}\nsave \"\"\nappendonly no\ndaemonize no\n"
-    )
+    // A file of a secret is included where there is one.
+    let is_kept = |line: &&str| !line.starts_with("include ") && !line.starts_with("dir ");
+    let rest: Vec<_> = rest.lines().filter(is_kept).collect();
+    let rest = rest.join("\n");
+    format!("bind {host}\nport {port}\nrequirepass {password}\ndaemonize no\n{rest}\n")
 }
 
 fn spawn(dir: &Path) -> Result<Process> {

@@ -60,7 +60,7 @@ impl Deployment {
         let kit = Kit::from_env()?;
         let dir = tempfile::tempdir().expect("a temporary directory");
         make_secrets(dir.path()).await?;
-        let redis = Redis::start(dir.path()).await?;
+        let redis = Redis::start_with(dir.path(), &shipped("redis/redis.conf")).await?;
         let below = |name: &str| {
             let path = dir.path().join(name);
             fs::create_dir(&path).expect("a directory");
