@@ -560,6 +560,10 @@ async fn what_was_done_is_listed_and_exported_and_a_signal_is_an_act_too() {
     fixture
         .say(&["grant", "alice", "calls/day=3", "--for", "7d"])
         .await;
+    let file = fixture.dir.path().join("gateway.toml");
+    let dearer = fs::read_to_string(&file).unwrap();
+    let dearer = dearer.replacen("output = \"1.00\"", "output = \"2.00\"", 1);
+    fs::write(&file, dearer).unwrap();
     fixture.signal(rustix::process::Signal::HUP);
     let reloaded = async {
         while fixture.acts("?who=SIGHUP").await.len() < 2 {
@@ -592,10 +596,18 @@ async fn what_was_done_is_listed_and_exported_and_a_signal_is_an_act_too() {
         (&json!("refused"), &json!("invalid_configuration")),
     ];
     assert_eq!(told, expected);
-    assert_eq!(
-        reloads[1]["after"],
-        json!({"instances": ["pool-1"], "pricedModels": 1})
-    );
+    let (before, after) = (&reloads[1]["before"], &reloads[1]["after"]);
+    for name in ["instances", "logFilter", "masterKeys"] {
+        assert_eq!(before[name], after[name]);
+    }
+    assert_eq!(after["instances"], json!({"pool-1": "http://127.0.0.1:1"}));
+    assert_eq!(after["logFilter"], "info");
+    assert_eq!(after["masterKeys"].as_array().map(Vec::len), Some(1));
+    assert_eq!(after["prices"]["models"], 1);
+    let digests = [before, after].map(|state| state["prices"]["sha256"].as_str().unwrap());
+    assert_eq!(digests.map(str::len), [64, 64]);
+    assert_ne!(digests[0], digests[1], "another price is another digest");
+    assert_eq!(reloads[3]["after"], *after, "nothing has changed");
 
     let mut of_alice = fixture.acts("?user=alice").await.into_iter();
     let set: Vec<_> = of_alice.by_ref().take(2).collect();
