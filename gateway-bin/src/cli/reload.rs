@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -9,6 +10,7 @@ use tower_usage::Prices;
 use tower_workspace::vault::Vault;
 use tracing::{error, info, warn};
 
+use super::check_config::without_user;
 use crate::api::shown_prices;
 use crate::audit::{Act, Actor};
 use crate::config::{Config, ConfigError};
@@ -136,8 +138,12 @@ impl Reloadable {
         let digest = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
         let keys = self.vault.as_ref().map(Vault::master_key_ids);
         let keys = keys.unwrap_or_default().into_iter();
+        let instances = self.roster.in_file().into_iter();
+        let instances: BTreeMap<_, _> = instances
+            .map(|(name, url)| (name, without_user(&url)))
+            .collect();
         json!({
-            "instances": self.roster.in_file(),
+            "instances": instances,
             "prices": { "models": self.prices.load().models().count(), "sha256": digest.collect::<String>() },
             "masterKeys": keys.map(|id| id.to_string()).collect::<Vec<_>>(),
             "logFilter": log::filter().map(|filter| filter.as_str().to_owned()),

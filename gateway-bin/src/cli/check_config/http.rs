@@ -42,7 +42,7 @@ impl Fetcher {
 }
 
 /// A URL without user and password, if there are any in it.
-pub(super) fn without_user(url: &str) -> String {
+pub(in crate::cli) fn without_user(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
         _ => url.to_owned(),
