@@ -27,6 +27,7 @@ pub async fn all(make: &impl MakeStore) {
     settlement::a_ticket_settles_after_a_journey_as_text(make).await;
     lease::a_lease_that_ends_gives_back(make).await;
     lease::renewing_keeps(make).await;
+    lease::renewing_goes_by_a_clock_set_back(make).await;
     lease::renewing_what_is_over_does_not_bring_it_back(make).await;
     lease::a_late_settlement_counts_when_it_was_admitted(make).await;
     reset::a_day_ends_at_midnight_to_the_millisecond(make).await;

@@ -51,6 +51,21 @@ pub async fn renewing_keeps(make: &impl MakeStore) {
     trial.stands("a", (Tokens, Day), (0, 0)).await;
 }
 
+/// A renewed lease ends by the clock that it was renewed by, also if that was set back and the lease would have lasted
+/// longer.
+pub async fn renewing_goes_by_a_clock_set_back(make: &impl MakeStore) {
+    let trial = Trial::new("renewing_goes_by_a_clock_set_back", make, PLAN).await;
+    let granted = hold(&trial).await;
+
+    trial.set_clock(NOON - 5_000);
+    let renewed = trial.renew(granted.ticket()).await;
+    trial.same("renewed", &renewed, &Renewed::Applied);
+    trial.advance(LEASE - MILLISECOND);
+    trial.stands("a", (Tokens, Day), (0, 100)).await;
+    trial.advance(MILLISECOND);
+    trial.stands("a", (Tokens, Day), (0, 0)).await;
+}
+
 /// What was given back may be somebody else's by now.
 pub async fn renewing_what_is_over_does_not_bring_it_back(make: &impl MakeStore) {
     let trial = Trial::new("renewing_what_is_over_does_not_bring_it_back", make, PLAN).await;

@@ -127,6 +127,8 @@ impl Family {
         match index.and_then(|index| self.held.get_mut(index)) {
             Some(held) => {
                 held.lease_end = lease_end;
+                // By a clock that was set back it ends sooner than it would have.
+                self.next_lease_end = self.next_lease_end.map(|next| next.min(lease_end));
                 Renewed::Applied
             }
             None => Renewed::NotHeld,
@@ -308,6 +310,21 @@ mod tests {
                 "{sequence}"
             );
         }
+    }
+
+    #[test]
+    fn a_lease_that_was_renewed_by_a_clock_set_back_ends_by_that_clock() {
+        let mut family = Family::default();
+        reserve(&mut family, 0, at(10_000));
+        assert_eq!(
+            family.renew(&alice(), 0, at(0), at(1_000)),
+            Renewed::Applied
+        );
+
+        assert_eq!(
+            family.renew(&alice(), 0, at(1_000), at(2_000)),
+            Renewed::NotHeld
+        );
     }
 
     #[test]

@@ -225,7 +225,9 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(
+        std::env::var("PROPTEST_CASES").map_or(48, |cases| cases.parse().unwrap())
+    ))]
 
     #[test]
     fn agrees_with_the_store_in_memory(plan in limits(), steps in vec(step(), 1..60)) {
