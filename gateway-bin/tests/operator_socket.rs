@@ -563,8 +563,6 @@ async fn what_was_done_is_listed_and_exported_and_a_signal_is_an_act_too() {
     let file = fixture.dir.path().join("gateway.toml");
     let dearer = fs::read_to_string(&file).unwrap();
     let dearer = dearer.replacen("output = \"1.00\"", "output = \"2.00\"", 1);
-    let dearer = dearer.replacen("http://127.0.0.1:1\"", "http://ops:canary@127.0.0.1:1\"", 1);
-    assert!(dearer.contains("canary"));
     fs::write(&file, dearer).unwrap();
     fixture.signal(rustix::process::Signal::HUP);
     let reloaded = async {

@@ -6,9 +6,11 @@
 // and fails by throwing, best of all by `node:assert`. Then it leaves behind a picture and the HTML of every open page, and
 // the program ends with 1. What pages say on their consoles, and what they could not load, is in the output at any rate.
 //
-// The environment: `MODULES` (the `node_modules` with playwright-core), `CHROMIUM`, `OUTPUT` (an existing directory), and
-// what a test adds. No page reaches anything but loopback.
-import { writeFile } from "node:fs/promises";
+// The environment: `MODULES` (the `node_modules` with playwright-core), `CHROMIUM`, `OUTPUT` (an existing directory),
+// `CERTIFICATE` (a PEM file whose key is trusted, whoever has signed it), and what a test adds. No page reaches anything but
+// loopback.
+import { X509Certificate, createHash } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 
 import { load } from "./modules.mjs";
@@ -53,11 +55,19 @@ const keep = async (context, name) => {
   }
 };
 
+// The option by which a key is trusted.
+const trusted = async (path) => {
+  if (!path) return [];
+  const key = new X509Certificate(await readFile(path)).publicKey.export({ type: "spki", format: "der" });
+  return [`--ignore-certificate-errors-spki-list=${createHash("sha256").update(key).digest("base64")}`];
+};
+
 // Runs BODY with a browser that nobody has used; `newContext` makes another person's.
 export const browse = async (body) => {
   const name = basename(process.argv[1], ".mjs");
   const { default: playwright } = await load(env.MODULES, "playwright-core");
-  const browser = await playwright.chromium.launch({ executablePath: env.CHROMIUM, headless: true, args: ARGUMENTS });
+  const args = [...ARGUMENTS, ...(await trusted(env.CERTIFICATE))];
+  const browser = await playwright.chromium.launch({ executablePath: env.CHROMIUM, headless: true, args });
   const contexts = [];
   const newContext = async (options) => {
     const context = await browser.newContext(options);

@@ -66,7 +66,7 @@ async fn who_requires_a_sandbox_has_exec_in_it_and_nobody_else_has() -> Result<(
     let mut config = Config::new(&kit, dir.path())?;
     let ours = format!("capacity = 2\nsandbox_user = \"{}\"", host.user());
     config.text = config.text.replacen("mode = \"pool\"", &ours, 1);
-    let gateway = Gateway::start(config, dir.path()).await?;
+    let gateway = Gateway::start(config.clone(), dir.path()).await?;
     let alice = Person::sign_in(&kit, "alice", &gateway).await?;
     let bob = Person::sign_in(&kit, "bob", &gateway).await?;
 
@@ -147,6 +147,26 @@ async fn who_requires_a_sandbox_has_exec_in_it_and_nobody_else_has() -> Result<(
 
     let of_bob = tools(&bob, &[("exec", json!({"command": id}))]).await?;
     assert!(!of_bob.contains("ran-as"), "{of_bob}");
+
+    // Where the operator requires it of everybody, also of who was here without it and of who asks for nothing.
+    drop(gateway);
+    config
+        .env
+        .push(("SANDBOX_ENABLED".to_owned(), "true".to_owned()));
+    let gateway = Gateway::start(config, dir.path()).await?;
+    let bob = Person::sign_in(&kit, "bob", &gateway).await?;
+    let of_bob = tools(&bob, &[("exec", json!({"command": id}))]).await?;
+    assert!(
+        of_bob.contains("ran-as-") && !of_bob.contains("ran-as-root"),
+        "{of_bob}"
+    );
+    assert!(
+        !of_bob.contains(&format!("ran-as-{user}")),
+        "a user of his own: {of_bob}"
+    );
+    let status = bob.get("/api/openclaw/status").await?;
+    assert_eq!(status["hasSandbox"], true);
+    let alice = Person::sign_in(&kit, "alice", &gateway).await?;
 
     // Without the host there is none to fall back to.
     host.stop().await?;

@@ -10,12 +10,12 @@ use tower_usage::Prices;
 use tower_workspace::vault::Vault;
 use tracing::{error, info, warn};
 
-use super::check_config::without_user;
 use crate::api::shown_prices;
 use crate::audit::{Act, Actor};
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::instance::Roster;
 use crate::prices::price_list;
+use crate::server::Tls;
 use crate::sinks::Sinks;
 use crate::store::{ActorKind, Outcome, Store, StoreError};
 use crate::telemetry::log::{self, set_filter};
@@ -28,35 +28,20 @@ pub(super) struct Reload {
     pub(super) read: Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>,
 }
 
-/// What can be exchanged while the gateway runs: prices, master keys, instances and what is logged. Everything else takes effect at the
-/// next start.
+/// What can be exchanged while the gateway runs: prices, master keys, instances, the certificate and what is logged. Everything
+/// else takes effect at the next start.
 pub(super) struct Reloadable {
-    prices: Prices,
-    vault: Option<Vault>,
-    sinks: Sinks,
-    roster: Roster,
-    store: Store,
+    pub(super) prices: Prices,
+    pub(super) vault: Option<Vault>,
+    pub(super) sinks: Sinks,
+    pub(super) roster: Roster,
+    pub(super) tls: Option<Tls>,
+    pub(super) store: Store,
 }
 
 // === impl Reloadable ===
 
 impl Reloadable {
-    pub(super) const fn new(
-        prices: Prices,
-        vault: Option<Vault>,
-        sinks: Sinks,
-        roster: Roster,
-        store: Store,
-    ) -> Self {
-        Self {
-            prices,
-            vault,
-            sinks,
-            roster,
-            store,
-        }
-    }
-
     /// Takes over a configuration each time, until `stop`. One that is wrong changes nothing.
     pub(super) async fn follow(self, reload: Reload, stop: CancellationToken) {
         let Reload { mut signal, read } = reload;
@@ -87,7 +72,7 @@ impl Reloadable {
             let result = match outcome {
                 Ok(()) => {
                     info!(
-                        "prices, master keys, instances and the log filter were read again; everything else takes effect at the next start"
+                        "prices, master keys, instances, the certificate and the log filter were read again; everything else takes effect at the next start"
                     );
                     "ok"
                 }
@@ -138,12 +123,11 @@ impl Reloadable {
         let digest = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
         let keys = self.vault.as_ref().map(Vault::master_key_ids);
         let keys = keys.unwrap_or_default().into_iter();
-        let instances = self.roster.in_file().into_iter();
-        let instances: BTreeMap<_, _> = instances
-            .map(|(name, url)| (name, without_user(&url)))
-            .collect();
+        let instances: BTreeMap<_, _> = self.roster.in_file().into_iter().collect();
+        let certificate = self.tls.as_ref().map(Tls::certificate);
         json!({
             "instances": instances,
+            "certificate": certificate.map(|certificate| certificate.sha256().to_owned()),
             "prices": { "models": self.prices.load().models().count(), "sha256": digest.collect::<String>() },
             "masterKeys": keys.map(|id| id.to_string()).collect::<Vec<_>>(),
             "logFilter": log::filter().map(|filter| filter.as_str().to_owned()),
@@ -154,12 +138,19 @@ impl Reloadable {
         // All of it is looked at before any of it changes.
         let prices = price_list(&config.price, &config.prices)?;
         let master_keys = config.workspace.master_keys()?;
+        let certificate = config.server.tls.as_ref();
+        let certificate = certificate.map(config::Tls::read).transpose()?;
         let instances = self.roster.set_file(&config.instance);
         instances.map_err(|problem| ConfigError::invalid("instance", problem))?;
         match (&self.vault, master_keys) {
             (Some(vault), Some(keys)) => vault.replace(keys),
             (None, None) => {}
             _ => warn!("`workspace.master_key_file` comes or goes at the next start"),
+        }
+        match (&self.tls, certificate) {
+            (Some(tls), Some(certificate)) => tls.replace(certificate),
+            (None, None) => {}
+            _ => warn!("`server.tls` comes or goes at the next start"),
         }
         self.prices.store(prices);
         if let Some(filter) = config.log.filter()

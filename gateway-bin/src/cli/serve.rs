@@ -33,7 +33,7 @@ use crate::password::{ConnectVerifier, Passwords};
 use crate::plan;
 use crate::prices::price_list;
 use crate::records::Records;
-use crate::server;
+use crate::server::{self, Tls};
 use crate::shipping::Shipping;
 use crate::shutdown::Shutdown;
 use crate::sign_in::SignIn;
@@ -215,13 +215,21 @@ pub(super) async fn serve(
         stop.clone()
             .run_until_cancelled_owned(roster.clone().follow()),
     );
-    let reloadable = Reloadable::new(
-        prices.clone(),
-        vault.clone(),
-        sinks.clone(),
-        roster.clone(),
-        store.clone(),
-    );
+    let tls = match &config.server.tls {
+        Some(tls) => {
+            let certificate = tls.read().map_err(failed("configuration"))?;
+            Some(Tls::new(certificate).map_err(failed("server.tls"))?)
+        }
+        None => None,
+    };
+    let reloadable = Reloadable {
+        prices: prices.clone(),
+        vault: vault.clone(),
+        sinks: sinks.clone(),
+        roster: roster.clone(),
+        tls: tls.clone(),
+        store: store.clone(),
+    };
     let own_keys = OwnKeys::load(store.clone(), vault).await;
     let own_keys = own_keys.map_err(failed("store"))?;
     let keys = VirtualKeys::load(store.clone())
@@ -252,6 +260,10 @@ pub(super) async fn serve(
         config.routing.affinity,
         cells.clone(),
     );
+    let environments = match config.workspace.require_sandbox {
+        true => environments.in_sandbox(),
+        false => environments,
+    };
     let drained = environments.clone().follow_drained();
     tokio::spawn(stop.clone().run_until_cancelled_owned(drained));
     let sign_in = SignIn::start(&config, &path, &store);
@@ -384,13 +396,15 @@ pub(super) async fn serve(
             .map_err(failed("server.admin"))?;
         listeners.spawn(server::serve(
             listener,
+            None,
             api::admin(api.clone(), exposition.clone()),
             shutdown.clone(),
         ));
     }
-    listeners.spawn(server::serve(public, routes, shutdown.clone()));
+    listeners.spawn(server::serve(public, tls, routes, shutdown.clone()));
     if let Some(egress) = egress {
-        listeners.spawn(server::serve(egress, model_calls, shutdown.clone()));
+        let serving = server::serve(egress, None, model_calls, shutdown.clone());
+        listeners.spawn(serving);
     }
     if let Some(reload) = signals.reload {
         tokio::spawn(reloadable.follow(reload, stop.clone()));

@@ -15,12 +15,15 @@ use crate::prices::price_list;
 
 use super::{
     Cells, Config, ConfigError, Instance, InstanceAuth, Issuer, IssuerKind, Metering, Provider,
-    UnknownModel, Workspace, cell,
+    Server, UnknownModel, Workspace, cell,
 };
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
-    not_yet(config)?;
+    if let Err(error) = plan::plans(&config.plan) {
+        return Err(ConfigError::invalid("plan", error.to_string()));
+    }
     origin("server.public_url", &config.server.public_url)?;
+    tls(&config.server)?;
     for allowed in &config.server.allowed_origins {
         origin("server.allowed_origins", allowed)?;
     }
@@ -57,21 +60,17 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     providers(config, &prices)
 }
 
-/// Keys of the fixed form whose feature this version does not have. Taking them silently would be a lie.
-fn not_yet(config: &Config) -> Result<(), ConfigError> {
-    let absent = |key: &str| {
-        Err(ConfigError::invalid(
-            key,
-            "is not available in this version; remove it",
-        ))
+fn tls(server: &Server) -> Result<(), ConfigError> {
+    let Some(tls) = &server.tls else {
+        return Ok(());
     };
-    if config.server.tls.is_some() {
-        return absent("server.tls");
+    if !server.public_url.starts_with("https://") {
+        return Err(ConfigError::invalid(
+            "server.public_url",
+            "must begin with https:// where there is `server.tls`",
+        ));
     }
-    if let Err(error) = plan::plans(&config.plan) {
-        return Err(ConfigError::invalid("plan", error.to_string()));
-    }
-    Ok(())
+    tls.read().map(drop)
 }
 
 fn snapshots(workspace: &Workspace) -> Result<(), ConfigError> {
@@ -444,6 +443,13 @@ fn provider(
 }
 
 fn http_url(key: &str, url: &str) -> Result<Uri, ConfigError> {
+    // Not shown: it may be a password, and whoever shows such a URL later would show it too.
+    if url.contains('@') {
+        return Err(ConfigError::invalid(
+            key,
+            "holds an `@`; a user or password has no place in this URL",
+        ));
+    }
     let uri: Uri = url
         .parse()
         .map_err(|_| ConfigError::invalid(key, format!("`{url}` is not a URL")))?;

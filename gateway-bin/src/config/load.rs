@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::{Config, Instance, InstanceAuth, InstanceMode, Secret, check};
+use super::{Config, Instance, InstanceAuth, InstanceMode, ProviderKind, Secret, Tls, check};
 
 /// Reads, completes and checks the configuration in `path`. `env` looks up environment variables, which win over
 /// the file.
@@ -107,26 +107,41 @@ fn place_of(text: &str, span: Option<std::ops::Range<usize>>) -> (usize, String)
     )
 }
 
-/// Variables whose feature this version does not have; an operator who sets one would believe that it works.
-const NOT_YET: [&str; 4] = [
-    "SSL_CERT_PATH",
-    "SSL_KEY_PATH",
-    "SANDBOX_ENABLED",
-    "ANTHROPIC_API_KEY",
-];
-
 /// The variables of the first version of this gateway.
 fn apply_environment(
     config: &mut Config,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<(), ConfigError> {
-    for name in NOT_YET {
-        if env(name).is_some_and(|value| !value.eq_ignore_ascii_case("false")) {
+    match (env("SSL_CERT_PATH"), env("SSL_KEY_PATH")) {
+        (Some(cert), Some(key)) => config.server.tls = Some(Tls::new(cert.into(), key.into())),
+        (None, None) => {}
+        (Some(_), None) => {
             return Err(ConfigError::invalid(
-                name,
-                "is not available in this version; unset it",
+                "SSL_CERT_PATH",
+                "needs SSL_KEY_PATH beside it",
             ));
         }
+        (None, Some(_)) => {
+            return Err(ConfigError::invalid(
+                "SSL_KEY_PATH",
+                "needs SSL_CERT_PATH beside it",
+            ));
+        }
+    }
+    if let Some(enabled) = env("SANDBOX_ENABLED") {
+        config.workspace.require_sandbox = match &*enabled.to_ascii_lowercase() {
+            "true" | "1" => true,
+            "false" | "0" => false,
+            _ => {
+                return Err(ConfigError::invalid(
+                    "SANDBOX_ENABLED",
+                    "must be true or false",
+                ));
+            }
+        };
+    }
+    if let Some(key) = env("ANTHROPIC_API_KEY") {
+        anthropic_key(config, key)?;
     }
     // By the names that OpenTelemetry has given them.
     if let Some(endpoint) = env("OTEL_EXPORTER_OTLP_ENDPOINT") {
@@ -194,6 +209,27 @@ fn apply_environment(
             .collect();
     }
     Ok(())
+}
+
+/// Gives the provider that speaks Anthropic's protocol its key. What models it has, and what they cost, no variable says.
+fn anthropic_key(config: &mut Config, key: String) -> Result<(), ConfigError> {
+    let providers = config.provider.iter_mut();
+    let mut providers = providers.filter(|provider| provider.kind == ProviderKind::Anthropic);
+    match (providers.next(), providers.next()) {
+        (Some(provider), None) => {
+            provider.api_key = Some(Secret::new(key));
+            provider.api_key_file = None;
+            Ok(())
+        }
+        (None, _) => Err(ConfigError::invalid(
+            "ANTHROPIC_API_KEY",
+            "has no [[provider]] of kind \"anthropic\" that it is for; add one with its models, or unset it",
+        )),
+        (Some(_), Some(_)) => Err(ConfigError::invalid(
+            "ANTHROPIC_API_KEY",
+            "could be for several [[provider]] of kind \"anthropic\"; unset it, and give each its `api_key_file`",
+        )),
+    }
 }
 
 /// Puts the contents of every `*_file` beside it.
@@ -489,6 +525,100 @@ tokens_per_day = 1
             let said = refusal(&WHOLE.replacen(line, instead, 1)).unwrap_or_default();
             assert!(said.contains(key), "{instead}: {said}");
             assert!(!said.contains("canary"), "{said}");
+        }
+    }
+
+    #[test]
+    fn variables_of_the_first_version_win_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        let with = |text: &str, variables: &[(&str, &str)]| {
+            std::fs::write(&path, text).unwrap();
+            load(&path, |name| {
+                let mut variables = variables.iter();
+                let found = variables.find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+            .map_err(|error| error.to_string())
+        };
+        let anthropic = WHOLE.replacen("kind = \"openai\"", "kind = \"anthropic\"", 1);
+        let config = with(&anthropic, &[("ANTHROPIC_API_KEY", "sk-1")]).unwrap();
+        let key = config.provider[0].api_key.as_ref().map(Secret::expose);
+        assert_eq!(key, Some("sk-1"));
+        let required = WHOLE.replacen("[workspace]", "[workspace]\nrequire_sandbox = true", 1);
+        for (text, value, requires) in [
+            (WHOLE, "true", true),
+            (WHOLE, "1", true),
+            (&required, "False", false),
+            (&required, "0", false),
+        ] {
+            let config = with(text, &[("SANDBOX_ENABLED", value)]).unwrap();
+            assert_eq!(config.workspace.require_sandbox, requires, "{value}");
+        }
+        let twice = "[[provider]]\nname = \"b\"\nkind = \"anthropic\"\nbase_url = \"https://b.example\"\n\
+                     api_key = \"canary\"\nmodels = [{ id = \"m\" }]\n";
+        let twice = format!("{anthropic}{twice}");
+        for (text, variables, said) in [
+            (
+                WHOLE,
+                &[("ANTHROPIC_API_KEY", "canary")][..],
+                "`ANTHROPIC_API_KEY`: has no",
+            ),
+            (
+                &twice,
+                &[("ANTHROPIC_API_KEY", "canary")],
+                "`ANTHROPIC_API_KEY`: could be for several",
+            ),
+            (
+                WHOLE,
+                &[("SANDBOX_ENABLED", "canary")],
+                "`SANDBOX_ENABLED`: must be true or false",
+            ),
+            (
+                WHOLE,
+                &[("SSL_CERT_PATH", "/a")],
+                "`SSL_CERT_PATH`: needs SSL_KEY_PATH",
+            ),
+            (
+                WHOLE,
+                &[("SSL_KEY_PATH", "/a")],
+                "`SSL_KEY_PATH`: needs SSL_CERT_PATH",
+            ),
+            (
+                WHOLE,
+                &[
+                    ("SSL_CERT_PATH", "/none.pem"),
+                    ("SSL_KEY_PATH", "/none.key"),
+                ],
+                "`server.tls.cert`: /none.pem: No such file",
+            ),
+        ] {
+            let refused = with(text, variables).err().unwrap();
+            assert!(refused.contains(said), "{refused}");
+            assert!(!refused.contains("canary"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_refused_and_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        for (url, key) in [
+            ("https://openclaw.example.com", "server.public_url"),
+            ("https://login.example.com", "issuer.corp.url"),
+            ("http://127.0.0.1:3", "instance.pool-1.url"),
+            ("https://api.openai.com/v1", "provider.openai.base_url"),
+        ] {
+            for user in ["ops:canary@", "ops:can/ary@", "canary@"] {
+                let named = url.replacen("://", &format!("://{user}"), 1);
+                std::fs::write(&path, WHOLE.replacen(url, &named, 1)).unwrap();
+                let refused = load(&path, |_| None).err().unwrap().to_string();
+                assert!(
+                    refused.contains(&format!("`{key}`: holds an `@`")),
+                    "{refused}"
+                );
+                assert!(!refused.contains("ary"), "{refused}");
+            }
         }
     }
 

@@ -14,6 +14,7 @@ mod log;
 mod prices;
 mod secret;
 mod telemetry;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ pub(crate) use self::log::VARIABLE as LOG_VARIABLE;
 pub use self::prices::{Day, Price, Prices, UnknownModel, Usage, UsdPerMillion};
 pub use self::secret::Secret;
 pub use self::telemetry::Telemetry;
+pub use self::tls::Tls;
 
 /// Everything `gateway.toml` says.
 #[derive(Debug, Deserialize)]
@@ -161,8 +163,8 @@ pub struct Server {
     /// Further origins of browser applications.
     #[serde(default)]
     pub allowed_origins: Vec<String>,
-    /// Certificate and key of the public listener.
-    pub tls: Option<toml::Table>,
+    /// Certificate of the public listener; absent: it speaks in clear, to a proxy that has one.
+    pub tls: Option<Tls>,
 }
 
 /// `[[issuer]]`
@@ -331,6 +333,10 @@ pub struct Workspace {
     /// those that end in `.md`, `.yml` or `.yaml` may have placeholders such as `{{name}}`. It is read at the start. What
     /// somebody has already stays as it is.
     pub templates: Option<PathBuf>,
+    /// Whether everybody's tools run in a sandbox or not at all, as of those who ask for one; of people who were here before,
+    /// from when they come next.
+    #[serde(default)]
+    pub require_sandbox: bool,
     /// File that holds the keys that seal people's own provider keys, one in each line: 64 hexadecimal digits
     /// (`openssl rand -hex 32` makes one). The first seals, all open. Without it nobody can have a key of their own.
     pub master_key_file: Option<PathBuf>,

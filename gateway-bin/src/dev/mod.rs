@@ -36,6 +36,7 @@ pub async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
 pub fn serve(listener: TcpListener, routes: Router) -> impl Future<Output = ()> + Send {
     crate::server::serve(
         listener,
+        None,
         tower::util::MapRequest::new(routes, |request: http::Request<hyper::body::Incoming>| {
             request.map(axum::body::Body::new)
         }),

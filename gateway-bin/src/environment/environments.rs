@@ -5,6 +5,7 @@ use tower_workspace::fs::Provisioner;
 use tower_workspace::{ResolveFuture, Workspace, WorkspaceResolver};
 
 use super::error::EnvironmentError;
+use super::opening::Tools;
 use super::shared::Shared;
 use crate::cells::Cells;
 use crate::config::Affinity;
@@ -16,6 +17,8 @@ use crate::store::Store;
 #[derive(Clone)]
 pub struct Environments {
     pub(super) shared: Arc<Shared>,
+    /// How tools run of those who do not ask for anything.
+    pub(super) tools: Tools,
 }
 
 // === impl Environments ===
@@ -55,6 +58,16 @@ impl Environments {
                 open: RwLock::default(),
                 opening: std::sync::Mutex::default(),
             }),
+            tools: Tools::AsTheyWere,
+        }
+    }
+
+    /// The same, where everybody's tools run in a sandbox from when they come next, or not at all.
+    #[must_use]
+    pub fn in_sandbox(self) -> Self {
+        Self {
+            tools: Tools::InSandbox,
+            ..self
         }
     }
 

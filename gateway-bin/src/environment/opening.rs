@@ -42,7 +42,7 @@ impl Environments {
     ///
     /// Dropping the future does not stop what was begun.
     pub async fn open(&self, identity: &Arc<Identity>) -> Result<Environment, EnvironmentError> {
-        self.open_as(identity, Tools::AsTheyWere).await
+        self.open_as(identity, self.tools).await
     }
 
     /// Opens somebody's environment, whose tools run in a sandbox from now on, or not at all.

@@ -1,4 +1,8 @@
-//! Listeners: plain hyper servers that stop when they are told to.
+//! Listeners: plain hyper servers, with TLS where there is a certificate, that stop when they are told to.
+
+mod certificate;
+mod http2;
+mod tls;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -7,24 +11,28 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
+use tower::{ServiceExt, service_fn};
 use tower_service::Service;
 use tracing::{debug, warn};
 
-use crate::api::PeerAddress;
+pub use self::certificate::{Certificate, CertificateError};
+use self::tls::Begun;
+pub use self::tls::Tls;
+use crate::api::{ApiError, PeerAddress};
 use crate::shutdown::Shutdown;
 use crate::telemetry::context::InContext;
 
@@ -63,7 +71,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves every connection of `listener` with a clone of `service`. Once `shutdown` has begun each answer is the last one of
 /// its connection, so that whoever keeps connections opens the next one elsewhere. At its end no connection is accepted, and
 /// those that are open finish what they are at.
-pub async fn serve<S, B>(listener: TcpListener, service: S, shutdown: Shutdown)
+pub async fn serve<S, B>(listener: TcpListener, tls: Option<Tls>, service: S, shutdown: Shutdown)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone
@@ -88,10 +96,12 @@ where
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            metrics::counter!("gateway_refusals_total", "plane" => "listener", "reason" => "full")
-                .increment(1);
-            // What does not fit into the socket's buffer at once is not worth waiting for.
-            let _ = stream.try_write(FULL);
+            refused("full");
+            // What does not fit into the socket's buffer at once is not worth waiting for. By TLS nothing can be said
+            // without a handshake, which is what there is no room for.
+            if tls.is_none() {
+                let _ = stream.try_write(FULL);
+            }
             continue;
         };
         if let Err(error) = stream.set_nodelay(true) {
@@ -100,25 +110,80 @@ where
         }
         let place = ConnectionPlace(Arc::new(place));
         let own = place.clone();
-        let with_peer = service
+        let service = service
             .clone()
             .map_request(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(PeerAddress(peer));
                 request.extensions_mut().insert(own.clone());
                 request
-            })
-            .map_response({
-                let shutdown = shutdown.clone();
-                move |response| last_of_its_connection(response, &shutdown)
             });
-        let connection = serve_connection(stream, InContext::new(with_peer), stop.clone());
+        let (tls, shutdown) = (tls.clone(), shutdown.clone());
         connections.spawn(async move {
             let _place = place;
-            connection.await;
+            match tls {
+                Some(tls) => serve_tls(stream, &tls, service, shutdown).await,
+                None => serve_http1(stream, service, shutdown).await,
+            }
         });
     }
     connections.close();
     connections.wait().await;
+}
+
+fn refused(reason: &'static str) {
+    metrics::counter!("gateway_refusals_total", "plane" => "listener", "reason" => reason)
+        .increment(1);
+}
+
+async fn serve_tls<S, B>(stream: TcpStream, tls: &Tls, service: S, shutdown: Shutdown)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
+{
+    let stop = shutdown.end();
+    let Some(begun) = stop.run_until_cancelled(tls.accept(stream)).await else {
+        return;
+    };
+    match begun {
+        Ok(Begun::Tls(stream, true)) => {
+            http2::serve(stream, InContext::new(service), &shutdown).await;
+        }
+        Ok(Begun::Tls(stream, false)) => serve_http1(stream, service, shutdown).await,
+        Ok(Begun::Clear(stream)) => {
+            refused("tls");
+            let service = service_fn(async |_| Ok::<_, Infallible>(in_clear()));
+            serve_connection(stream, service, stop).await;
+        }
+        Err(error) => {
+            refused("tls");
+            debug!(%error, "connection ended in its handshake");
+        }
+    }
+}
+
+/// The answer to whoever comes without TLS where it is spoken.
+fn in_clear() -> Response<axum::body::Body> {
+    let message = "this port speaks TLS: ask by https://";
+    let refusal = ApiError::new(StatusCode::BAD_REQUEST, "tls_required", message);
+    let close = HeaderValue::from_static("close");
+    ([(CONNECTION, close)], refusal).into_response()
+}
+
+async fn serve_http1<I, S, B>(stream: I, service: S, shutdown: Shutdown)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
+{
+    let stop = shutdown.end();
+    let service = service.map_response(move |response| last_of_its_connection(response, &shutdown));
+    serve_connection(stream, InContext::new(service), stop).await;
 }
 
 /// Says to whoever keeps connections that this one is not used again, once the gateway ends.
@@ -130,7 +195,7 @@ fn last_of_its_connection<B>(mut response: Response<B>, shutdown: &Shutdown) -> 
     response
 }
 
-/// Serves one connection until it ends, or, after `stop`, until it has finished what it is at.
+/// Serves one connection by HTTP/1.1 until it ends, or, after `stop`, until it has finished what it is at.
 pub(crate) async fn serve_connection<I, S, B>(stream: I, service: S, stop: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -140,16 +205,14 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
-    // Without TLS there is no way to agree on HTTP/2, and a server that looks for it first waits without a limit
-    // for a first byte.
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    let mut builder = Builder::new();
     // A limit on time without a timer would panic.
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT);
     let connection = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -117,7 +117,7 @@ catalog! {
         "frames of sockets";
     "gateway_runs_total" Counter "runs" NONE, "runs of people that were recorded";
     "gateway_refusals_total" Counter "refusals" Labels::Known(&["plane", "reason"], &[
-            &["listener", "full"], &["api", "sign_in_pace"],
+            &["listener", "full"], &["listener", "tls"], &["api", "sign_in_pace"],
             &["ingress", "unauthorized"], &["ingress", "frame"], &["ingress", "foreign_session"], &["ingress", "quota"],
             &["ingress", "quota_store"], &["ingress", "ledger_full"],
             &["egress", "key"], &["egress", "key_store"], &["egress", "disabled"], &["egress", "workspace"],
@@ -170,6 +170,8 @@ catalog! {
     "gateway_spans_dropped_total" Counter "spans" Labels::Known(&["why"], &[&["queue"], &["collector"]]),
         "spans that nobody has: too many waited, or the collector did not take them";
     "gateway_config_reloads_total" Counter "reloads" Labels::Known(&["result"], &[&["ok"], &["refused"]]), "SIGHUPs";
+    "gateway_tls_certificate_not_after_seconds" Gauge "seconds" NONE,
+        "since 1970, at which the certificate of `server.tls` ends";
     "usage_records_total" Counter "records" Labels::Open(&["operation", "outcome", "source", "provider"]), "records";
     "usage_tokens_total" Counter "tokens" Labels::Open(&["model", "class"]), "tokens";
     "usage_cost_nano_usd_total" Counter "nano-USD" Labels::Open(&["model"]), "money";

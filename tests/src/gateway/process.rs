@@ -74,6 +74,16 @@ impl Gateway {
         self.process.ready(&self.url("/readyz"), READY_LIMIT).await
     }
 
+    /// The same, asked at the listener for metrics and health: of one whose public listener speaks TLS.
+    ///
+    /// # Errors
+    ///
+    /// As [`ready`](Self::ready).
+    pub async fn ready_by_admin(&mut self) -> Result<()> {
+        let url = self.admin_url("/readyz");
+        self.process.ready(&url, READY_LIMIT).await
+    }
+
     /// Stops it in order: SIGTERM, and SIGKILL to its group after a minute.
     ///
     /// # Errors

@@ -342,6 +342,33 @@ async fn the_share_of_failed_requests_is_zero_before_the_first_one_fails() -> Re
 }
 
 #[tokio::test]
+async fn a_certificate_is_told_of_two_weeks_before_it_ends() -> Result<()> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let series = r#"gateway_tls_certificate_not_after_seconds{instance="gateway-1"}"#;
+    let told = json!({
+        "exp_labels": {"severity": "warning", "instance": "gateway-1"},
+        "exp_annotations": {
+            "summary": "The certificate of gateway-1 ends within two weeks",
+            "description": "Browsers refuse it then. Renew it and reload the gateway; gateway check-config says until when it is good.",
+        },
+    });
+    let at = |time: &str, told: &[&Value]| json!({"alertname": "CertificateEnds", "eval_time": time, "exp_alerts": told});
+    // It ends twenty days after the beginning of time.
+    let test = json!({
+        "rule_files": [deploy("prometheus").join("alerts.yml")],
+        "evaluation_interval": "1h",
+        "tests": [{
+            "interval": "1h",
+            "input_series": [{"series": series, "values": format!("{}+0x240", 20 * 86_400)}],
+            "alert_rule_test": [at("5d", &[]), at("7d", &[&told])],
+        }],
+    });
+    let file = dir.path().join("test.yml");
+    fs::write(&file, test.to_string()).expect("a test");
+    promtool(&["test", "rules"], &file, dir.path().join("promtool.log")).await
+}
+
+#[tokio::test]
 async fn what_is_no_number_is_no_data() -> Result<()> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let prometheus = Prometheus::start(dir.path(), &[]).await?;

@@ -74,6 +74,9 @@ fn secret_files(config: &Config) -> Vec<(String, PathBuf)> {
     ] {
         add(key.to_owned(), file);
     }
+    if let Some(tls) = &config.server.tls {
+        add("server.tls.key".to_owned(), &Some(tls.key.clone()));
+    }
     for provider in &config.provider {
         add(
             format!("provider.{}.api_key_file", provider.name),

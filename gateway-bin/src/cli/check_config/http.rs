@@ -41,14 +41,6 @@ impl Fetcher {
     }
 }
 
-/// A URL without user and password, if there are any in it.
-pub(in crate::cli) fn without_user(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
-        _ => url.to_owned(),
-    }
-}
-
 /// Why somebody could not be reached, as a clause.
 pub(super) fn explain(error: &(dyn Error + 'static)) -> String {
     let chain: Vec<&(dyn Error + 'static)> =
@@ -148,16 +140,6 @@ mod tests {
         assert_eq!(said, "this host finds no address for that name");
         let said = explain(&tower_sso::HttpError::new("something else"));
         assert_eq!(said, "something else");
-    }
-
-    #[test]
-    fn a_url_is_shown_without_its_password() {
-        let shown = without_user("https://a:can@ry@api.example.com/v1");
-        assert_eq!(shown, "https://api.example.com/v1");
-        assert_eq!(
-            without_user("http://127.0.0.1:1/v1"),
-            "http://127.0.0.1:1/v1"
-        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ANSWER;
-use super::http::{Fetcher, explain, without_user};
+use super::http::{Fetcher, explain};
 use super::report::Check;
 use crate::config::{Instance, InstanceAuth};
 use crate::instance::{Admin, Device, DialError, Dialer, Looked, look};
@@ -51,7 +51,7 @@ pub(super) async fn check(instance: &Instance, fetcher: &Fetcher) -> Vec<Check> 
             &*about,
             format!(
                 "is configured as it must be (OpenClaw {version}, at {})",
-                without_user(&instance.url)
+                instance.url
             ),
         )],
     };
@@ -89,7 +89,7 @@ async fn unready(instance: &Instance, dialer: &Dialer, fetcher: &Fetcher) -> Opt
 
 /// Why it does not let us in, and what to do.
 fn refused(instance: &Instance, error: &DialError) -> String {
-    let url = without_user(&instance.url);
+    let url = &instance.url;
     match error {
         DialError::Unreachable(source) => {
             let why = source.as_deref().map(|source| {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Uri;
 use rustix::process::{Resource, getrlimit};
@@ -11,13 +12,19 @@ use rustix::process::{Resource, getrlimit};
 use super::files::{Place, place_of_new};
 use super::report::Check;
 use super::running::Running;
+use crate::api::rfc3339;
+use crate::clock;
 use crate::config::{Config, is_loopback};
+use crate::server::Certificate;
 
 const SOCKET: &str = "server.socket";
 
 /// Fewer open files than this are fewer sockets than people expect: each takes two, one to the client and one to the
 /// instance.
 const FEW_FILES: u64 = 4_096;
+
+/// Certificates are renewed a month before they end, or when a third of their life is left; later it should not be.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3_600);
 
 /// What the file says of itself.
 pub(super) fn sane(config: &Config) -> Vec<Check> {
@@ -35,13 +42,14 @@ pub(super) fn sane(config: &Config) -> Vec<Check> {
     if !is_https && !is_local && signs_in {
         checks.push(Check::wrong(
             "server.public_url",
-            "is http: browsers keep no sign-in there; put nginx with a certificate before the gateway, and write https://",
+            "is http: browsers keep no sign-in there; put nginx with a certificate before the gateway, or name one in \
+             `server.tls`, and write https://",
         ));
     }
-    if is_https && server.trusted_proxies.is_empty() {
+    if is_https && server.tls.is_none() && server.trusted_proxies.is_empty() {
         checks.push(Check::note(
             "server.trusted_proxies",
-            "is empty, although `public_url` is https and so behind a proxy: name the proxy's address, or everybody seems to \
+            "is empty, although `public_url` is https and the listener is not, so that it is behind a proxy: name the proxy's address, or everybody seems to \
              come from there and shares one pace of signing in",
         ));
     }
@@ -56,7 +64,42 @@ pub(super) fn sane(config: &Config) -> Vec<Check> {
             ),
         ));
     }
+    if let (Some(tls), Some(host)) = (&server.tls, uri.as_ref().and_then(Uri::host))
+        && let Ok(read) = tls.read()
+    {
+        checks.push(certificate(&read, host, &tls.cert, clock::now()));
+    }
     checks
+}
+
+/// Whether browsers take a certificate, as far as it says so itself.
+fn certificate(certificate: &Certificate, host: &str, file: &Path, now: SystemTime) -> Check {
+    const ABOUT: &str = "server.tls.cert";
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (end, file) = (certificate.not_after(), file.display());
+    let shown = rfc3339(UNIX_EPOCH + end);
+    let host = host.trim_matches(['[', ']']);
+    if !certificate.is_for(host) {
+        let says = format!(
+            "{file} is not for {host}, the host in `public_url`, so that browsers refuse it: have one made for that name"
+        );
+        return Check::wrong(ABOUT, says);
+    }
+    match end.checked_sub(now) {
+        None => Check::wrong(
+            ABOUT,
+            format!(
+                "{file} has ended at {shown}, so that browsers refuse it: renew it, and reload"
+            ),
+        ),
+        Some(left) if left < SOON => Check::note(
+            ABOUT,
+            format!(
+                "{file} ends at {shown}: see to it that it is renewed, and that the gateway is reloaded then"
+            ),
+        ),
+        Some(_) => Check::ok(ABOUT, format!("is for {host}, until {shown}")),
+    }
 }
 
 /// Whether there is room for the listeners.

@@ -25,7 +25,6 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use self::http::Fetcher;
-pub(super) use self::http::without_user;
 pub(super) use self::notes::notes;
 use self::report::Check;
 use self::running::Running;

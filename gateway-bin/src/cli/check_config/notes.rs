@@ -17,7 +17,25 @@ pub(in crate::cli) fn notes(config: &Config) -> Vec<String> {
         }
     }
     notes.extend(forgeable(config));
+    notes.extend(no_sandbox(config));
     notes
+}
+
+/// Where nobody gets a place, since everybody's tools are to run in a sandbox.
+fn no_sandbox(config: &Config) -> Option<String> {
+    if !config.workspace.require_sandbox {
+        return None;
+    }
+    let without = config.instance.iter();
+    let without = without.filter(|instance| instance.sandbox_user.is_none());
+    let mut without: Vec<_> = without.map(|instance| &*instance.name).collect();
+    without.extend(config.cells.as_ref().map(|_| "cells of [cells]"));
+    (!without.is_empty()).then(|| {
+        format!(
+            "`workspace.require_sandbox` lets nobody work where there is no `sandbox_user`: {}",
+            without.join(", ")
+        )
+    })
 }
 
 /// What the agent of a cell could do beside it, if it may run programs: whoever is on the host may name any user to an
@@ -72,6 +90,25 @@ mod tests {
         let notes = of(&cell("http://127.0.0.1:2"));
         assert!(notes.len() == 1 && notes[0].contains("pool-1"), "{notes:?}");
         assert_eq!(of(&cell("http://100.64.0.7:2")).len(), 0, "on another host");
+    }
+
+    #[test]
+    fn where_everybody_needs_a_sandbox_those_that_have_none_are_named() {
+        let table = |more: &str| format!("workspace = {{ root = \"/srv/workspaces\"{more} }}");
+        let with = |file: &str| {
+            let file = file.replace(&table(""), &table(", require_sandbox = true"));
+            notes(&toml::from_str(&file).unwrap()).join("\n")
+        };
+        assert!(with(OBSERVED).contains("no `sandbox_user`: pool-1"));
+        assert!(
+            !notes(&toml::from_str(OBSERVED).unwrap())
+                .join("")
+                .contains("sandbox")
+        );
+        let has = OBSERVED.replace("metering", "sandbox_user = \"sbx-{slot}\"\nmetering");
+        assert!(!with(&has).contains("sandbox"));
+        let cells = format!("{has}[cells]\ncommand = \"openclaw\"\n");
+        assert!(with(&cells).contains("no `sandbox_user`: cells of [cells]"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tower_usage::TokenCounts;
 
 use super::ANSWER;
-use super::http::{Fetcher, explain, without_user};
+use super::http::{Fetcher, explain};
 use super::report::Check;
 use crate::clock;
 use crate::config::{Config, Provider, UnknownModel};
@@ -47,7 +47,7 @@ pub(super) async fn provider(provider: &Provider, fetcher: &Fetcher) -> Vec<Chec
         return vec![Check::wrong(about, problem)];
     }
     let answer = fetcher.get(&provider.base_url).await;
-    let url = without_user(&provider.base_url);
+    let url = &provider.base_url;
     match answer {
         Ok(_) => vec![Check::ok(
             about,

@@ -1,4 +1,3 @@
-use super::http::without_user;
 use crate::config::{Config, Metering};
 
 /// Says in a few lines what a configuration that was accepted would do.
@@ -32,7 +31,7 @@ pub(super) fn print(config: &Config) {
         println!(
             "  instance      {} at {}{}{metered}",
             instance.name,
-            without_user(&instance.url),
+            instance.url,
             of.unwrap_or_default()
         );
     }
@@ -45,7 +44,7 @@ pub(super) fn print(config: &Config) {
         println!(
             "  provider      {} at {}: {}",
             provider.name,
-            without_user(&provider.base_url),
+            provider.base_url,
             models.join(", ")
         );
     }
