@@ -10,7 +10,7 @@ use crate::{Full, RecordId, Sink, UsageRecord};
 /// | --- | --- | --- |
 /// | `usage_records_total` | `operation`, `outcome`, `source`, `provider` | records |
 /// | `usage_tokens_total` | `model`, `class` | tokens; `class` is `input`, `output`, `cache_read`, `cache_write`, or `reasoning`, which is part of `output`, or `cache_write_1h`, which is part of `cache_write` |
-/// | `usage_cost_nano_usd_total` | `model` | billionths of a US dollar |
+/// | `usage_cost_nano_usd_total` | `model`, `class` | billionths of a US dollar; `class` is `input`, `output`, `cache_read` or `cache_write`, which make up the whole, or `none` of a cost that the record has no rate for |
 ///
 /// There are never more series than the names that were given allow, whatever clients ask for: a model or a provider
 /// beyond those is `other`, and one that is not known is `none`. Users are no label. The model is the one that answered,
@@ -88,10 +88,11 @@ impl Sink for MetricsSink {
                     .increment(count);
             }
         }
-        // A counter does not go down: what is given back is in the ledger only.
-        let cost = record.cost.map(|cost| u64::try_from(cost.as_nanos()));
-        if let Some(Ok(cost @ 1..)) = cost {
-            counter!("usage_cost_nano_usd_total", "model" => model).increment(cost);
+        for (class, cost) in cost_by_class(&record) {
+            if cost > 0 {
+                counter!("usage_cost_nano_usd_total", "model" => model.clone(), "class" => class)
+                    .increment(cost);
+            }
         }
     }
 
@@ -105,6 +106,20 @@ impl fmt::Debug for MetricsSink {
             .field("providers", &self.providers.len())
             .finish()
     }
+}
+
+/// What a record costs, in nano-USD. A counter does not go down: what is given back is in the ledger only.
+fn cost_by_class(record: &UsageRecord) -> [(&'static str, u64); 4] {
+    let rate = record
+        .rate
+        .filter(|rate| rate.cost(&record.tokens) == record.cost);
+    let by_class = rate.and_then(|rate| rate.cost_by_class(&record.tokens));
+    by_class.unwrap_or_else(|| {
+        let whole = record
+            .cost
+            .and_then(|cost| u64::try_from(cost.as_nanos()).ok());
+        [(NONE, whole.unwrap_or(0)), (NONE, 0), (NONE, 0), (NONE, 0)]
+    })
 }
 
 /// The name if it is among those that were given.

@@ -19,7 +19,10 @@ use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
 };
-use tower_usage::{MetricsSink, NanoUsd, Operation, Outcome, Place, Sink, Source, UsageRecord};
+use tower_usage::{
+    MetricsSink, NanoUsd, Operation, Outcome, Place, PriceEntry, PriceList, Rate, Sink, Source,
+    UsageRecord,
+};
 
 /// Keeps counters by name and labels.
 #[derive(Default)]
@@ -93,9 +96,30 @@ fn counts_records_tokens_and_money() {
     asked.source = Source::Estimated;
     asked.outcome = Outcome::Aborted;
     let run = UsageRecord::new("carol".into(), Operation::Run);
-    let counted = count(sink(), [record.clone(), record, asked, run]);
+    let price = |text: &str| text.parse().unwrap();
+    let rate = Rate::new(price("4.00"), price("9.00")).cache_read(price("0.30"));
+    let rate = rate
+        .cache_write(price("1.50"))
+        .cache_write_1h(price("3.00"));
+    let list = PriceList::new([PriceEntry::new("n", rate)]).unwrap();
+    let mut priced = UsageRecord::new("dave".into(), Operation::ModelCall);
+    priced.model = Some("n".into());
+    priced.tokens.input = Some(1);
+    priced.tokens.output = Some(500);
+    priced.tokens.cache_read = Some(1);
+    priced.tokens.cache_write = Some(1_000);
+    priced.tokens.cache_write_1h = Some(100);
+    priced.price(&list);
+    let counted = count(sink(), [record.clone(), record, asked, run, priced]);
     let expected = [
-        ("usage_cost_nano_usd_total{model=m}", 150),
+        ("usage_cost_nano_usd_total{model=m,class=none}", 150),
+        ("usage_cost_nano_usd_total{model=n,class=cache_read}", 300),
+        (
+            "usage_cost_nano_usd_total{model=n,class=cache_write}",
+            1_650_000,
+        ),
+        ("usage_cost_nano_usd_total{model=n,class=input}", 4_000),
+        ("usage_cost_nano_usd_total{model=n,class=output}", 4_500_000),
         (
             "usage_records_total{operation=model_call,outcome=aborted,source=estimated,provider=none}",
             1,
@@ -105,13 +129,21 @@ fn counts_records_tokens_and_money() {
             2,
         ),
         (
+            "usage_records_total{operation=model_call,outcome=complete,source=exact,provider=none}",
+            1,
+        ),
+        (
             "usage_records_total{operation=run,outcome=complete,source=exact,provider=none}",
             1,
         ),
         ("usage_tokens_total{model=m,class=input}", 20),
         ("usage_tokens_total{model=m,class=output}", 40),
         ("usage_tokens_total{model=m,class=reasoning}", 10),
-        ("usage_tokens_total{model=n,class=cache_write}", 3),
+        ("usage_tokens_total{model=n,class=cache_read}", 1),
+        ("usage_tokens_total{model=n,class=cache_write}", 1_003),
+        ("usage_tokens_total{model=n,class=cache_write_1h}", 100),
+        ("usage_tokens_total{model=n,class=input}", 1),
+        ("usage_tokens_total{model=n,class=output}", 500),
     ];
     let expected = expected.map(|(name, count)| (name.to_owned(), count));
     assert_eq!(counted, BTreeMap::from(expected));
@@ -136,7 +168,10 @@ fn d8_72_a_hundred_thousand_users_and_models_make_no_more_series() {
         counted["usage_tokens_total{model=other,class=input}"],
         50_000
     );
-    assert_eq!(counted["usage_cost_nano_usd_total{model=m}"], 50_000);
+    assert_eq!(
+        counted["usage_cost_nano_usd_total{model=m,class=none}"],
+        50_000
+    );
     assert_eq!(counted.len(), 5, "{:?}", counted.keys());
     assert!(!counted.keys().any(|series| series.contains("x-")));
 }

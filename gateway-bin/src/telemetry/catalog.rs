@@ -174,7 +174,7 @@ catalog! {
         "since 1970, at which the certificate of `server.tls` ends";
     "usage_records_total" Counter "records" Labels::Open(&["operation", "outcome", "source", "provider"]), "records";
     "usage_tokens_total" Counter "tokens" Labels::Open(&["model", "class"]), "tokens";
-    "usage_cost_nano_usd_total" Counter "nano-USD" Labels::Open(&["model"]), "money";
+    "usage_cost_nano_usd_total" Counter "nano-USD" Labels::Open(&["model", "class"]), "money";
 }
 
 #[cfg(test)]

@@ -156,24 +156,52 @@ impl Rate {
     /// tokens cached for an hour and no price for them.
     #[must_use]
     pub fn cost(&self, tokens: &TokenCounts) -> Option<NanoUsd> {
+        let [.., (_, whole)] = self.running_cost(tokens)?;
+        i64::try_from(whole).ok().map(NanoUsd::from_nanos)
+    }
+
+    /// The same by class, in nano-USD. Together they are exactly [`cost`](Self::cost), so each is within one of what it costs
+    /// alone.
+    pub(crate) fn cost_by_class(&self, tokens: &TokenCounts) -> Option<[(&'static str, u64); 4]> {
+        let mut before = 0;
+        let by_class = self.running_cost(tokens)?.map(|(class, whole)| {
+            let part = u64::try_from(whole - before);
+            before = whole;
+            Some((class, part.ok()?))
+        });
+        let [input, output, cache_read, cache_write] = by_class;
+        Some([input?, output?, cache_read?, cache_write?])
+    }
+
+    /// What the tokens of a class and of those before it cost together, in nano-USD.
+    fn running_cost(&self, tokens: &TokenCounts) -> Option<[(&'static str, u128); 4]> {
         if !self.is_whole(tokens) {
             return None;
         }
+        let price = |count: u64, Price(price)| u128::from(count) * u128::from(price);
         let long = tokens.cache_write_1h.unwrap_or(0);
         let short = tokens.cache_write.unwrap_or(0).saturating_sub(long);
-        let priced = [
-            (tokens.input, self.input),
-            (tokens.output, self.output),
-            (tokens.cache_read, self.cache_read),
-            (Some(short), self.cache_write),
-            (Some(long), self.cache_write_1h.unwrap_or_default()),
-        ];
+        let long = price(long, self.cache_write_1h.unwrap_or_default());
         let mut sum = PER / 2;
-        for (count, Price(price)) in priced {
-            let part = u128::from(count.unwrap_or(0)) * u128::from(price);
-            sum = sum.checked_add(part)?;
-        }
-        i64::try_from(sum / PER).ok().map(NanoUsd::from_nanos)
+        let mut running = |class, part| {
+            sum = u128::checked_add(sum, part?)?;
+            Some((class, sum / PER))
+        };
+        Some([
+            running("input", Some(price(tokens.input.unwrap_or(0), self.input)))?,
+            running(
+                "output",
+                Some(price(tokens.output.unwrap_or(0), self.output)),
+            )?,
+            running(
+                "cache_read",
+                Some(price(tokens.cache_read.unwrap_or(0), self.cache_read)),
+            )?,
+            running(
+                "cache_write",
+                price(short, self.cache_write).checked_add(long),
+            )?,
+        ])
     }
 }
 
@@ -304,10 +332,18 @@ mod tests {
             let [a, b, c, d] = prices.map(Price);
             let rate = Rate::new(a, b).cache_read(c).cache_write(d);
             let exact: u128 = counts.iter().zip(prices).map(|(n, p)| u128::from(*n) * u128::from(p)).sum();
+            let by_class = rate.cost_by_class(&tokens(input, output, read, write));
             match rate.cost(&tokens(input, output, read, write)) {
                 Some(cost) => {
                     let scaled = u128::try_from(cost.as_nanos()).unwrap() * PER;
                     prop_assert!(scaled.abs_diff(exact) * 2 <= PER);
+                    let by_class = by_class.unwrap();
+                    let sum: u64 = by_class.iter().map(|(_, cost)| cost).sum();
+                    prop_assert_eq!(i64::try_from(sum), Ok(cost.as_nanos()));
+                    for ((_, cost), (n, p)) in by_class.iter().zip(counts.iter().zip(prices)) {
+                        let exact = u128::from(*n) * u128::from(p);
+                        prop_assert!((u128::from(*cost) * PER).abs_diff(exact) < PER);
+                    }
                 }
                 None => prop_assert!(exact / PER >= i64::MAX as u128),
             }
