@@ -152,13 +152,17 @@ impl World {
         Ok(())
     }
 
-    /// What there is of her again, and that she goes on from there.
-    pub(crate) async fn is_as(&self, before: &Has, dir: &Path) -> Result<()> {
+    /// What there is of her again, with her token or without, and that she goes on from there.
+    pub(crate) async fn is_as(&self, before: &Has, with_token: bool, dir: &Path) -> Result<()> {
         let [alice, bob] = &self.names;
         assert_eq!(has(&self.alice).await?, *before);
         let by_token = http::get(&self.gateway.url("/api/user/info"), Some(&self.token)).await?;
-        let by_token = by_token.expect_status(StatusCode::OK)?.json()?;
-        assert_eq!(by_token["user_id"], **alice, "{by_token}");
+        if with_token {
+            let by_token = by_token.expect_status(StatusCode::OK)?.json()?;
+            assert_eq!(by_token["user_id"], **alice, "{by_token}");
+        } else {
+            by_token.expect_status(StatusCode::UNAUTHORIZED)?;
+        }
         let notes = dir.join("users").join(alice).join("workspace/notes.md");
         assert_eq!(fs::read_to_string(notes).expect("her file"), "hers");
         let people = gateway(dir, &["users", "list"]).await;
