@@ -2,8 +2,10 @@
 
 use std::sync::LazyLock;
 
-use axum::Json;
+use axum::response::IntoResponse;
+use bytes::Bytes;
 use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use tower_sso::session::SessionCookie;
 use utoipa::PartialSchema;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
@@ -36,20 +38,26 @@ const ABOUT: &str = "Sign-in, workspaces, quotas, usage and administration of a 
     sign in in browsers, which is where an issuer has a `client_id`. What is refused is answered with \
     `{\"error\":{\"code\",\"message\",\"details\"}}`, but as OpenAI does below `/v1/`, and has its id in `x-request-id`.";
 
-static PUBLIC: LazyLock<OpenApi> = LazyLock::new(|| document(plane::public()));
+/// Written once: anybody may ask for it as often as they like.
+static PUBLIC: LazyLock<Bytes> = LazyLock::new(|| written(&document(plane::public())));
 
-static OPERATOR: LazyLock<OpenApi> = LazyLock::new(|| document(plane::operator()));
+static OPERATOR: LazyLock<Bytes> = LazyLock::new(|| written(&document(plane::operator())));
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", responses((status = OK, body = Object, description = "OpenAPI 3.1")))]
-pub(super) async fn public() -> Json<&'static OpenApi> {
-    Json(&PUBLIC)
+pub(super) async fn public() -> impl IntoResponse {
+    ([(CONTENT_TYPE, JSON)], PUBLIC.clone())
 }
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", responses((status = OK, body = Object, description = "OpenAPI 3.1")))]
-pub(super) async fn operator() -> Json<&'static OpenApi> {
-    Json(&OPERATOR)
+pub(super) async fn operator() -> impl IntoResponse {
+    ([(CONTENT_TYPE, JSON)], OPERATOR.clone())
+}
+
+fn written(document: &OpenApi) -> Bytes {
+    // It has names and texts only, which can always be written.
+    serde_json::to_vec(document).unwrap_or_default().into()
 }
 
 fn document(all: impl IntoIterator<Item = Routes>) -> OpenApi {
@@ -257,9 +265,12 @@ mod tests {
 
     #[test]
     fn every_route_but_pages_is_described_and_nothing_else() {
-        let public = json!(*PUBLIC);
+        let public = json!(document(plane::public()));
         assert_eq!(documented(&public), described(plane::public()));
-        assert_eq!(documented(&json!(*OPERATOR)), described(plane::operator()));
+        assert_eq!(
+            documented(&json!(document(plane::operator()))),
+            described(plane::operator())
+        );
         let all: BTreeSet<_> = plane::routes().iter().map(named).collect();
         let pages = ui::routes();
         let pages: BTreeSet<_> = pages.declared().map(named).collect();
@@ -272,10 +283,10 @@ mod tests {
 
     #[test]
     fn every_answer_says_what_it_has() {
-        let document = json!(*OPERATOR);
-        let public = json!(*PUBLIC);
+        let operator = json!(document(plane::operator()));
+        let public = json!(document(plane::public()));
         let mut ids = BTreeSet::new();
-        let operations = [&document, &public].into_iter().flat_map(|document| {
+        let operations = [&operator, &public].into_iter().flat_map(|document| {
             let items = document["paths"].as_object().into_iter().flatten();
             items.flat_map(|(path, item)| {
                 let operations = item.as_object().into_iter().flatten();
@@ -316,7 +327,7 @@ mod tests {
             let before = known.insert(name.clone(), schema.clone());
             assert!(before.is_none_or(|before| before == schema), "{name}");
         }
-        let text = json!(*PUBLIC).to_string();
+        let text = json!(document(plane::public())).to_string();
         let mut named = text.split("\"#/components/schemas/").skip(1);
         assert!(named.all(|rest| {
             let name = rest.split('"').next().unwrap_or_default();
@@ -328,7 +339,7 @@ mod tests {
 
     #[test]
     fn who_may_ask_stands_at_each_route() {
-        let document = json!(*PUBLIC);
+        let document = json!(document(plane::public()));
         let at = |method: &str, path: &str| document["paths"][path][method]["security"].clone();
         let person = json!([{TOKEN: []}, {SESSION: []}]);
         assert_eq!(at("get", "/health"), json!([]));

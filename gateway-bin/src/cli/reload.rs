@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::api::shown_prices;
 use crate::audit::{Act, Actor};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{Config, ConfigError};
 use crate::instance::Roster;
 use crate::prices::price_list;
 use crate::server::Tls;
@@ -139,7 +139,7 @@ impl Reloadable {
         let prices = price_list(&config.price, &config.prices)?;
         let master_keys = config.workspace.master_keys()?;
         let certificate = config.server.tls.as_ref();
-        let certificate = certificate.map(config::Tls::read).transpose()?;
+        let certificate = certificate.and_then(|tls| tls.certificate.clone());
         let instances = self.roster.set_file(&config.instance);
         instances.map_err(|problem| ConfigError::invalid("instance", problem))?;
         match (&self.vault, master_keys) {

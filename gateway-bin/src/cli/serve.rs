@@ -215,13 +215,10 @@ pub(super) async fn serve(
         stop.clone()
             .run_until_cancelled_owned(roster.clone().follow()),
     );
-    let tls = match &config.server.tls {
-        Some(tls) => {
-            let certificate = tls.read().map_err(failed("configuration"))?;
-            Some(Tls::new(certificate).map_err(failed("server.tls"))?)
-        }
-        None => None,
-    };
+    let certificate = config.server.tls.as_ref();
+    let certificate = certificate.and_then(|tls| tls.certificate.clone());
+    let tls = certificate.map(|certificate| Tls::new(certificate, &config.server.public_url));
+    let tls = tls.transpose().map_err(failed("server.tls"))?;
     let reloadable = Reloadable {
         prices: prices.clone(),
         vault: vault.clone(),

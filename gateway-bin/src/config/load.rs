@@ -288,6 +288,9 @@ fn read_secrets(config: &mut Config) -> Result<(), ConfigError> {
         || "alerts.webhook_secret".to_owned(),
         Secret::read_lines,
     )?;
+    if let Some(tls) = &mut config.server.tls {
+        tls.read()?;
+    }
     for provider in &mut config.provider {
         read_secret(
             &mut provider.api_key,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::ConfigError;
 use crate::server::{Certificate, CertificateError};
 
-/// `tls` of `[server]`: PEM files, read at the start and at each reload.
+/// `tls` of `[server]`: PEM files.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -14,26 +14,30 @@ pub struct Tls {
     pub cert: PathBuf,
     /// Its private key, without a passphrase.
     pub key: PathBuf,
+    /// What is in them.
+    #[serde(skip)]
+    pub certificate: Option<Certificate>,
 }
 
 impl Tls {
     pub(super) const fn new(cert: PathBuf, key: PathBuf) -> Self {
-        Self { cert, key }
+        Self {
+            cert,
+            key,
+            certificate: None,
+        }
     }
 
-    /// The certificate and its key, read now.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Invalid`], which names the file.
-    pub fn read(&self) -> Result<Certificate, ConfigError> {
-        let read = Certificate::read(&self.cert, &self.key);
-        read.map_err(|error| {
+    /// Reads the files.
+    pub(super) fn read(&mut self) -> Result<(), ConfigError> {
+        let read = Certificate::read(&self.cert, &self.key).map_err(|error| {
             let key = match error {
                 CertificateError::Certificates(_) => "server.tls.cert",
                 CertificateError::Key(_) => "server.tls.key",
             };
             ConfigError::invalid(key, error.to_string())
-        })
+        });
+        self.certificate = Some(read?);
+        Ok(())
     }
 }

@@ -1,9 +1,10 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::aws_lc_rs::digest::{SHA256, digest};
+use http::Uri;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -13,10 +14,13 @@ use rustls::{Error as TlsError, InconsistentKeys};
 use thiserror::Error;
 use x509_cert::der::Decode;
 
+use crate::api::rfc3339;
+
 /// A certificate of ours with those that lead to a root (RFC 5280), and its key.
 #[derive(Clone)]
 pub struct Certificate {
     certified: Arc<CertifiedKey>,
+    not_before: Duration,
     not_after: Duration,
     sha256: String,
 }
@@ -52,7 +56,9 @@ impl Certificate {
         };
         let parsed = x509_cert::Certificate::from_der(own);
         let parsed = parsed.map_err(|error| wrong(&format!("is no certificate: {error}")))?;
-        let not_after = parsed.tbs_certificate.validity.not_after.to_unix_duration();
+        let validity = parsed.tbs_certificate.validity;
+        let not_before = validity.not_before.to_unix_duration();
+        let not_after = validity.not_after.to_unix_duration();
         let sha256 = digest(&SHA256, own);
         let sha256 = sha256.as_ref().iter().map(|byte| format!("{byte:02x}"));
         let sha256 = sha256.collect();
@@ -73,6 +79,7 @@ impl Certificate {
         })?;
         Ok(Self {
             certified: Arc::new(certified),
+            not_before,
             not_after,
             sha256,
         })
@@ -90,9 +97,32 @@ impl Certificate {
         &self.sha256
     }
 
-    /// Whether clients that want to reach `host` take it for that host's (RFC 9525).
+    /// Why browsers that are at an origin refuse it, as far as it says so itself, with what to do.
     #[must_use]
-    pub fn is_for(&self, host: &str) -> bool {
+    pub fn problem(&self, origin: &str, now: SystemTime) -> Option<String> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at = |moment: Duration| rfc3339(UNIX_EPOCH + moment);
+        let origin: Option<Uri> = origin.parse().ok();
+        let host = origin.as_ref().and_then(Uri::host).unwrap_or_default();
+        if !self.is_for(host.trim_matches(['[', ']'])) {
+            return Some(format!(
+                "is not for {host}, the host in `public_url`: have one made for that name"
+            ));
+        }
+        if self.not_after <= now {
+            let end = at(self.not_after);
+            return Some(format!("has ended at {end}: renew it, and reload"));
+        }
+        let begin = at(self.not_before);
+        (now < self.not_before).then(|| {
+            format!(
+                "begins at {begin}: look at this host's clock, or have one made that is good now"
+            )
+        })
+    }
+
+    /// Whether clients that want to reach `host` take it for that host's (RFC 9525).
+    fn is_for(&self, host: &str) -> bool {
         let Ok(name) = ServerName::try_from(host) else {
             return false;
         };

@@ -2,21 +2,25 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
 use http::{Request, Response, Uri};
-use http_body::Body;
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
-use tokio::time::sleep;
-use tower::ServiceExt;
+use tokio::time::{Instant, sleep_until};
+use tower::{ServiceExt, service_fn};
 use tower_service::Service;
 use tracing::debug;
 
@@ -27,9 +31,12 @@ use crate::shutdown::Shutdown;
 /// section 6.5.2).
 const MAX_STREAMS: u32 = 100;
 
-/// What a client may send, and what is kept for one that does not read: the standard's window, for a stream and for all of
-/// them together.
-const WINDOW: u32 = 65_535;
+/// What a client may send of a request that nobody reads, and of all of them together.
+const WINDOW: u32 = 512 * 1_024;
+const WINDOWS: u32 = 1_024 * 1_024;
+
+/// What is kept of an answer that is not taken, beside the part that was made last.
+const UNSENT: usize = 64 * 1_024;
 
 /// How long a connection without a new request is kept, as nginx has it.
 const IDLE: Duration = Duration::from_secs(75);
@@ -37,9 +44,18 @@ const IDLE: Duration = Duration::from_secs(75);
 /// How often a client that says nothing is asked whether it is there, and how long it may take to answer.
 const PING: Duration = Duration::from_secs(20);
 
+/// How long a connection that ends may stand still, if it is not us who are waited for.
+const STILL: Duration = Duration::from_secs(60);
+
+/// The same of one that was never used.
+const UNUSED: Duration = Duration::from_secs(1);
+
+/// More bytes than there are in pings of so long.
+const OF_PINGS: u64 = 512;
+
 /// Serves one connection until it ends, or until it has finished what it is at: after the end of `shutdown`, and after its
-/// first answer when that has begun.
-pub(super) async fn serve<I, S, B>(stream: I, service: S, shutdown: &Shutdown)
+/// first answer when that has begun. `sent` counts what the client has taken.
+pub(super) async fn serve<I, S, B>(stream: I, sent: &AtomicU64, service: S, shutdown: &Shutdown)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
@@ -48,26 +64,26 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
-    let asked = Arc::new(Notify::new());
     let stop = shutdown.end().child_token();
-    let service = service
-        .map_request({
-            let asked = Arc::clone(&asked);
-            move |mut request| {
-                asked.notify_one();
-                in_origin_form(&mut request);
-                request
-            }
-        })
-        .map_response({
-            let (shutdown, stop) = (shutdown.clone(), stop.clone());
-            move |response| {
+    let asked = Arc::new(Notify::new());
+    let answering = Arc::new(AtomicUsize::new(0));
+    let service = service_fn({
+        let (shutdown, stop) = (shutdown.clone(), stop.clone());
+        let (asked, answering) = (Arc::clone(&asked), Arc::clone(&answering));
+        move |mut request| {
+            asked.notify_one();
+            in_origin_form(&mut request);
+            let (service, shutdown, stop) = (service.clone(), shutdown.clone(), stop.clone());
+            let answering = Answering::new(&answering);
+            async move {
+                let response = service.oneshot(request).await?;
                 if shutdown.has_begun() {
                     stop.cancel();
                 }
-                response
+                Ok::<_, Infallible>(response.map(|body| Answer::new(body, answering)))
             }
-        });
+        }
+    });
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -75,34 +91,111 @@ where
         .keep_alive_timeout(PING)
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_send_buf_size(WINDOW as usize);
+        .initial_connection_window_size(WINDOWS)
+        .max_send_buf_size(UNSENT);
     let connection =
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::pin!(connection);
     let (mut has_asked, mut is_last) = (false, false);
+    let mut since = Instant::now();
+    let mut sent_then = 0;
     let ended = loop {
-        let patience = if has_asked { IDLE } else { HEADER_TIMEOUT };
+        let patience = match (is_last, has_asked) {
+            (false, false) => HEADER_TIMEOUT,
+            (false, true) => IDLE,
+            (true, false) => UNUSED,
+            (true, true) => STILL,
+        };
         tokio::select! {
             ended = connection.as_mut() => break ended,
+            () = asked.notified() => {
+                has_asked = true;
+                since = Instant::now();
+            }
             () = stop.cancelled(), if !is_last => {
                 connection.as_mut().graceful_shutdown();
-                is_last = true;
+                (is_last, since) = (true, Instant::now());
             }
-            () = asked.notified() => has_asked = true,
-            () = sleep(patience), if !(has_asked && is_last) => {
-                if !has_asked {
-                    debug!("connection ended without a request");
+            () = sleep_until(since + patience) => {
+                let sent_now = sent.load(Ordering::Relaxed);
+                let goes_on = answering.load(Ordering::Relaxed) > 0
+                    || sent_now.saturating_sub(sent_then) > OF_PINGS;
+                if is_last && !(has_asked && goes_on) {
+                    debug!("connection ended, since its client takes nothing of what it asked for");
                     return;
                 }
                 // What is being answered goes on.
                 connection.as_mut().graceful_shutdown();
-                is_last = true;
+                (is_last, since, sent_then) = (true, Instant::now(), sent_now);
             }
         }
     };
     if let Err(error) = ended {
         debug!(%error, "connection ended");
+    }
+}
+
+/// An answer of which it is us who have to make the next part. Counted as long as it is there.
+struct Answering(Arc<AtomicUsize>);
+
+impl Answering {
+    fn new(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(all))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pin_project! {
+    /// The body of an answer, which says when it is us who are waited for, and when the client.
+    struct Answer<B> {
+        #[pin]
+        body: B,
+        all: Arc<AtomicUsize>,
+        next: Option<Answering>,
+    }
+}
+
+impl<B> Answer<B> {
+    fn new(body: B, next: Answering) -> Self {
+        Self {
+            body,
+            all: Arc::clone(&next.0),
+            next: Some(next),
+        }
+    }
+}
+
+impl<B: Body> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        let polled = this.body.poll_frame(cx);
+        match &polled {
+            Poll::Pending => {
+                this.next.get_or_insert_with(|| Answering::new(this.all));
+            }
+            Poll::Ready(_) => *this.next = None,
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -142,10 +235,12 @@ fn join_cookies(headers: &mut HeaderMap) {
 mod tests {
     use http_body_util::{BodyExt, Empty, Full};
     use hyper::client::conn::http2::{self, SendRequest};
+    use tokio::io::DuplexStream;
     use tokio::task::JoinHandle;
-    use tokio::time::Instant;
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::server::send_timeout::SendTimeout;
 
     fn asked(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
         let mut request = Request::builder().uri(uri);
@@ -157,6 +252,19 @@ mod tests {
         request
     }
 
+    async fn serving<S, B>(stream: DuplexStream, service: S, shutdown: Shutdown)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+            + Clone
+            + Send
+            + 'static,
+        B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
+    {
+        let stream = SendTimeout::new(stream, Duration::from_secs(30));
+        let sent = stream.sent();
+        serve(stream, &sent, service, &shutdown).await;
+    }
+
     /// A client's end of a connection whose requests are answered after so many seconds, and the server's end.
     async fn connect(
         shutdown: &Shutdown,
@@ -166,15 +274,12 @@ mod tests {
         JoinHandle<()>,
     ) {
         let (ours, theirs) = tokio::io::duplex(64 * 1_024);
-        let service = tower::service_fn(async |request: Request<Incoming>| {
+        let service = service_fn(async |request: Request<Incoming>| {
             let seconds = request.uri().path()[1..].parse().unwrap();
             sleep(Duration::from_secs(seconds)).await;
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"done"))))
         });
-        let server = tokio::spawn({
-            let shutdown = shutdown.clone();
-            async move { serve(theirs, service, &shutdown).await }
-        });
+        let server = tokio::spawn(serving(theirs, service, shutdown.clone()));
         let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(ours))
             .await
             .unwrap();
@@ -193,16 +298,58 @@ mod tests {
         let begun = Instant::now();
         let (_client, _connection, server) = connect(&shutdown).await;
         server.await.unwrap();
-        assert_eq!(begun.elapsed().as_secs(), HEADER_TIMEOUT.as_secs());
+        let limit = HEADER_TIMEOUT + UNUSED;
+        assert!(begun.elapsed() <= limit, "{:?}", begun.elapsed());
 
         // Not even by the preface.
         let (_ours, theirs) = tokio::io::duplex(1_024);
-        let service = tower::service_fn(async |_: Request<Incoming>| {
+        let service = service_fn(async |_: Request<Incoming>| {
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         });
         let begun = Instant::now();
-        serve(theirs, service, &shutdown).await;
-        assert_eq!(begun.elapsed().as_secs(), HEADER_TIMEOUT.as_secs());
+        let server = tokio::spawn(serving(theirs, service, shutdown.clone()));
+        server.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), limit.as_secs());
+        // And nobody waits for it.
+        let (_ours, theirs) = tokio::io::duplex(1_024);
+        let server = tokio::spawn(serving(theirs, service, shutdown.clone()));
+        shutdown.end().cancel();
+        let begun = Instant::now();
+        server.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), UNUSED.as_secs());
+    }
+
+    /// What is answered to who reads nothing of it is thrown away in the end; who waits for us is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_an_answer_is_hung_up_on_and_who_waits_for_one_is_not() {
+        for (seconds, window, is_answered) in [(1_000, 65_535, true), (0, 1, false)] {
+            let (ours, theirs) = tokio::io::duplex(64 * 1_024);
+            let service = service_fn(move |_: Request<Incoming>| async move {
+                sleep(Duration::from_secs(seconds)).await;
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![0; 1 << 20]))))
+            });
+            let server = tokio::spawn(serving(theirs, service, Shutdown::new()));
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.initial_stream_window_size(window);
+            let connected = builder.handshake(TokioIo::new(ours)).await;
+            let (mut client, connection) = connected.unwrap();
+            tokio::spawn(connection);
+            let begun = Instant::now();
+            let request = Request::get("https://a.example/").body(Empty::<Bytes>::new());
+            let answer = client.send_request(request.unwrap()).await.unwrap();
+            if is_answered {
+                let body = answer.into_body().collect().await.unwrap();
+                assert_eq!(body.to_bytes().len(), 1 << 20);
+                server.await.unwrap();
+                assert!(begun.elapsed().as_secs() >= seconds);
+            } else {
+                // It is held, and not read.
+                server.await.unwrap();
+                let passed = begun.elapsed();
+                assert!(passed <= IDLE + STILL * 2, "{passed:?}");
+                assert!(answer.into_body().collect().await.is_err());
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,11 +391,10 @@ mod tests {
     #[tokio::test]
     async fn who_sends_too_much_reads_why() {
         let (ours, theirs) = tokio::io::duplex(64 * 1_024);
-        let service = tower::service_fn(async |_: Request<Incoming>| {
+        let service = service_fn(async |_: Request<Incoming>| {
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"too large"))))
         });
-        let shutdown = Shutdown::new();
-        tokio::spawn(async move { serve(theirs, service, &shutdown).await });
+        tokio::spawn(serving(theirs, service, Shutdown::new()));
         let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(ours)).await;
         let (mut client, connection) = connected.unwrap();
         tokio::spawn(connection);

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod http2;
+mod send_timeout;
 mod tls;
 
 use std::convert::Infallible;
@@ -149,7 +150,8 @@ where
     };
     match begun {
         Ok(Begun::Tls(stream, true)) => {
-            http2::serve(stream, InContext::new(service), &shutdown).await;
+            let sent = stream.get_ref().0.sent();
+            http2::serve(stream, &sent, InContext::new(service), &shutdown).await;
         }
         Ok(Begun::Tls(stream, false)) => serve_http1(stream, service, shutdown).await,
         Ok(Begun::Clear(stream)) => {

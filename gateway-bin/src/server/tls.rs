@@ -1,6 +1,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs;
@@ -11,18 +12,26 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tracing::warn;
 
 use super::HEADER_TIMEOUT;
 use super::certificate::Certificate;
+use super::send_timeout::SendTimeout;
+use crate::clock;
 
 /// First byte of a handshake (RFC 8446 section 5.1); no method of HTTP begins with it.
 const HANDSHAKE: u8 = 22;
+
+/// How long a client may take nothing of what is sent to it, as nginx has it in `deploy/`.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a listener speaks TLS with: 1.3 and 1.2, with HTTP/2 or HTTP/1.1 (RFC 7301). Clones share it.
 #[derive(Clone)]
 pub struct Tls {
     acceptor: TlsAcceptor,
     current: Arc<Current>,
+    /// What browsers are at.
+    origin: Arc<str>,
 }
 
 /// The certificate that whoever comes now is shown.
@@ -31,7 +40,7 @@ struct Current(ArcSwap<Certificate>);
 /// What a client has begun with.
 pub(super) enum Begun {
     /// A handshake, which is done: it speaks HTTP/2, or not.
-    Tls(Box<TlsStream<TcpStream>>, bool),
+    Tls(Box<TlsStream<SendTimeout<TcpStream>>>, bool),
     /// HTTP without TLS.
     Clear(TcpStream),
 }
@@ -39,13 +48,13 @@ pub(super) enum Begun {
 // === impl Tls ===
 
 impl Tls {
-    /// TLS with this certificate.
+    /// TLS with this certificate, for browsers that are at `origin`.
     ///
     /// # Errors
     ///
     /// The library lacks what it needs.
-    pub fn new(certificate: Certificate) -> Result<Self, TlsError> {
-        tell_end(&certificate);
+    pub fn new(certificate: Certificate, origin: &str) -> Result<Self, TlsError> {
+        tell_of(&certificate, origin);
         let current = Arc::new(Current(ArcSwap::from_pointee(certificate)));
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -56,6 +65,7 @@ impl Tls {
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             current,
+            origin: origin.into(),
         })
     }
 
@@ -67,7 +77,7 @@ impl Tls {
 
     /// Shows another certificate to whoever comes from now on. Connections that are there stay.
     pub fn replace(&self, certificate: Certificate) {
-        tell_end(&certificate);
+        tell_of(&certificate, &self.origin);
         self.current.0.store(Arc::new(certificate));
     }
 
@@ -78,6 +88,7 @@ impl Tls {
             if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {
                 return Ok(Begun::Clear(stream));
             }
+            let stream = SendTimeout::new(stream, SEND_TIMEOUT);
             let stream = self.acceptor.accept(stream).await?;
             let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             Ok(Begun::Tls(Box::new(stream), speaks_http2))
@@ -86,8 +97,11 @@ impl Tls {
     }
 }
 
-/// So that somebody is told before browsers are.
-fn tell_end(certificate: &Certificate) {
+/// So that the operator is told before others are.
+fn tell_of(certificate: &Certificate, origin: &str) {
+    if let Some(problem) = certificate.problem(origin, clock::now()) {
+        warn!("browsers refuse the certificate of `server.tls`: it {problem}");
+    }
     metrics::gauge!("gateway_tls_certificate_not_after_seconds")
         .set(certificate.not_after().as_secs_f64());
 }

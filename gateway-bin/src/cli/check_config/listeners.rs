@@ -14,7 +14,7 @@ use super::report::Check;
 use super::running::Running;
 use crate::api::rfc3339;
 use crate::clock;
-use crate::config::{Config, is_loopback};
+use crate::config::{Config, Server, is_loopback};
 use crate::server::Certificate;
 
 const SOCKET: &str = "server.socket";
@@ -64,41 +64,34 @@ pub(super) fn sane(config: &Config) -> Vec<Check> {
             ),
         ));
     }
-    if let (Some(tls), Some(host)) = (&server.tls, uri.as_ref().and_then(Uri::host))
-        && let Ok(read) = tls.read()
+    if let Some(tls) = &server.tls
+        && let Some(read) = &tls.certificate
     {
-        checks.push(certificate(&read, host, &tls.cert, clock::now()));
+        checks.push(certificate(read, server, &tls.cert, clock::now()));
     }
     checks
 }
 
 /// Whether browsers take a certificate, as far as it says so itself.
-fn certificate(certificate: &Certificate, host: &str, file: &Path, now: SystemTime) -> Check {
+fn certificate(certificate: &Certificate, server: &Server, file: &Path, now: SystemTime) -> Check {
     const ABOUT: &str = "server.tls.cert";
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (end, file) = (certificate.not_after(), file.display());
-    let shown = rfc3339(UNIX_EPOCH + end);
-    let host = host.trim_matches(['[', ']']);
-    if !certificate.is_for(host) {
-        let says = format!(
-            "{file} is not for {host}, the host in `public_url`, so that browsers refuse it: have one made for that name"
-        );
-        return Check::wrong(ABOUT, says);
+    let file = file.display();
+    if let Some(problem) = certificate.problem(&server.public_url, now) {
+        return Check::wrong(ABOUT, format!("{file} {problem}; browsers refuse it"));
     }
-    match end.checked_sub(now) {
-        None => Check::wrong(
+    let end = UNIX_EPOCH + certificate.not_after();
+    let shown = rfc3339(end);
+    match end.duration_since(now) {
+        Ok(left) if left > SOON => Check::ok(
             ABOUT,
-            format!(
-                "{file} has ended at {shown}, so that browsers refuse it: renew it, and reload"
-            ),
+            format!("is for {}, until {shown}", server.public_url),
         ),
-        Some(left) if left < SOON => Check::note(
+        _ => Check::note(
             ABOUT,
             format!(
                 "{file} ends at {shown}: see to it that it is renewed, and that the gateway is reloaded then"
             ),
         ),
-        Some(_) => Check::ok(ABOUT, format!("is for {host}, until {shown}")),
     }
 }
 
