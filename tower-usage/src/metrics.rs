@@ -2,7 +2,7 @@ use std::{collections::HashSet, fmt, sync::Arc};
 
 use metrics::{SharedString, counter};
 
-use crate::{Full, RecordId, Sink, UsageRecord};
+use crate::{Full, NanoUsd, RecordId, Sink, UsageRecord};
 
 /// A sink that counts records with the [`metrics`](https://docs.rs/metrics) facade.
 ///
@@ -88,8 +88,9 @@ impl Sink for MetricsSink {
                     .increment(count);
             }
         }
+        // A counter does not go down: what is given back is in the ledger only.
         for (class, cost) in cost_by_class(&record) {
-            if cost > 0 {
+            if let Ok(cost @ 1..) = u64::try_from(cost.as_nanos()) {
                 counter!("usage_cost_nano_usd_total", "model" => model.clone(), "class" => class)
                     .increment(cost);
             }
@@ -108,17 +109,14 @@ impl fmt::Debug for MetricsSink {
     }
 }
 
-/// What a record costs, in nano-USD. A counter does not go down: what is given back is in the ledger only.
-fn cost_by_class(record: &UsageRecord) -> [(&'static str, u64); 4] {
+fn cost_by_class(record: &UsageRecord) -> [(&'static str, NanoUsd); 4] {
     let rate = record
         .rate
         .filter(|rate| rate.cost(&record.tokens) == record.cost);
     let by_class = rate.and_then(|rate| rate.cost_by_class(&record.tokens));
     by_class.unwrap_or_else(|| {
-        let whole = record
-            .cost
-            .and_then(|cost| u64::try_from(cost.as_nanos()).ok());
-        [(NONE, whole.unwrap_or(0)), (NONE, 0), (NONE, 0), (NONE, 0)]
+        let (whole, nothing) = (record.cost.unwrap_or_default(), (NONE, NanoUsd::ZERO));
+        [(NONE, whole), nothing, nothing, nothing]
     })
 }
 

@@ -160,14 +160,16 @@ impl Rate {
         i64::try_from(whole).ok().map(NanoUsd::from_nanos)
     }
 
-    /// The same by class, in nano-USD. Together they are exactly [`cost`](Self::cost), so each is within one of what it costs
-    /// alone.
-    pub(crate) fn cost_by_class(&self, tokens: &TokenCounts) -> Option<[(&'static str, u64); 4]> {
+    /// The same by class: `input`, `output`, `cache_read` and `cache_write`, whatever was cached for an hour in that.
+    ///
+    /// Together they are exactly [`cost`](Self::cost), and each is within one nano-USD of what its tokens cost alone.
+    #[must_use]
+    pub fn cost_by_class(&self, tokens: &TokenCounts) -> Option<[(&'static str, NanoUsd); 4]> {
         let mut before = 0;
         let by_class = self.running_cost(tokens)?.map(|(class, whole)| {
-            let part = u64::try_from(whole - before);
+            let part = i64::try_from(whole - before);
             before = whole;
-            Some((class, part.ok()?))
+            Some((class, NanoUsd::from_nanos(part.ok()?)))
         });
         let [input, output, cache_read, cache_write] = by_class;
         Some([input?, output?, cache_read?, cache_write?])
@@ -338,11 +340,12 @@ mod tests {
                     let scaled = u128::try_from(cost.as_nanos()).unwrap() * PER;
                     prop_assert!(scaled.abs_diff(exact) * 2 <= PER);
                     let by_class = by_class.unwrap();
-                    let sum: u64 = by_class.iter().map(|(_, cost)| cost).sum();
-                    prop_assert_eq!(i64::try_from(sum), Ok(cost.as_nanos()));
+                    let sum: i64 = by_class.iter().map(|(_, cost)| cost.as_nanos()).sum();
+                    prop_assert_eq!(sum, cost.as_nanos());
                     for ((_, cost), (n, p)) in by_class.iter().zip(counts.iter().zip(prices)) {
                         let exact = u128::from(*n) * u128::from(p);
-                        prop_assert!((u128::from(*cost) * PER).abs_diff(exact) < PER);
+                        let cost = u128::try_from(cost.as_nanos()).unwrap();
+                        prop_assert!((cost * PER).abs_diff(exact) < PER);
                     }
                 }
                 None => prop_assert!(exact / PER >= i64::MAX as u128),
