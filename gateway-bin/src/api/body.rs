@@ -1,11 +1,14 @@
 //! JSON bodies of requests.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::ApiError;
 
@@ -15,6 +18,9 @@ pub(super) struct JsonBody<T>(pub(super) T);
 
 /// How NUL is written in JSON; as it is it may not stand in a text.
 const NUL: &[u8] = b"\\u0000";
+
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads JSON without NUL in its texts, which a store may not be able to keep.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
@@ -42,8 +48,9 @@ fn has_nul(value: &Value) -> bool {
 }
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state)
+    timeout(BODY_TIMEOUT, Bytes::from_request(request, state))
         .await
+        .map_err(|_| ApiError::bad_request("the body did not come in time"))?
         .map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -99,6 +106,17 @@ impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for JsonBody<T>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
+        let body = axum::body::Body::from_stream(futures_util::stream::pending::<
+            Result<Bytes, std::io::Error>,
+        >());
+        let request = Request::post("/").header(CONTENT_TYPE, "application/json");
+        let request = request.body(body).unwrap();
+        let refused = read(request, &()).await;
+        assert_eq!(refused.unwrap_err().status(), StatusCode::BAD_REQUEST);
+    }
 
     #[test]
     fn no_text_has_a_nul() {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use tower_service::Service;
 use tracing::debug;
 
 use super::HEADER_TIMEOUT;
+use super::send_timeout::Passed;
 use crate::shutdown::Shutdown;
 
 /// Most requests of one connection that are answered at the same time; fewer than a hundred are not advised (RFC 9113
@@ -41,21 +42,27 @@ const UNSENT: usize = 64 * 1_024;
 /// How long a connection without a new request is kept, as nginx has it.
 const IDLE: Duration = Duration::from_secs(75);
 
-/// How often a client that says nothing is asked whether it is there, and how long it may take to answer.
+/// How often a client that says nothing is asked whether it is there.
 const PING: Duration = Duration::from_secs(20);
+
+/// How long it may take to answer. The question may wait behind megabytes that a slow client has still to take.
+const LOST: Duration = Duration::from_secs(3 * 60);
 
 /// How long a connection that ends may stand still, if it is not us who are waited for.
 const STILL: Duration = Duration::from_secs(60);
 
+/// The same when the gateway ends, too.
+const STILL_AT_END: Duration = Duration::from_secs(10);
+
 /// The same of one that was never used.
 const UNUSED: Duration = Duration::from_secs(1);
 
-/// More bytes than there are in pings of so long.
-const OF_PINGS: u64 = 512;
+/// More bytes than there are in pings of ours of so long.
+const OF_PINGS: i64 = 512;
 
 /// Serves one connection until it ends, or until it has finished what it is at: after the end of `shutdown`, and after its
-/// first answer when that has begun. `sent` counts what the client has taken.
-pub(super) async fn serve<I, S, B>(stream: I, sent: &AtomicU64, service: S, shutdown: &Shutdown)
+/// first answer when that has begun. `passed` is what passes on the connection.
+pub(super) async fn serve<I, S, B>(stream: I, passed: &Passed, service: S, shutdown: &Shutdown)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
@@ -64,17 +71,16 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
-    let stop = shutdown.end().child_token();
-    let asked = Arc::new(Notify::new());
-    let answering = Arc::new(AtomicUsize::new(0));
+    let end = shutdown.end();
+    let stop = end.child_token();
+    let answers = Arc::new(Answers::default());
     let service = service_fn({
         let (shutdown, stop) = (shutdown.clone(), stop.clone());
-        let (asked, answering) = (Arc::clone(&asked), Arc::clone(&answering));
+        let answers = Arc::clone(&answers);
         move |mut request| {
-            asked.notify_one();
             in_origin_form(&mut request);
             let (service, shutdown, stop) = (service.clone(), shutdown.clone(), stop.clone());
-            let answering = Answering::new(&answering);
+            let answering = Answering::new(&answers);
             async move {
                 let response = service.oneshot(request).await?;
                 if shutdown.has_begun() {
@@ -88,7 +94,7 @@ where
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
-        .keep_alive_timeout(PING)
+        .keep_alive_timeout(LOST)
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOWS)
@@ -96,37 +102,48 @@ where
     let connection =
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::pin!(connection);
-    let (mut has_asked, mut is_last) = (false, false);
-    let mut since = Instant::now();
-    let mut sent_then = 0;
+    let (mut has_asked, mut is_last, mut is_at_end) = (false, false, false);
+    let (mut since, mut passed_then) = (Instant::now(), 0);
     let ended = loop {
         let patience = match (is_last, has_asked) {
             (false, false) => HEADER_TIMEOUT,
             (false, true) => IDLE,
             (true, false) => UNUSED,
+            (true, true) if is_at_end => STILL_AT_END,
             (true, true) => STILL,
         };
         tokio::select! {
+            // Whatever happens at the time at which patience ends came before that.
+            biased;
             ended = connection.as_mut() => break ended,
-            () = asked.notified() => {
+            () = answers.moved.notified() => {
                 has_asked = true;
-                since = Instant::now();
+                (since, passed_then) = (Instant::now(), passed.beyond_echo());
+            }
+            () = end.cancelled(), if !is_at_end => {
+                is_at_end = true;
+                (since, passed_then) = (Instant::now(), passed.beyond_echo());
             }
             () = stop.cancelled(), if !is_last => {
                 connection.as_mut().graceful_shutdown();
-                (is_last, since) = (true, Instant::now());
+                is_last = true;
+                (since, passed_then) = (Instant::now(), passed.beyond_echo());
             }
             () = sleep_until(since + patience) => {
-                let sent_now = sent.load(Ordering::Relaxed);
-                let goes_on = answering.load(Ordering::Relaxed) > 0
-                    || sent_now.saturating_sub(sent_then) > OF_PINGS;
-                if is_last && !(has_asked && goes_on) {
+                let passed_now = passed.beyond_echo();
+                let goes_on = answers.made.load(Ordering::Relaxed) > 0
+                    || passed_now.saturating_sub(passed_then) > OF_PINGS;
+                (since, passed_then) = (Instant::now(), passed_now);
+                // Some clients give up what is being answered when they are told that the connection ends.
+                if has_asked && goes_on {
+                    continue;
+                }
+                if is_last {
                     debug!("connection ended, since its client takes nothing of what it asked for");
                     return;
                 }
-                // What is being answered goes on.
                 connection.as_mut().graceful_shutdown();
-                (is_last, since, sent_then) = (true, Instant::now(), sent_now);
+                is_last = true;
             }
         }
     };
@@ -135,19 +152,30 @@ where
     }
 }
 
-/// An answer of which it is us who have to make the next part. Counted as long as it is there.
-struct Answering(Arc<AtomicUsize>);
+/// What of a connection's answers is ours to do.
+#[derive(Default)]
+struct Answers {
+    /// Told of each request, and of each part of an answer.
+    moved: Notify,
+    /// How many are waited for whose next part we have to make.
+    made: AtomicUsize,
+}
+
+/// One of these, as long as it is there.
+struct Answering(Arc<Answers>);
 
 impl Answering {
-    fn new(all: &Arc<AtomicUsize>) -> Self {
-        all.fetch_add(1, Ordering::Relaxed);
+    fn new(all: &Arc<Answers>) -> Self {
+        all.made.fetch_add(1, Ordering::Relaxed);
+        all.moved.notify_one();
         Self(Arc::clone(all))
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.made.fetch_sub(1, Ordering::Relaxed);
+        self.0.moved.notify_one();
     }
 }
 
@@ -156,7 +184,7 @@ pin_project! {
     struct Answer<B> {
         #[pin]
         body: B,
-        all: Arc<AtomicUsize>,
+        all: Arc<Answers>,
         next: Option<Answering>,
     }
 }
@@ -235,9 +263,9 @@ fn join_cookies(headers: &mut HeaderMap) {
 mod tests {
     use http_body_util::{BodyExt, Empty, Full};
     use hyper::client::conn::http2::{self, SendRequest};
-    use tokio::io::DuplexStream;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::task::JoinHandle;
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::server::send_timeout::SendTimeout;
@@ -261,8 +289,8 @@ mod tests {
         B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
     {
         let stream = SendTimeout::new(stream, Duration::from_secs(30));
-        let sent = stream.sent();
-        serve(stream, &sent, service, &shutdown).await;
+        let passed = stream.passed();
+        serve(stream, &passed, service, &shutdown).await;
     }
 
     /// A client's end of a connection whose requests are answered after so many seconds, and the server's end.
@@ -299,7 +327,8 @@ mod tests {
         let (_client, _connection, server) = connect(&shutdown).await;
         server.await.unwrap();
         let limit = HEADER_TIMEOUT + UNUSED;
-        assert!(begun.elapsed() <= limit, "{:?}", begun.elapsed());
+        let waited = begun.elapsed();
+        assert!(waited >= HEADER_TIMEOUT && waited <= limit, "{waited:?}");
 
         // Not even by the preface.
         let (_ours, theirs) = tokio::io::duplex(1_024);
@@ -350,6 +379,72 @@ mod tests {
                 assert!(answer.into_body().collect().await.is_err());
             }
         }
+    }
+
+    /// As by a link of two thousand bytes in a second.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_an_answer_slowly_gets_all_of_it() {
+        let (ours, theirs) = tokio::io::duplex(1_024);
+        let service = service_fn(async |_: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![0; 1 << 20]))))
+        });
+        let server = tokio::spawn(serving(theirs, service, Shutdown::new()));
+        let (link, slow) = tokio::io::duplex(64 * 1_024);
+        tokio::spawn(async move {
+            let (mut from_server, mut to_server) = tokio::io::split(ours);
+            let (mut from_client, mut to_client) = tokio::io::split(slow);
+            let back = tokio::io::copy(&mut from_client, &mut to_server);
+            let forth = async {
+                let mut part = [0; 1_024];
+                while let Ok(length @ 1..) = from_server.read(&mut part).await {
+                    sleep(Duration::from_millis(500)).await;
+                    to_client.write_all(part.split_at(length).0).await.unwrap();
+                }
+            };
+            tokio::join!(back, forth)
+        });
+        let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(link)).await;
+        let (mut client, connection) = connected.unwrap();
+        tokio::spawn(connection);
+        let begun = Instant::now();
+        let body = ask(&mut client, 0).await.unwrap();
+        assert_eq!(body.len(), 1 << 20);
+        assert!(
+            begun.elapsed() > (IDLE + STILL) * 2,
+            "{:?}",
+            begun.elapsed()
+        );
+        server.await.unwrap();
+    }
+
+    /// Its questions are answered, and that is not what it has asked for.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_and_pings_is_hung_up_on_too() {
+        let (mut ours, theirs) = tokio::io::duplex(64 * 1_024);
+        let service = service_fn(async |_: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![0; 1 << 20]))))
+        });
+        let server = tokio::spawn(serving(theirs, service, Shutdown::new()));
+        // SETTINGS_INITIAL_WINDOW_SIZE is 0; a GET of /, of the static table (RFC 7541).
+        let mut asked = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        asked.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]);
+        asked.extend([0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x87, 0x84]);
+        ours.write_all(&asked).await.unwrap();
+        let begun = Instant::now();
+        let mut read = [0; 4_096];
+        loop {
+            let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+            if ours.write_all(&ping).await.is_err() {
+                break;
+            }
+            match timeout(Duration::from_secs(1), ours.read(&mut read)).await {
+                Ok(Ok(0) | Err(_)) => break,
+                Ok(Ok(_)) => sleep(Duration::from_secs(1)).await,
+                Err(_) => {}
+            }
+            assert!(begun.elapsed() < IDLE + STILL * 3, "it is still there");
+        }
+        server.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

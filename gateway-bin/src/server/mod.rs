@@ -150,8 +150,8 @@ where
     };
     match begun {
         Ok(Begun::Tls(stream, true)) => {
-            let sent = stream.get_ref().0.sent();
-            http2::serve(stream, &sent, InContext::new(service), &shutdown).await;
+            let passed = stream.get_ref().0.passed();
+            http2::serve(stream, &passed, InContext::new(service), &shutdown).await;
         }
         Ok(Begun::Tls(stream, false)) => serve_http1(stream, service, shutdown).await,
         Ok(Begun::Clear(stream)) => {

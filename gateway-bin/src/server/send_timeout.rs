@@ -8,14 +8,36 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream that fails when its peer takes nothing of what is written for some time. Nobody else notices: what would tell
+/// A stream that fails when its peer takes next to nothing of what is written for some time: a system calls a full buffer
+/// writable again when a part of it is free. Nobody else notices: what would tell
 /// such a peer off waits behind what it does not take.
 pub(super) struct SendTimeout<S> {
     stream: S,
     limit: Duration,
     /// Runs while something waits to be taken.
     waiting: Option<Pin<Box<Sleep>>>,
-    sent: Arc<AtomicU64>,
+    passed: Arc<Passed>,
+}
+
+/// How many bytes have gone which way.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+// === impl Passed ===
+
+impl Passed {
+    /// Bytes that the peer has taken beyond as many as it has sent: what it has sent may be all that it is answered. It falls
+    /// as well as it rises.
+    pub(super) fn beyond_echo(&self) -> i64 {
+        let [received, sent] = [&self.received, &self.sent].map(|count| {
+            let count = count.load(Ordering::Relaxed);
+            i64::try_from(count).unwrap_or(i64::MAX)
+        });
+        sent - received
+    }
 }
 
 // === impl SendTimeout ===
@@ -26,13 +48,13 @@ impl<S> SendTimeout<S> {
             stream,
             limit,
             waiting: None,
-            sent: Arc::default(),
+            passed: Arc::default(),
         }
     }
 
-    /// Bytes that the peer, or the system on the way to it, has taken; it goes on counting.
-    pub(super) fn sent(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.sent)
+    /// What has passed; it goes on counting.
+    pub(super) fn passed(&self) -> Arc<Passed> {
+        Arc::clone(&self.passed)
     }
 
     fn bounded<T>(
@@ -53,7 +75,7 @@ impl<S> SendTimeout<S> {
     fn counted(&self, polled: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = polled {
             let bytes = u64::try_from(*bytes).unwrap_or(u64::MAX);
-            self.sent.fetch_add(bytes, Ordering::Relaxed);
+            self.passed.sent.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 }
@@ -64,7 +86,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for SendTimeout<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let read = buf.filled().len().saturating_sub(before);
+        let read = u64::try_from(read).unwrap_or(u64::MAX);
+        self.passed.received.fetch_add(read, Ordering::Relaxed);
+        polled
     }
 }
 
@@ -117,7 +144,7 @@ mod tests {
     async fn who_takes_nothing_is_waited_for_so_long_and_who_takes_little_longer() {
         let (ours, mut theirs) = tokio::io::duplex(8);
         let mut stream = SendTimeout::new(ours, LIMIT);
-        let sent = stream.sent();
+        let passed = stream.passed();
         let reader = tokio::spawn(async move {
             for _ in 0..4 {
                 sleep(LIMIT - Duration::from_secs(1)).await;
@@ -126,7 +153,7 @@ mod tests {
             theirs
         });
         stream.write_all(&[0; 40]).await.unwrap();
-        assert_eq!(sent.load(Ordering::Relaxed), 40);
+        assert_eq!(passed.beyond_echo(), 40);
         let _theirs = reader.await.unwrap();
         let begun = Instant::now();
         let refused = stream.write_all(&[0; 1]).await.unwrap_err();

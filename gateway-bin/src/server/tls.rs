@@ -22,8 +22,8 @@ use crate::clock;
 /// First byte of a handshake (RFC 8446 section 5.1); no method of HTTP begins with it.
 const HANDSHAKE: u8 = 22;
 
-/// How long a client may take nothing of what is sent to it, as nginx has it in `deploy/`.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take nothing of what is sent to it. Longer than sockets wait, which know better why.
+const SEND_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 
 /// What a listener speaks TLS with: 1.3 and 1.2, with HTTP/2 or HTTP/1.1 (RFC 7301). Clones share it.
 #[derive(Clone)]

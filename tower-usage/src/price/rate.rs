@@ -165,6 +165,7 @@ impl Rate {
     /// Together they are exactly [`cost`](Self::cost), and each is within one nano-USD of what its tokens cost alone.
     #[must_use]
     pub fn cost_by_class(&self, tokens: &TokenCounts) -> Option<[(&'static str, NanoUsd); 4]> {
+        self.cost(tokens)?;
         let mut before = 0;
         let by_class = self.running_cost(tokens)?.map(|(class, whole)| {
             let part = i64::try_from(whole - before);
@@ -318,10 +319,13 @@ mod tests {
     #[test]
     fn a_cost_that_does_not_fit_is_none() {
         let rate = Rate::new(Price(u64::MAX), Price(u64::MAX));
-        assert_eq!(
-            rate.cost(&tokens(u64::MAX, u64::MAX, u64::MAX, u64::MAX)),
-            None
-        );
+        let most = tokens(u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+        assert_eq!(rate.cost(&most), None);
+        assert_eq!(rate.cost_by_class(&most), None);
+        // Each class fits, and all of them do not.
+        let dear = Rate::new(price("1000000"), price("1000000"));
+        let many = tokens(6_000_000_000, 6_000_000_000, 0, 0);
+        assert_eq!((dear.cost(&many), dear.cost_by_class(&many)), (None, None));
     }
 
     proptest! {
@@ -348,7 +352,7 @@ mod tests {
                         prop_assert!((cost * PER).abs_diff(exact) < PER);
                     }
                 }
-                None => prop_assert!(exact / PER >= i64::MAX as u128),
+                None => prop_assert!(exact / PER >= i64::MAX as u128 && by_class.is_none()),
             }
         }
 
