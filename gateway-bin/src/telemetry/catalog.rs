@@ -171,7 +171,7 @@ catalog! {
         "spans that nobody has: too many waited, or the collector did not take them";
     "gateway_config_reloads_total" Counter "reloads" Labels::Known(&["result"], &[&["ok"], &["refused"]]), "SIGHUPs";
     "gateway_tls_certificate_not_after_seconds" Gauge "seconds" NONE,
-        "since 1970, at which the certificate of `server.tls` ends";
+        "since 1970, at which the certificate of `server.tls` ends; 0: there is none";
     "usage_records_total" Counter "records" Labels::Open(&["operation", "outcome", "source", "provider"]), "records";
     "usage_tokens_total" Counter "tokens" Labels::Open(&["model", "class"]), "tokens";
     "usage_cost_nano_usd_total" Counter "nano-USD" Labels::Open(&["model", "class"]), "money";

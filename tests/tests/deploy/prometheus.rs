@@ -344,7 +344,10 @@ async fn the_share_of_failed_requests_is_zero_before_the_first_one_fails() -> Re
 #[tokio::test]
 async fn a_certificate_is_told_of_two_weeks_before_it_ends() -> Result<()> {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let series = r#"gateway_tls_certificate_not_after_seconds{instance="gateway-1"}"#;
+    let series = |gateway: &str, end: u64| {
+        let name = format!(r#"gateway_tls_certificate_not_after_seconds{{instance="{gateway}"}}"#);
+        json!({"series": name, "values": format!("{end}+0x240")})
+    };
     let told = json!({
         "exp_labels": {"severity": "warning", "instance": "gateway-1"},
         "exp_annotations": {
@@ -359,7 +362,8 @@ async fn a_certificate_is_told_of_two_weeks_before_it_ends() -> Result<()> {
         "evaluation_interval": "1h",
         "tests": [{
             "interval": "1h",
-            "input_series": [{"series": series, "values": format!("{}+0x240", 20 * 86_400)}],
+            // The other one speaks no TLS.
+            "input_series": [series("gateway-1", 20 * 86_400), series("gateway-2", 0)],
             "alert_rule_test": [at("5d", &[]), at("7d", &[&told])],
         }],
     });
