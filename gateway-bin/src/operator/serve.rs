@@ -1,23 +1,18 @@
-use std::convert::Infallible;
-use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
+use http::Request;
 use hyper::body::Incoming;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
-use tower_service::Service;
 use tower_sso::Identity;
 use tracing::{debug, warn};
 
 use super::listener::OperatorListener;
 use super::{Process, operator};
-use crate::server::serve_connection;
+use crate::server::{HttpService, serve_connection};
 use crate::telemetry::context::InContext;
 
 /// The superuser.
@@ -35,14 +30,7 @@ impl OperatorListener {
     /// Serves every connection with a clone of `service`, which finds an [`Identity`] with the role of administrators in
     /// each request's extensions. After `stop` the socket is gone, and connections that are open finish what they are
     /// at.
-    pub async fn serve<S, B>(self, service: S, stop: CancellationToken)
-    where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-            + Clone
-            + Send
-            + 'static,
-        B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
-    {
+    pub async fn serve(self, service: impl HttpService, stop: CancellationToken) {
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {

@@ -1,31 +1,22 @@
 //! HTTP/2 (RFC 9113), where a client has agreed on it. What is behind the listener sees the same requests as by HTTP/1.1.
 
 use std::convert::Infallible;
-use std::error::Error as StdError;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{COOKIE, HOST, HeaderMap, HeaderValue};
-use http::{Request, Response, Uri};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http::{Request, Uri};
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tower::{ServiceExt, service_fn};
-use tower_service::Service;
 use tracing::debug;
 
-use super::HEADER_TIMEOUT;
+use super::answers::{Answer, Answering, Answers};
 use super::send_timeout::Passed;
+use super::{HEADER_TIMEOUT, HttpService};
 use crate::shutdown::Shutdown;
 
 /// Most requests of one connection that are answered at the same time; fewer than a hundred are not advised (RFC 9113
@@ -62,14 +53,10 @@ const OF_PINGS: i64 = 512;
 
 /// Serves one connection until it ends, or until it has finished what it is at: after the end of `shutdown`, and after its
 /// first answer when that has begun. `passed` is what passes on the connection.
-pub(super) async fn serve<I, S, B>(stream: I, passed: &Passed, service: S, shutdown: &Shutdown)
+pub(super) async fn serve<I, S>(stream: I, passed: &Passed, service: S, shutdown: &Shutdown)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
+    S: HttpService,
 {
     let end = shutdown.end();
     let stop = end.child_token();
@@ -131,7 +118,7 @@ where
             }
             () = sleep_until(since + patience) => {
                 let passed_now = passed.beyond_echo();
-                let goes_on = answers.made.load(Ordering::Relaxed) > 0
+                let goes_on = answers.are_made()
                     || passed_now.saturating_sub(passed_then) > OF_PINGS;
                 (since, passed_then) = (Instant::now(), passed_now);
                 // Some clients give up what is being answered when they are told that the connection ends.
@@ -149,81 +136,6 @@ where
     };
     if let Err(error) = ended {
         debug!(%error, "connection ended");
-    }
-}
-
-/// What of a connection's answers is ours to do.
-#[derive(Default)]
-struct Answers {
-    /// Told of each request, and of each part of an answer.
-    moved: Notify,
-    /// How many are waited for whose next part we have to make.
-    made: AtomicUsize,
-}
-
-/// One of these, as long as it is there.
-struct Answering(Arc<Answers>);
-
-impl Answering {
-    fn new(all: &Arc<Answers>) -> Self {
-        all.made.fetch_add(1, Ordering::Relaxed);
-        all.moved.notify_one();
-        Self(Arc::clone(all))
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.made.fetch_sub(1, Ordering::Relaxed);
-        self.0.moved.notify_one();
-    }
-}
-
-pin_project! {
-    /// The body of an answer, which says when it is us who are waited for, and when the client.
-    struct Answer<B> {
-        #[pin]
-        body: B,
-        all: Arc<Answers>,
-        next: Option<Answering>,
-    }
-}
-
-impl<B> Answer<B> {
-    fn new(body: B, next: Answering) -> Self {
-        Self {
-            body,
-            all: Arc::clone(&next.0),
-            next: Some(next),
-        }
-    }
-}
-
-impl<B: Body> Body for Answer<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        let polled = this.body.poll_frame(cx);
-        match &polled {
-            Poll::Pending => {
-                this.next.get_or_insert_with(|| Answering::new(this.all));
-            }
-            Poll::Ready(_) => *this.next = None,
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -261,7 +173,10 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::Response;
     use http_body_util::{BodyExt, Empty, Full};
+    use hyper::body::Incoming;
     use hyper::client::conn::http2::{self, SendRequest};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::task::JoinHandle;
@@ -280,14 +195,7 @@ mod tests {
         request
     }
 
-    async fn serving<S, B>(stream: DuplexStream, service: S, shutdown: Shutdown)
-    where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-            + Clone
-            + Send
-            + 'static,
-        B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
-    {
+    async fn serving(stream: DuplexStream, service: impl HttpService, shutdown: Shutdown) {
         let stream = SendTimeout::new(stream, Duration::from_secs(30));
         let passed = stream.passed();
         serve(stream, &passed, service, &shutdown).await;

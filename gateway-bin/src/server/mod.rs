@@ -1,5 +1,6 @@
 //! Listeners: plain hyper servers, with TLS where there is a certificate, that stop when they are told to.
 
+mod answers;
 mod certificate;
 mod http2;
 mod send_timeout;
@@ -50,6 +51,36 @@ pub struct ConnectionPlace(
     #[expect(dead_code, reason = "to have it is what it is for")] Arc<OwnedSemaphorePermit>,
 );
 
+/// What answers the requests of a connection, each by a clone, and never fails otherwise than by an answer that says so.
+pub trait HttpService:
+    Service<
+        Request<Incoming>,
+        Response = Response<Self::Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static
+{
+    /// Of an answer.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static;
+}
+
+impl<S, B> HttpService for S
+where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<B>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
+{
+    type Body = B;
+}
+
 /// The whole answer to a connection too many.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
@@ -72,13 +103,9 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves every connection of `listener` with a clone of `service`. Once `shutdown` has begun each answer is the last one of
 /// its connection, so that whoever keeps connections opens the next one elsewhere. At its end no connection is accepted, and
 /// those that are open finish what they are at.
-pub async fn serve<S, B>(listener: TcpListener, tls: Option<Tls>, service: S, shutdown: Shutdown)
+pub async fn serve<S>(listener: TcpListener, tls: Option<Tls>, service: S, shutdown: Shutdown)
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
+    S: HttpService,
 {
     let stop = shutdown.end();
     let connections = TaskTracker::new();
@@ -136,13 +163,9 @@ fn refused(reason: &'static str) {
         .increment(1);
 }
 
-async fn serve_tls<S, B>(stream: TcpStream, tls: &Tls, service: S, shutdown: Shutdown)
+async fn serve_tls<S>(stream: TcpStream, tls: &Tls, service: S, shutdown: Shutdown)
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
+    S: HttpService,
 {
     let stop = shutdown.end();
     let Some(begun) = stop.run_until_cancelled(tls.accept(stream)).await else {
@@ -174,14 +197,10 @@ fn in_clear() -> Response<axum::body::Body> {
     ([(CONNECTION, close)], refusal).into_response()
 }
 
-async fn serve_http1<I, S, B>(stream: I, service: S, shutdown: Shutdown)
+async fn serve_http1<I, S>(stream: I, service: S, shutdown: Shutdown)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
+    S: HttpService,
 {
     let stop = shutdown.end();
     let service = service.map_response(move |response| last_of_its_connection(response, &shutdown));
@@ -198,14 +217,10 @@ fn last_of_its_connection<B>(mut response: Response<B>, shutdown: &Shutdown) -> 
 }
 
 /// Serves one connection by HTTP/1.1 until it ends, or, after `stop`, until it has finished what it is at.
-pub(crate) async fn serve_connection<I, S, B>(stream: I, service: S, stop: CancellationToken)
+pub(crate) async fn serve_connection<I, S>(stream: I, service: S, stop: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
+    S: HttpService,
 {
     let mut builder = Builder::new();
     // A limit on time without a timer would panic.
